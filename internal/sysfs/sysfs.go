@@ -1,0 +1,102 @@
+// Package sysfs reads and writes the one-value files of sysfs.
+//
+// They can be polled. An os.File would hand them to Go's network poller, and wait for ever when the kernel answers a write
+// with EAGAIN. So this package makes the system calls itself.
+package sysfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// retry calls f until it is not interrupted by a signal.
+func retry(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// ReadFile returns what is in the file, without the newline at its end. The error is an [*fs.PathError].
+func ReadFile(path string) (string, error) {
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var text []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := retry(func() (int, error) { return unix.Read(fd, buf) })
+		if err != nil {
+			return "", &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return strings.TrimSuffix(string(text), "\n"), nil
+		}
+		text = append(text, buf[:n]...)
+	}
+}
+
+// Read parses what is in the file. The error names the file.
+func Read[T any](path string, parse func(string) (T, error)) (T, error) {
+	var zero T
+	text, err := ReadFile(path)
+	if err != nil {
+		return zero, err
+	}
+	v, err := parse(text)
+	if err != nil {
+		return zero, fmt.Errorf("%s: %w", path, err)
+	}
+	return v, nil
+}
+
+// ParseBool parses the 0 or 1 that the kernel prints for a flag.
+func ParseBool(text string) (bool, error) {
+	switch text {
+	case "0":
+		return false, nil
+	case "1":
+		return true, nil
+	}
+	return false, fmt.Errorf("%q is neither 0 nor 1", text)
+}
+
+// WriteFile writes value to the file, in one write(2), which ends when the kernel is done with it. The error is a
+// [*WriteError].
+func WriteFile(path, value string) error {
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return &WriteError{path, value, err}
+	}
+	defer unix.Close(fd)
+	if _, err = retry(func() (int, error) { return unix.Write(fd, []byte(value)) }); err != nil {
+		return &WriteError{path, value, err}
+	}
+	return nil
+}
+
+// WriteError says which value could not be written to which file.
+type WriteError struct {
+	Path, Value string
+	Err         error // the errno of open(2) or write(2), a unix.Errno
+}
+
+func (e *WriteError) Error() string {
+	text := e.Err.Error()
+	var errno unix.Errno
+	if errors.As(e.Err, &errno) {
+		text = fmt.Sprintf("%s (%s)", unix.ErrnoName(errno), text)
+	}
+	return fmt.Sprintf("write %s to %s: %s", e.Value, e.Path, text)
+}
+
+// Unwrap returns e.Err.
+func (e *WriteError) Unwrap() error { return e.Err }

@@ -1,0 +1,58 @@
+package sysfs_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/machine"
+)
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+func TestRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	long := strings.Repeat("x", 10_000)
+	require.NoError(t, os.WriteFile(path, []byte(long+"\n\n"), 0o600))
+	text, err := sysfs.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, long+"\n", text, "one newline goes")
+
+	_, err = sysfs.Read(path, strconv.Atoi)
+	assert.ErrorContains(t, err, path+": strconv.Atoi")
+	_, err = sysfs.ReadFile(path + "-not")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, "open "+path+"-not")
+	_, err = sysfs.ReadFile(filepath.Dir(path))
+	assert.ErrorIs(t, err, unix.EISDIR)
+}
+
+func TestParseBool(t *testing.T) {
+	for text, want := range map[string]bool{"0": false, "1": true} {
+		got, err := sysfs.ParseBool(text)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	_, err := sysfs.ParseBool("yes")
+	assert.EqualError(t, err, `"yes" is neither 0 nor 1`)
+}
+
+func TestWriteFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	err := sysfs.WriteFile(path, "1")
+	assert.ErrorIs(t, err, unix.ENOENT)
+	assert.EqualError(t, err, "write 1 to "+path+": ENOENT (no such file or directory)")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.NoError(t, sysfs.WriteFile(path, "1"))
+	text, err := sysfs.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "1", text)
+}
