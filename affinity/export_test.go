@@ -1,0 +1,3 @@
+package affinity
+
+var Grow = grow
