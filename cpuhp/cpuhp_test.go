@@ -1,0 +1,416 @@
+package cpuhp_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+)
+
+// sysfs returns the sysfs of a machine in testdata.
+func sysfs(tb testing.TB, name string) cpuhp.FS {
+	tb.Helper()
+	sys, err := cpuhp.New(filepath.Join("testdata", name))
+	require.NoError(tb, err)
+	return sys
+}
+
+// tree returns a sysfs with the given files in /sys/devices/system/cpu, and
+// the path of that directory.
+func tree(tb testing.TB, files map[string]string) (cpuhp.FS, string) {
+	tb.Helper()
+	sys := tb.TempDir()
+	dir := filepath.Join(sys, "devices/system/cpu")
+	require.NoError(tb, os.MkdirAll(dir, 0o755))
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		require.NoError(tb, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(tb, os.WriteFile(path, []byte(text), 0o644))
+	}
+	f, err := cpuhp.New(sys)
+	require.NoError(tb, err)
+	return f, dir
+}
+
+// attr returns the path of an attribute of a CPU of a machine in testdata.
+func attr(name string, elem ...string) string {
+	return filepath.Join(append([]string{"testdata", name, "devices/system/cpu"}, elem...)...)
+}
+
+func TestNew(t *testing.T) {
+	sys := t.TempDir()
+	_, err := cpuhp.New(sys)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, filepath.Join(sys, "devices/system/cpu"))
+}
+
+func TestMasks(t *testing.T) {
+	for _, tt := range []struct {
+		machine                            string
+		online, offline, present, possible string
+	}{
+		{"x86", "0-3", "", "0-3", "0-3"},
+		{"arm64", "0-1", "", "0-1", "0-1"},
+		{"x86-offline", "0-1,3", "2,4-7", "0-3", "0-3"},
+		{"no-hotplug", "0-1", "2-3", "0-1", "0-1"},
+	} {
+		t.Run(tt.machine, func(t *testing.T) {
+			sys := sysfs(t, tt.machine)
+			for _, mask := range []struct {
+				read func() (affinity.CPUSet, error)
+				want string
+			}{
+				{sys.Online, tt.online}, {sys.Offline, tt.offline}, {sys.Present, tt.present}, {sys.Possible, tt.possible},
+			} {
+				got, err := mask.read()
+				assert.NoError(t, err)
+				assert.Equal(t, mask.want, got.String())
+			}
+		})
+	}
+}
+
+func TestIsOnline(t *testing.T) {
+	for _, tt := range []struct {
+		machine string
+		cpu     int
+		want    bool
+	}{
+		{"arm64", 0, true},
+		{"x86", 0, true}, // by the mask: no file
+		{"x86", 4, false},
+		{"x86-offline", 1, true},
+		{"x86-offline", 2, false},
+		{"no-hotplug", 1, true},
+		{"no-hotplug", 2, false},
+	} {
+		t.Run(fmt.Sprintf("%s cpu%d", tt.machine, tt.cpu), func(t *testing.T) {
+			got, err := sysfs(t, tt.machine).IsOnline(tt.cpu)
+			assert.NoError(t, err)
+			assert.Equal(t, tt.want, got)
+		})
+	}
+}
+
+func TestSetOnline(t *testing.T) {
+	sys, dir := tree(t, map[string]string{"cpu1/online": "1"})
+	for _, online := range []bool{false, false, true, true} {
+		require.NoError(t, sys.SetOnline(1, online))
+		got, err := sys.IsOnline(1)
+		assert.NoError(t, err)
+		assert.Equal(t, online, got)
+	}
+
+	t.Run("the digit alone", func(t *testing.T) {
+		// A FIFO tells what was written to it. It is opened for both, so that
+		// opening does not wait for the other side.
+		path := filepath.Join(dir, "cpu2/online")
+		require.NoError(t, os.Mkdir(filepath.Dir(path), 0o755))
+		require.NoError(t, unix.Mkfifo(path, 0o644))
+		fifo, err := os.OpenFile(path, os.O_RDWR, 0)
+		require.NoError(t, err)
+		defer fifo.Close()
+		buf := make([]byte, 16)
+		for value, online := range []bool{false, true} {
+			require.NoError(t, sys.SetOnline(2, online))
+			n, err := fifo.Read(buf)
+			require.NoError(t, err)
+			assert.Equal(t, strconv.Itoa(value), string(buf[:n]))
+		}
+	})
+}
+
+func TestSetOnlineError(t *testing.T) {
+	// /dev/full takes a write to ENOSPC, and a directory an open to EISDIR:
+	// errors that nothing else here makes.
+	sys, dir := tree(t, map[string]string{"cpu3/online/x": ""})
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "cpu2"), 0o755))
+	require.NoError(t, os.Symlink("/dev/full", filepath.Join(dir, "cpu2/online")))
+
+	for _, tt := range []struct {
+		cpu    int
+		online bool
+		errno  unix.Errno
+		want   string
+	}{
+		{9, true, unix.ENOENT, "cpuhp: online cpu9: write 1 to %s/cpu9/online: ENOENT (no such file or directory)"},
+		{-1, false, unix.ENOENT, "cpuhp: offline cpu-1: write 0 to %s/cpu-1/online: ENOENT (no such file or directory)"},
+		{2, false, unix.ENOSPC, "cpuhp: offline cpu2: write 0 to %s/cpu2/online: ENOSPC (no space left on device)"},
+		{3, true, unix.EISDIR, "cpuhp: online cpu3: write 1 to %s/cpu3/online: EISDIR (is a directory)"},
+	} {
+		t.Run(tt.errno.Error(), func(t *testing.T) {
+			err := sys.SetOnline(tt.cpu, tt.online)
+			assert.EqualError(t, err, fmt.Sprintf(tt.want, dir))
+			assert.ErrorIs(t, err, tt.errno)
+			var e *cpuhp.Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, tt.cpu, e.CPU)
+			assert.Equal(t, map[bool]string{false: "offline", true: "online"}[tt.online], e.Op)
+			assert.Equal(t, fmt.Sprintf("%s/cpu%d/online", dir, tt.cpu), e.Path)
+		})
+	}
+	assert.ErrorIs(t, sys.SetOnline(9, true), fs.ErrNotExist)
+}
+
+func TestHotpluggable(t *testing.T) {
+	for _, tt := range []struct {
+		machine, want string
+		why           map[int]string
+	}{
+		{"x86", "1-3", map[int]string{
+			0: "no " + attr("x86", "cpu0/online") + ": the kernel does not let this CPU go offline",
+		}},
+		{"arm64", "0-1", map[int]string{}},
+		{"x86-offline", "1-3", map[int]string{
+			0: "no " + attr("x86-offline", "cpu0/online") + ": the kernel does not let this CPU go offline",
+		}},
+		{"no-hotplug", "", map[int]string{
+			0: "no " + attr("no-hotplug", "cpu0/online") + ": the kernel is built without CONFIG_HOTPLUG_CPU",
+			1: "no " + attr("no-hotplug", "cpu1/online") + ": the kernel is built without CONFIG_HOTPLUG_CPU",
+		}},
+	} {
+		t.Run(tt.machine, func(t *testing.T) {
+			cpus, why, err := sysfs(t, tt.machine).Hotpluggable()
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, cpus.String())
+			assert.Equal(t, tt.why, why)
+		})
+	}
+}
+
+func TestStates(t *testing.T) {
+	for name, online := range map[string]int{"x86": 236, "arm64": 205} {
+		t.Run(name, func(t *testing.T) {
+			states, err := sysfs(t, name).States()
+			require.NoError(t, err)
+			assert.Equal(t, cpuhp.State{ID: 0, Name: "offline"}, states[0])
+			assert.Equal(t, cpuhp.State{ID: 1, Name: "threads:prepare"}, states[1])
+			assert.Contains(t, states, cpuhp.State{ID: 62, Name: "fork:vm_stack_cache"})
+			assert.Equal(t, cpuhp.State{ID: online, Name: "online"}, states[len(states)-1])
+		})
+	}
+	_, err := sysfs(t, "no-hotplug").States()
+	assert.ErrorIs(t, err, cpuhp.ErrNotSupported)
+	assert.ErrorContains(t, err, attr("no-hotplug", "hotplug/states"))
+}
+
+func TestParseStatesMalformed(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"", "no state"},
+		{"\n", `line "\n" is not NUMBER: NAME`},
+		{"  0 offline\n", `line "  0 offline\n" is not NUMBER: NAME`},
+		{"  0: \n", `line "  0: \n" is not NUMBER: NAME`},
+		{"  x: offline\n", `line "  x: offline\n": strconv.ParseUint`},
+		{" -1: offline\n", `strconv.ParseUint: parsing "-1"`},
+		{"  0: offline\n  0: again\n", `line "  0: again\n" comes after state 0`},
+	} {
+		_, err := cpuhp.ParseStates(tt.text)
+		assert.ErrorContains(t, err, tt.want)
+	}
+}
+
+func TestState(t *testing.T) {
+	for _, tt := range []struct {
+		machine            string
+		cpu, state, target int
+	}{
+		{"x86", 0, 236, 236},
+		{"x86-offline", 2, 0, 0},
+		{"x86-offline", 3, 236, 0},
+	} {
+		state, target, err := sysfs(t, tt.machine).State(tt.cpu)
+		assert.NoError(t, err)
+		assert.Equal(t, tt.state, state)
+		assert.Equal(t, tt.target, target)
+	}
+	for name, cpu := range map[string]int{"x86": 4, "no-hotplug": 0} {
+		_, _, err := sysfs(t, name).State(cpu)
+		assert.ErrorIs(t, err, fs.ErrNotExist)
+		assert.ErrorContains(t, err, attr(name, fmt.Sprintf("cpu%d/hotplug/state", cpu)))
+	}
+}
+
+func TestThreadSiblings(t *testing.T) {
+	for _, tt := range []struct {
+		machine string
+		cpu     int
+		want    string
+	}{
+		{"x86", 0, "0,2"},
+		{"x86", 3, "1,3"},
+		{"arm64", 1, "1"},
+	} {
+		got, err := sysfs(t, tt.machine).ThreadSiblings(tt.cpu)
+		assert.NoError(t, err)
+		assert.Equal(t, tt.want, got.String())
+	}
+	_, err := sysfs(t, "x86-offline").ThreadSiblings(2)
+	assert.ErrorIs(t, err, fs.ErrNotExist, "an offline CPU")
+}
+
+func TestNode(t *testing.T) {
+	for cpu, want := range []int{0, 0, 1, 1} {
+		got, err := sysfs(t, "x86-offline").Node(cpu)
+		assert.NoError(t, err)
+		assert.Equal(t, want, got, "cpu%d", cpu)
+	}
+
+	_, err := sysfs(t, "no-hotplug").Node(1)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, "no node in "+attr("no-hotplug", "cpu1"))
+	_, err = sysfs(t, "x86").Node(4)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+
+	sys, dir := tree(t, map[string]string{"cpu0/node-states": "", "cpu0/online": ""})
+	require.NoError(t, os.Symlink("../../node/node12", filepath.Join(dir, "cpu0/node12")), "as the kernel has it")
+	got, err := sys.Node(0)
+	assert.NoError(t, err)
+	assert.Equal(t, 12, got)
+}
+
+func TestIsolatedAndNohzFull(t *testing.T) {
+	for _, tt := range []struct{ machine, isolated, nohzFull string }{
+		{"x86", "", ""},
+		{"x86-offline", "3", "1-3"},
+		{"arm64", "", ""}, // no files
+	} {
+		isolated, err := sysfs(t, tt.machine).Isolated()
+		assert.NoError(t, err)
+		assert.Equal(t, tt.isolated, isolated.String(), tt.machine)
+		nohzFull, err := sysfs(t, tt.machine).NohzFull()
+		assert.NoError(t, err)
+		assert.Equal(t, tt.nohzFull, nohzFull.String(), tt.machine)
+	}
+}
+
+func TestSMT(t *testing.T) {
+	for _, tt := range []struct {
+		machine, control string
+		active           bool
+	}{
+		{"x86", "on", true},
+		{"x86-offline", "off", false},
+		{"arm64", "notimplemented", false},
+	} {
+		control, active, err := sysfs(t, tt.machine).SMT()
+		assert.NoError(t, err)
+		assert.Equal(t, tt.control, control)
+		assert.Equal(t, tt.active, active)
+	}
+	_, _, err := sysfs(t, "no-hotplug").SMT()
+	assert.ErrorIs(t, err, cpuhp.ErrNotSupported)
+	assert.ErrorContains(t, err, attr("no-hotplug", "smt/control"))
+}
+
+// What no kernel writes is an error that names the file, and what is in it.
+func TestMalformed(t *testing.T) {
+	sys := sysfs(t, "broken")
+	for _, tt := range []struct {
+		path, text string
+		err        error
+	}{
+		{"online", `"0-"`, second(sys.Online())},
+		{"offline", `"x"`, second(sys.Offline())},
+		{"present", `"3-1"`, second(sys.Present())},
+		{"possible", `"70000"`, second(sys.Possible())},
+		{"isolated", `"1-"`, second(sys.Isolated())},
+		{"present", `"3-1"`, third(sys.Hotpluggable())},
+		{"cpu0/online", `"2"`, second(sys.IsOnline(0))},
+		{"cpu1/online", `""`, second(sys.IsOnline(1))},
+		{"online", `"0-"`, second(sys.IsOnline(2))},
+		{"cpu0/topology/thread_siblings_list", `"0 - 3"`, second(sys.ThreadSiblings(0))},
+		{"hotplug/states", `"online"`, second(sys.States())},
+		{"cpu0/hotplug/state", `""`, third(sys.State(0))},
+		{"cpu1/hotplug/target", `"online"`, third(sys.State(1))},
+		{"smt/active", `"yes"`, third(sys.SMT())},
+	} {
+		assert.ErrorContains(t, tt.err, "cpuhp: "+attr("broken", tt.path)+": ")
+		assert.ErrorContains(t, tt.err, tt.text)
+	}
+}
+
+func second[T any](_ T, err error) error        { return err }
+func third[T, U any](_ T, _ U, err error) error { return err }
+
+// A file need not fit in one read.
+func TestLongFile(t *testing.T) {
+	var text string
+	for id := range 1000 {
+		text += fmt.Sprintf("%3d: state%d\n", id, id)
+	}
+	sys, _ := tree(t, map[string]string{"hotplug/states": text})
+	states, err := sys.States()
+	require.NoError(t, err)
+	require.Len(t, states, 1000)
+	assert.Equal(t, cpuhp.State{ID: 999, Name: "state999"}, states[999])
+}
+
+func FuzzParseStates(f *testing.F) {
+	for _, name := range []string{"x86", "arm64", "broken"} {
+		text, err := os.ReadFile(attr(name, "hotplug/states"))
+		require.NoError(f, err)
+		f.Add(string(text))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		states, err := cpuhp.ParseStates(text)
+		if err != nil {
+			return
+		}
+		var printed string // as the kernel does
+		for _, s := range states {
+			printed += fmt.Sprintf("%3d: %s\n", s.ID, s.Name)
+		}
+		again, err := cpuhp.ParseStates(printed)
+		require.NoError(t, err)
+		require.Equal(t, states, again)
+	})
+}
+
+// What a file of sysfs has that the kernel would not write there is an error that names the file, or a value of its type.
+func FuzzFS(f *testing.F) {
+	readers := []struct {
+		file string
+		read func(sys cpuhp.FS) error
+	}{
+		{"online", func(sys cpuhp.FS) error { _, err := sys.Online(); return err }},
+		{"cpu1/online", func(sys cpuhp.FS) error { _, err := sys.IsOnline(1); return err }},
+		{"cpu1/hotplug/state", func(sys cpuhp.FS) error { _, _, err := sys.State(1); return err }},
+		{"cpu1/hotplug/target", func(sys cpuhp.FS) error { _, _, err := sys.State(1); return err }},
+		{"cpu1/topology/thread_siblings_list", func(sys cpuhp.FS) error { _, err := sys.ThreadSiblings(1); return err }},
+		{"hotplug/states", func(sys cpuhp.FS) error { _, err := sys.States(); return err }},
+		{"smt/active", func(sys cpuhp.FS) error { _, _, err := sys.SMT(); return err }},
+	}
+	dir := f.TempDir()
+	require.NoError(f, os.CopyFS(dir, os.DirFS("testdata/x86")))
+	sys, err := cpuhp.New(dir)
+	require.NoError(f, err)
+	cpus := filepath.Join(dir, "devices/system/cpu")
+	for i, reader := range readers {
+		for _, name := range []string{"x86", "broken"} {
+			// What is broken there may be that the file is not there.
+			if text, err := os.ReadFile(attr(name, reader.file)); err == nil {
+				f.Add(i, string(text))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, i int, text string) {
+		reader := readers[uint(i)%uint(len(readers))]
+		path := filepath.Join(cpus, reader.file)
+		before, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		defer func() { require.NoError(t, os.WriteFile(path, before, 0o644)) }()
+		if err := reader.read(sys); err != nil {
+			require.ErrorContains(t, err, path)
+		}
+	})
+}

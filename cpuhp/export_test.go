@@ -1,0 +1,3 @@
+package cpuhp
+
+var ParseStates = parseStates

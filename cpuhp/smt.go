@@ -1,0 +1,49 @@
+package cpuhp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+)
+
+// SMT reads /sys/devices/system/cpu/smt/control and active: whether sibling
+// threads may be online, and whether there are any online. control is "on",
+// "off", "forceoff", "notsupported", "notimplemented", or, where some threads
+// of each core may be online, how many. The error wraps [ErrNotSupported] if
+// the kernel has no such files.
+func (f FS) SMT() (control string, active bool, err error) {
+	control, err = read(filepath.Join(f.cpus, "smt/control"), asIs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, fmt.Errorf("%w: %w", ErrNotSupported, err)
+	}
+	if err != nil {
+		return "", false, err
+	}
+	active, err = read(filepath.Join(f.cpus, "smt/active"), sysfs.ParseBool)
+	if err != nil {
+		return "", false, err
+	}
+	return control, active, nil
+}
+
+// SetSMT writes to /sys/devices/system/cpu/smt/control. "off" takes all sibling
+// threads offline but the first of each core, and "on" brings all present CPUs
+// online, on x86 also those that were taken offline one by one. It blocks until
+// the kernel says that this is done. "forceoff" is refused here: nothing but a
+// reboot undoes it.
+//
+// The error wraps the errno: [unix.ENODEV] where SMT is not supported,
+// [unix.EPERM] after a forceoff, [unix.EBUSY] while CPU hotplug is disabled,
+// [unix.EINVAL] for another value.
+func (f FS) SetSMT(control string) error {
+	if control == "forceoff" {
+		return errors.New("cpuhp: smt/control: forceoff cannot be undone before a reboot")
+	}
+	if err := sysfs.WriteFile(filepath.Join(f.cpus, "smt/control"), control); err != nil {
+		return fmt.Errorf("cpuhp: SMT %s: %w", control, err)
+	}
+	return nil
+}
