@@ -1,0 +1,306 @@
+package cpuset
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+// A Cpuset is a cgroup of the cpuset hierarchy.
+type Cpuset struct {
+	h    *Hierarchy
+	name string // below the mount point, "/" for the root
+}
+
+// Name returns the path of the cpuset in its hierarchy: "/" for the root, else
+// such as "/parent/child".
+func (c *Cpuset) Name() string { return c.name }
+
+// Path returns the directory of the cpuset.
+func (c *Cpuset) Path() string { return filepath.Join(c.h.mount, c.name) }
+
+// Create makes a child with mkdir(2). It has all the CPUs and memory nodes of
+// its parent: on v2 and in v2 mode because cpuset.cpus and cpuset.mems are
+// empty, which costs nothing more; on v1, where a cpuset without either takes no
+// thread, as a copy of the parent's.
+//
+// On v2 a child only has the cpuset controller after [Cpuset.EnableChildren] of
+// its parent.
+//
+// The error is an [*Error]. It wraps [unix.EEXIST] when there is one of that
+// name.
+func (c *Cpuset) Create(name string) (*Cpuset, error) {
+	child := &Cpuset{c.h, filepath.Join(c.name, name)}
+	path := child.Path()
+	if err := unix.Mkdir(path, 0o755); err != nil {
+		return nil, &Error{Op: "mkdir", Path: path, Err: err}
+	}
+	if c.h.version == 1 && !c.h.v2Mode {
+		if err := child.inherit(c); err != nil {
+			_ = unix.Rmdir(path)
+			return nil, err
+		}
+	}
+	return child, nil
+}
+
+// EnableChildren gives the children the cpuset controller, by writing "+cpuset"
+// to cgroup.subtree_control. On v1 it does nothing: they have it.
+//
+// The error is an [*Error].
+func (c *Cpuset) EnableChildren() error {
+	if c.h.version == 1 {
+		return nil
+	}
+	return writeFile(c.file("cgroup.subtree_control"), "+cpuset")
+}
+
+// DisableChildren takes the cpuset controller from the children, by writing
+// "-cpuset" to cgroup.subtree_control. Their configuration is lost. On v1 it
+// does nothing: they have it.
+//
+// The error is an [*Error]. It wraps [unix.EBUSY] when one of them has it
+// enabled for its own children.
+func (c *Cpuset) DisableChildren() error {
+	if c.h.version == 1 {
+		return nil
+	}
+	return writeFile(c.file("cgroup.subtree_control"), "-cpuset")
+}
+
+// MakeThreaded lets single threads into the cpuset, by writing "threaded" to
+// cgroup.type. There is no way back. On v1 it does nothing: there they may be
+// anywhere.
+//
+// The error is an [*Error]. It wraps [unix.EOPNOTSUPP] when there are processes
+// in it, or controllers on for its children that do not know of threads.
+func (c *Cpuset) MakeThreaded() error {
+	if c.h.version == 1 {
+		return nil
+	}
+	return writeFile(c.file("cgroup.type"), "threaded")
+}
+
+// AttachThread moves one thread into the cpuset: it writes tid to
+// cgroup.threads, on v1 to tasks. A tid of 0 is the calling thread. Its affinity
+// is within the CPUs of the cpuset from then on.
+//
+// The error is an [*Error]. It wraps [unix.EOPNOTSUPP] when the cpuset is not
+// threaded, or is below another domain than the thread's process.
+func (c *Cpuset) AttachThread(tid int) error {
+	return writeFile(c.threadsFile(), strconv.Itoa(tid))
+}
+
+// AttachProcess moves all threads of a process into the cpuset: it writes pid
+// to cgroup.procs. A pid of 0 is the calling process. Their affinities are within
+// the CPUs of the cpuset from then on.
+//
+// The error is an [*Error].
+func (c *Cpuset) AttachProcess(pid int) error {
+	return writeFile(c.file("cgroup.procs"), strconv.Itoa(pid))
+}
+
+// CPUs returns the CPUs that the cpuset is configured for, cpuset.cpus. On v2
+// they are constant, whether online or not; the empty set stands for those of
+// the parent; and the root has none, which is [unix.ENOENT].
+//
+// The error is an [*Error].
+func (c *Cpuset) CPUs() (affinity.CPUSet, error) {
+	return c.readCPUs("cpus")
+}
+
+// SetCPUs configures the cpuset for the given CPUs: it writes them to
+// cpuset.cpus.
+//
+// The error is an [*Error].
+func (c *Cpuset) SetCPUs(cpus affinity.CPUSet) error {
+	return writeFile(c.file(c.h.prefix+"cpus"), cpus.String())
+}
+
+// Effective returns the CPUs that the threads in the cpuset may run on:
+// cpuset.cpus.effective, on v1 cpuset.effective_cpus. Those that are offline are
+// not among them.
+//
+// The error is an [*Error].
+func (c *Cpuset) Effective() (affinity.CPUSet, error) {
+	if c.h.version == 1 {
+		return c.readCPUs("effective_cpus")
+	}
+	return c.readCPUs("cpus.effective")
+}
+
+// Partition returns what kind of partition the cpuset is, as in
+// cpuset.cpus.partition: "member" of its parent's, "root", or "isolated" (v6.0).
+// One that is not valid, mostly as none of its CPUs is online, is
+// "root invalid" or "isolated invalid", and reason says why (v6.0).
+//
+// The error is an [*Error]. It wraps [unix.ENOENT] on v1, which has none, and
+// for the root cpuset.
+func (c *Cpuset) Partition() (kind, reason string, err error) {
+	text, err := readFile(c.file("cpuset.cpus.partition"))
+	if err != nil {
+		return "", "", err
+	}
+	kind, reason, _ = strings.Cut(strings.TrimSpace(text), " (")
+	return kind, strings.TrimSuffix(reason, ")"), nil
+}
+
+// SetPartition makes the cpuset a partition of the given kind: it writes
+// "member", "root" or "isolated" to cpuset.cpus.partition. A partition takes its
+// CPUs away from its parent. Whether it has become valid, [Cpuset.Partition]
+// tells.
+//
+// The error is an [*Error]. It wraps [unix.EINVAL] when the kernel does not have
+// that kind, or before v6.0 when the partition would not be valid.
+func (c *Cpuset) SetPartition(kind string) error {
+	return writeFile(c.file("cpuset.cpus.partition"), kind)
+}
+
+// exitGrace is how long [Cpuset.Remove] waits for threads that have ended to
+// let go of the cpuset: microseconds, on a machine that is not overloaded.
+const exitGrace = 10 * time.Second
+
+// Remove removes the cpuset and all below it, with rmdir(2). One that is gone
+// already is no error.
+//
+// The error is an [*Error]. It wraps [unix.EBUSY], and names them, when there
+// are threads in one of them, and also for the root. Those below may be gone by
+// then.
+func (c *Cpuset) Remove() error {
+	if c.name == "/" {
+		return &Error{Op: "rmdir", Path: c.Path(), Err: unix.EBUSY}
+	}
+	// Most have nothing below them, so try that first.
+	err := c.rmdir()
+	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	entries, err := os.ReadDir(c.Path())
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &Error{Op: "read", Path: c.Path(), Err: cause(err)}
+	}
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			continue
+		}
+		below := &Cpuset{c.h, filepath.Join(c.name, entry.Name())}
+		if err := below.Remove(); err != nil {
+			return err
+		}
+	}
+
+	// A thread that has ended, and even been waited for, counts until it has
+	// been switched away from for the last time (v6.19 and later).
+	for deadline := time.Now().Add(exitGrace); ; runtime.Gosched() {
+		err := c.rmdir()
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		threads, readErr := c.threads()
+		if readErr != nil && !errors.Is(readErr, unix.ENOENT) {
+			return readErr
+		}
+		if len(threads) > 0 {
+			return &Error{Op: "rmdir", Path: c.Path(),
+				Err: fmt.Errorf("EBUSY (%w): has thread %s", unix.EBUSY, strings.Join(threads, ", "))}
+		}
+	}
+}
+
+// rmdir removes the cpuset alone.
+func (c *Cpuset) rmdir() error {
+	if err := unix.Rmdir(c.Path()); err != nil && err != unix.ENOENT {
+		return &Error{Op: "rmdir", Path: c.Path(), Err: err}
+	}
+	return nil
+}
+
+// threads returns the ids of the threads in the cpuset.
+func (c *Cpuset) threads() ([]string, error) {
+	text, err := readFile(c.threadsFile())
+	return strings.Fields(text), err
+}
+
+// threadsFile returns the path of the file that lists the threads.
+func (c *Cpuset) threadsFile() string {
+	if c.h.version == 1 {
+		return c.file("tasks")
+	}
+	return c.file("cgroup.threads")
+}
+
+// inherit copies the CPUs and memory nodes of the parent.
+func (c *Cpuset) inherit(parent *Cpuset) error {
+	for _, name := range []string{"cpus", "mems"} {
+		value, err := readFile(parent.file(c.h.prefix + name))
+		if err != nil {
+			return err
+		}
+		if err := writeFile(c.file(c.h.prefix+name), strings.TrimSpace(value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readCPUs returns the CPUs in a file of the controller.
+func (c *Cpuset) readCPUs(name string) (affinity.CPUSet, error) {
+	path := c.file(c.h.prefix + name)
+	text, err := readFile(path)
+	if err != nil {
+		return affinity.CPUSet{}, err
+	}
+	cpus, err := affinity.ParseList(text)
+	if err != nil {
+		return affinity.CPUSet{}, &Error{Op: "read", Path: path, Err: err}
+	}
+	return cpus, nil
+}
+
+// file returns the path of one of the cpuset's files.
+func (c *Cpuset) file(name string) string { return filepath.Join(c.Path(), name) }
+
+// readFile reads a file whole.
+func readFile(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", &Error{Op: "read", Path: path, Err: cause(err)}
+	}
+	return string(text), nil
+}
+
+// writeFile writes value, and a newline, with one write(2). Without the newline
+// an empty value would be no write at all. It is not an [os.File]: cgroup files
+// can be polled, so Go would wait where the kernel answers EAGAIN.
+func writeFile(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &Error{Op: "write", Path: path, Value: value, Err: err}
+	}
+	_, err = unix.Write(fd, []byte(value+"\n"))
+	// What close(2) might say comes too late to matter: the write is done.
+	_ = unix.Close(fd)
+	if err != nil {
+		return &Error{Op: "write", Path: path, Value: value, Err: err}
+	}
+	return nil
+}
+
+// cause returns the errno of an error of package os, whose path [Error] has.
+func cause(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}

@@ -1,0 +1,208 @@
+package cpuset
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Hierarchy is the cgroup hierarchy that the cpuset controller is in. There
+// is at most one.
+type Hierarchy struct {
+	root    string // of the file system, "/" but for tests
+	mount   string // where the hierarchy is mounted, below root
+	top     string // the cgroup that is at mount, as in /proc/PID/cgroup
+	version int
+	v2Mode  bool
+	prefix  string // of the names of the controller's files
+}
+
+// Find returns the cpuset hierarchy of the machine whose file system root is
+// at root, "/" but for tests. It is the cgroup v1 mount with the cpuset
+// controller if <root>/proc/self/mountinfo has one, else the cgroup v2 mount
+// with cpuset in its cgroup.controllers.
+//
+// The error is an [*Error], or wraps [ErrNotFound].
+func Find(root string) (*Hierarchy, error) {
+	path := filepath.Join(root, "proc/self/mountinfo")
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var unified []*Hierarchy
+	for line := range strings.Lines(text) {
+		m, err := parseMount(strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return nil, &Error{Op: "read", Path: path, Err: err}
+		}
+		h := &Hierarchy{root: root, mount: filepath.Join(root, filepath.Join("/", m.point)), top: m.root, prefix: "cpuset."}
+		switch {
+		case m.fstype == "cgroup" && slices.Contains(m.options, "cpuset"):
+			h.version = 1
+			h.v2Mode = slices.Contains(m.options, "cpuset_v2_mode")
+			// What mount -t cpuset makes: a cgroup mount with this option.
+			if slices.Contains(m.options, "noprefix") {
+				h.prefix = ""
+			}
+			return h, nil
+		case m.fstype == "cgroup2":
+			h.version = 2
+			unified = append(unified, h)
+		}
+	}
+	for _, h := range unified {
+		controllers, err := readFile(h.Root().file("cgroup.controllers"))
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(strings.Fields(controllers), "cpuset") {
+			return h, nil
+		}
+	}
+	return nil, fmt.Errorf("cpuset: %w: not in a cgroup v1 mount of %s, nor in cgroup.controllers of a cgroup v2 mount",
+		ErrNotFound, path)
+}
+
+// Version returns the version of cgroup, 1 or 2.
+func (h *Hierarchy) Version() int { return h.version }
+
+// V2Mode reports whether this is a cgroup v1 mount with the option
+// cpuset_v2_mode, where a cpuset keeps its configured CPUs when they go
+// offline, as on v2, and gets them back.
+func (h *Hierarchy) V2Mode() bool { return h.v2Mode }
+
+// Mount returns the directory where the hierarchy is mounted.
+func (h *Hierarchy) Mount() string { return h.mount }
+
+// Root returns the cpuset at the mount point, which has all CPUs that are
+// online. In a container it may be a child of the machine's.
+func (h *Hierarchy) Root() *Cpuset { return &Cpuset{h, "/"} }
+
+// Of returns the cpuset that thread tid is in, from /proc/TID/cgroup. A tid of
+// 0 is the calling thread. On v2 it is the thread's cgroup, whether or not the
+// cpuset controller is enabled for that: if not, it has no CPUs of its own, and
+// those of the nearest ancestor with the controller count.
+//
+// The error is an [*Error]. It wraps [unix.ENOENT] when there is no such
+// thread.
+func (h *Hierarchy) Of(tid int) (*Cpuset, error) {
+	thread := "thread-self"
+	if tid != 0 {
+		thread = strconv.Itoa(tid)
+	}
+	path := filepath.Join(h.root, "proc", thread, "cgroup")
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	cgroup, err := h.cgroup(text)
+	if err != nil {
+		return nil, &Error{Op: "read", Path: path, Err: err}
+	}
+	name, ok := strings.CutPrefix(cgroup, strings.TrimSuffix(h.top, "/"))
+	if !ok || name != "" && name[0] != '/' || slices.Contains(strings.Split(name, "/"), "..") {
+		return nil, &Error{Op: "read", Path: path,
+			Err: fmt.Errorf("%s is not below %s, the cgroup that is mounted at %s", cgroup, h.top, h.mount)}
+	}
+	return &Cpuset{h, filepath.Join("/", name)}, nil
+}
+
+// EnableController gives the children of the root the cpuset controller, if
+// they don't have it yet, by writing "+cpuset" to cgroup.subtree_control of the
+// root. Calling restore leaves it as it was; by then no child may use the
+// controller for children of its own, or it is [unix.EBUSY]. On v1, where all
+// cpusets have the controller, both do nothing.
+//
+// The errors are of type [*Error].
+func (h *Hierarchy) EnableController() (restore func() error, err error) {
+	nothing := func() error { return nil }
+	if h.version == 1 {
+		return nothing, nil
+	}
+	path := h.Root().file("cgroup.subtree_control")
+	enabled, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(strings.Fields(enabled), "cpuset") {
+		return nothing, nil
+	}
+	if err := writeFile(path, "+cpuset"); err != nil {
+		return nil, err
+	}
+	return func() error { return writeFile(path, "-cpuset") }, nil
+}
+
+// cgroup returns the path that text, a /proc/PID/cgroup, has for the hierarchy.
+// A line is "ID:CONTROLLERS:PATH"; that of v2 has ID 0.
+func (h *Hierarchy) cgroup(text string) (string, error) {
+	for line := range strings.Lines(text) {
+		id, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		controllers, cgroup, ok := strings.Cut(rest, ":")
+		if !ok {
+			return "", fmt.Errorf("malformed line %q", line)
+		}
+		if h.version == 2 && id == "0" ||
+			h.version == 1 && slices.Contains(strings.Split(controllers, ","), "cpuset") {
+			return cgroup, nil
+		}
+	}
+	return "", errors.New("no line for the cpuset hierarchy")
+}
+
+// A mount is a line of /proc/PID/mountinfo.
+type mount struct {
+	root    string // what of the file system is mounted
+	point   string // where it is mounted
+	fstype  string
+	options []string // of the superblock
+}
+
+// parseMount parses a line of /proc/PID/mountinfo, proc_pid_mountinfo(5):
+//
+//	31 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate
+//
+// Between the options of the mount and the dash is any number of tags. The
+// source, after the type of the file system, may be empty.
+func parseMount(line string) (mount, error) {
+	fields := strings.Split(line, " ")
+	dash := -1
+	if len(fields) > 6 {
+		dash = slices.Index(fields[6:], "-")
+	}
+	if dash < 0 || len(fields) < 6+dash+4 {
+		return mount{}, fmt.Errorf("malformed line %q", line)
+	}
+	super := fields[6+dash+1:]
+	return mount{
+		root:    unescape(fields[3]),
+		point:   unescape(fields[4]),
+		fstype:  super[0],
+		options: strings.Split(super[2], ","),
+	}, nil
+}
+
+// unescape replaces the octal escapes that the kernel's seq_escape() writes for
+// space, tab, newline and backslash.
+func unescape(s string) string {
+	var b strings.Builder
+	for {
+		before, after, found := strings.Cut(s, `\`)
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		if len(after) >= 3 {
+			if c, err := strconv.ParseUint(after[:3], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				s = after[3:]
+				continue
+			}
+		}
+		b.WriteByte('\\')
+		s = after
+	}
+}
