@@ -1,0 +1,3 @@
+package kmsg
+
+var Parse = parse
