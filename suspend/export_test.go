@@ -1,0 +1,3 @@
+package suspend
+
+var ParseChoice = parseChoice
