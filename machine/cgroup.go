@@ -1,0 +1,232 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/cpuset"
+)
+
+// leftoverPrefix begins the names of the cgroups that tests make in the root; the process's id follows.
+const leftoverPrefix = "hotplugtest-"
+
+// mount returns where the cpuset hierarchy is mounted, and whether cpusets there lose CPUs for good.
+func (s *Snapshot) mount() (path string, losing, ok bool) {
+	h, err := cpuset.Find(s.Root)
+	if err != nil {
+		return "", false, false
+	}
+	return s.name(h.Mount()), h.Version() == 1 && !h.V2Mode(), true
+}
+
+// cpusets calls f with the directory of each cpuset but the root and what tests have made, parents first.
+func (s *Snapshot) cpusets(f func(dir string)) {
+	mount, _, ok := s.mount()
+	if !ok {
+		return
+	}
+	var walk func(dir string)
+	walk = func(dir string) {
+		entries, _ := os.ReadDir(s.path(dir))
+		for _, entry := range entries {
+			if !entry.IsDir() || dir == mount && strings.HasPrefix(entry.Name(), leftoverPrefix) {
+				continue
+			}
+			below := filepath.Join(dir, entry.Name())
+			f(below)
+			walk(below)
+		}
+	}
+	walk(mount)
+}
+
+// cpusetFiles returns what finds the file of that name in all cpusets.
+func cpusetFiles(name string) func(s *Snapshot) []string {
+	return func(s *Snapshot) []string {
+		var files []string
+		s.cpusets(func(dir string) { files = append(files, filepath.Join(dir, name)) })
+		return files
+	}
+}
+
+// subtreeControlFile is that of the root of a v2 hierarchy.
+func subtreeControlFile(s *Snapshot) []string {
+	mount, _, ok := s.mount()
+	if !ok {
+		return nil
+	}
+	return []string{filepath.Join(mount, "cgroup.subtree_control")}
+}
+
+// leftovers are cgroups that a test has made and not removed.
+type leftovers struct{}
+
+func (leftovers) take(s *Snapshot) error {
+	if mount, _, ok := s.mount(); ok {
+		entries, _ := os.ReadDir(s.path(mount))
+		for _, entry := range entries {
+			if entry.IsDir() && strings.HasPrefix(entry.Name(), leftoverPrefix) {
+				s.Leftovers = append(s.Leftovers, filepath.Join(mount, entry.Name()))
+			}
+		}
+	}
+	return nil
+}
+
+func (leftovers) diff(was, now *Snapshot) []Difference {
+	var diffs []Difference
+	for _, dir := range now.Leftovers {
+		if !slices.Contains(was.Leftovers, dir) {
+			diffs = append(diffs, Difference{dir, "absent", "left over", func() error { return removeTree(was.path(dir)) }})
+		}
+	}
+	return diffs
+}
+
+// exitLimit bounds the wait for threads that were killed. One that has the kernel bring a CPU up ends when that is done.
+const exitLimit = 30 * time.Second
+
+// removeTree removes a cgroup and those below, and kills what is still in them.
+func removeTree(dir string) error {
+	for deadline := time.Now().Add(exitLimit); ; runtime.Gosched() {
+		err := rmdirAll(dir)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		if err := killAll(dir, deadline); err != nil {
+			return err
+		}
+	}
+}
+
+// rmdirAll removes a cgroup and those below.
+func rmdirAll(dir string) error {
+	// Most have nothing below them, so try that first.
+	err := unix.Rmdir(dir)
+	if err == unix.EBUSY || err == unix.ENOTEMPTY {
+		entries, _ := os.ReadDir(dir)
+		for _, entry := range entries {
+			if entry.IsDir() {
+				if err := rmdirAll(filepath.Join(dir, entry.Name())); err != nil {
+					return err
+				}
+			}
+		}
+		err = unix.Rmdir(dir)
+	}
+	if err != nil && err != unix.ENOENT {
+		return fmt.Errorf("machine: rmdir %s: %s (%w)", dir, unix.ErrnoName(err.(unix.Errno)), err)
+	}
+	return nil
+}
+
+// killAll kills the processes that have threads in a cgroup or below it, and waits until they are gone.
+func killAll(dir string, deadline time.Time) error {
+	for _, file := range []string{"cgroup.threads", "tasks"} {
+		text, err := read(filepath.Join(dir, file))
+		if err != nil {
+			continue
+		}
+		for _, thread := range strings.Fields(text) {
+			status, err := read(filepath.Join("/proc", thread, "status"))
+			if err != nil {
+				continue // it has ended
+			}
+			pid, _ := strconv.Atoi(field(status, "Tgid"))
+			if pid == os.Getpid() {
+				return fmt.Errorf("machine: %s has thread %s of this process: EBUSY (%w)", dir, thread, unix.EBUSY)
+			}
+			if err := kill(pid, deadline); err != nil {
+				return err
+			}
+		}
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		if entry.IsDir() {
+			if err := killAll(filepath.Join(dir, entry.Name()), deadline); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// kill kills a process and waits for its end.
+func kill(pid int, deadline time.Time) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("machine: pidfd_open of process %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("machine: SIGKILL to process %d: %w", pid, err)
+	}
+	return awaitExit(fd, deadline)
+}
+
+// awaitExit waits for the end of the process that a pidfd stands for.
+func awaitExit(pidfd int, deadline time.Time) error {
+	for {
+		left := max(time.Until(deadline), 0)
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds()))
+		if err != unix.EINTR {
+			return os.NewSyscallError("poll", err)
+		}
+	}
+}
+
+// cpusetTasks are the cpusets of cgroup v1 that threads are in: the kernel moves them to an ancestor when theirs loses its
+// last CPU.
+type cpusetTasks struct{}
+
+func (cpusetTasks) take(s *Snapshot) error {
+	_, losing, ok := s.mount()
+	if !ok || !losing {
+		return nil
+	}
+	if err := (threads{}).take(s); err != nil {
+		return err
+	}
+	s.cpusets(func(dir string) {
+		text, _ := read(filepath.Join(s.path(dir), "tasks"))
+		for _, field := range strings.Fields(text) {
+			tid, _ := strconv.Atoi(field)
+			if thread, ok := s.Threads[tid]; ok {
+				thread.Cpuset = dir
+				s.Threads[tid] = thread
+			}
+		}
+	})
+	return nil
+}
+
+func (cpusetTasks) diff(was, now *Snapshot) []Difference {
+	mount, _, _ := was.mount()
+	var diffs []Difference
+	was.eachThread(now, func(tid int, before, after Thread) {
+		now := after.Cpuset
+		if now == "" {
+			now = mount
+		}
+		// Another program may move its threads where it likes. The kernel moves them up.
+		if before.Cpuset == "" || !strings.HasPrefix(before.Cpuset, now+"/") {
+			return
+		}
+		diffs = append(diffs, Difference{before.label(tid) + " in cpusets", before.Cpuset, now, func() error {
+			return ifAlive(write(filepath.Join(was.path(before.Cpuset), "tasks"), strconv.Itoa(tid)))
+		}})
+	})
+	return diffs
+}

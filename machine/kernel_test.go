@@ -1,0 +1,358 @@
+package machine
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+)
+
+// The tests in this file need the machine for themselves: root, two CPUs or more of which the last can go offline, proc
+// and sysfs.
+
+// lastCPU returns the last CPU that is online, which can go offline.
+func lastCPU(t *testing.T) (cpuhp.FS, int) {
+	t.Helper()
+	sys, err := cpuhp.New("/sys")
+	require.NoError(t, err)
+	hotpluggable, _, err := sys.Hotpluggable()
+	require.NoError(t, err)
+	online, err := sys.Online()
+	require.NoError(t, err)
+	last, _ := hotpluggable.Intersect(online).Last()
+	require.True(t, last > 0, "no CPU but the first can go offline")
+	return sys, last
+}
+
+// sleeper starts a process that does nothing until the test ends.
+func sleeper(t *testing.T) (pid int) {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "LOCK_AND_HOLD="+filepath.Join(t.TempDir(), "lock"))
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	_, err = io.ReadFull(out, make([]byte, len("locked\n")))
+	require.NoError(t, err)
+	return cmd.Process.Pid
+}
+
+// A change is one to the machine. It returns a part of how that is to be named; what a kernel does not have is "".
+type change struct {
+	name   string
+	before func(t *testing.T) // what is to be there already
+	change func(t *testing.T) (named string)
+}
+
+var changes = []change{
+	{"offline CPU", nil, func(t *testing.T) string {
+		sys, cpu := lastCPU(t)
+		require.NoError(t, sys.SetOnline(cpu, false))
+		return "cpu" + strconv.Itoa(cpu) + " is offline, was online"
+	}},
+	{"armed failure", nil, func(t *testing.T) string {
+		sys, cpu := lastCPU(t)
+		states, err := sys.States()
+		require.NoError(t, err)
+		path := "/sys/devices/system/cpu/cpu" + strconv.Itoa(cpu) + "/hotplug/fail"
+		for _, state := range slices.Backward(states) {
+			if write(path, strconv.Itoa(state.ID)) == nil {
+				return path + " is " + strconv.Itoa(state.ID) + ", was -1"
+			}
+		}
+		t.Fatal("no state that can fail")
+		return ""
+	}},
+	{"SMT off", nil, func(t *testing.T) string {
+		const path = "/sys/devices/system/cpu/smt/control"
+		if control, _ := read(path); control != "on\n" {
+			return ""
+		}
+		require.NoError(t, write(path, "off"))
+		return path + " is off, was on"
+	}},
+	{"pm_test", nil, func(t *testing.T) string {
+		const path = "/sys/power/pm_test"
+		if _, err := os.Stat(path); err != nil {
+			return ""
+		}
+		require.NoError(t, write(path, "freezer"))
+		return path + " is freezer, was none"
+	}},
+	{"pm_test_delay", nil, func(t *testing.T) string {
+		const path = "/sys/module/suspend/parameters/pm_test_delay"
+		if _, err := os.Stat(path); err != nil {
+			return ""
+		}
+		require.NoError(t, write(path, "1"))
+		return path + " is 1, was 5"
+	}},
+	{"RTC alarm", nil, func(t *testing.T) string {
+		const path = "/sys/class/rtc/rtc0/wakealarm"
+		if _, err := os.Stat(path); err != nil {
+			return ""
+		}
+		require.NoError(t, write(path, "+3600"))
+		return path + " is "
+	}},
+	{"IRQ mask", nil, func(t *testing.T) string {
+		// The clock's and some others cannot be moved.
+		for _, irq := range numbers("/proc/irq") {
+			path := filepath.Join("/proc/irq", strconv.Itoa(irq), "smp_affinity_list")
+			if write(path, "1") == nil {
+				return path + " is 1, was "
+			}
+		}
+		return ""
+	}},
+	{"affinity that is lost with a CPU",
+		func(t *testing.T) {
+			_, cpu := lastCPU(t)
+			require.NoError(t, affinity.Set(sleeper(t), affinity.Of(cpu)))
+		},
+		func(t *testing.T) string {
+			// As a running thread loses its mask; a sleeping one keeps it.
+			_, cpu := lastCPU(t)
+			s, err := Take("/")
+			require.NoError(t, err)
+			for tid, thread := range s.Threads {
+				if thread.CPUs == strconv.Itoa(cpu) && thread.Name != "" {
+					if status, _ := read("/proc/" + strconv.Itoa(tid) + "/status"); field(status, "PPid") == strconv.Itoa(os.Getpid()) {
+						require.NoError(t, affinity.Set(tid, affinity.Of(0, cpu)))
+						return "thread " + strconv.Itoa(tid) + " (" + thread.Name + ") on CPUs is 0," + strconv.Itoa(cpu) + ", was " + strconv.Itoa(cpu)
+					}
+				}
+			}
+			t.Fatal("the pinned thread is not in the snapshot")
+			return ""
+		}},
+	{"cgroup left over, with a process in it", nil, func(t *testing.T) string {
+		h, err := cpuset.Find("/")
+		require.NoError(t, err)
+		left, err := h.Root().Create(leftoverPrefix + "0")
+		require.NoError(t, err)
+		below, err := left.Create("below")
+		require.NoError(t, err)
+		require.NoError(t, below.AttachProcess(sleeper(t)))
+		return left.Path() + " is left over, was absent"
+	}},
+	{"cpuset and its partition",
+		func(t *testing.T) {
+			h, err := cpuset.Find("/")
+			require.NoError(t, err)
+			restore, err := h.EnableController()
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, restore()) })
+			_, cpu := lastCPU(t)
+			set, err := h.Root().Create("machinetest")
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, set.Remove()) })
+			require.NoError(t, set.SetCPUs(affinity.Of(cpu)))
+		},
+		func(t *testing.T) string {
+			h, err := cpuset.Find("/")
+			require.NoError(t, err)
+			dir := filepath.Join(h.Mount(), "machinetest")
+			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus"), "1"))
+			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus.partition"), "root"))
+			return dir + "/cpuset.cpus.partition is root, was member"
+		}},
+	{"subtree_control", nil, func(t *testing.T) string {
+		h, err := cpuset.Find("/")
+		require.NoError(t, err)
+		_, err = h.EnableController()
+		require.NoError(t, err)
+		return "/cgroup.subtree_control is cpuset, was empty"
+	}},
+}
+
+func TestKernelRestore(t *testing.T) {
+	Claim(t)
+	for _, tt := range changes {
+		t.Run(tt.name, tt.test)
+	}
+}
+
+func (c change) test(t *testing.T) {
+	if c.before != nil {
+		c.before(t)
+	}
+	s, err := Take("/")
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, s.Restore()) })
+	named := c.change(t)
+	if named == "" {
+		t.Skip("this kernel or machine does not have it")
+	}
+	diffs, err := s.Compare()
+	require.NoError(t, err)
+	assert.Contains(t, sprint(diffs), named)
+	t.Logf("%d differences:\n%s", len(diffs), sprint(diffs))
+	require.NoError(t, s.Restore())
+	diffs, err = s.Compare()
+	require.NoError(t, err)
+	assert.Empty(t, sprint(diffs))
+}
+
+func sprint(diffs []Difference) string {
+	var lines []string
+	for _, d := range diffs {
+		lines = append(lines, d.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// A machine that nothing is done to does not differ from itself.
+func TestKernelTake(t *testing.T) {
+	Claim(t)
+	before, err := Take("/")
+	require.NoError(t, err)
+	for kind, files := range before.Settings {
+		t.Logf("%s: %d", kind, len(files))
+	}
+	t.Logf("%d threads, online %s", len(before.Threads), before.Online)
+	diffs, err := before.Compare()
+	require.NoError(t, err)
+	assert.Empty(t, sprint(diffs))
+}
+
+// guarded is this binary as a process that changes the machine under a guard until it is killed.
+func guarded() {
+	check := func(err error) {
+		if err != nil {
+			panic(err)
+		}
+	}
+	_, err := Guard(os.Stderr)
+	check(err)
+	h, err := cpuset.Find("/")
+	check(err)
+	_, err = h.EnableController()
+	check(err)
+	home, err := h.Root().Create(leftoverPrefix + strconv.Itoa(os.Getpid()))
+	check(err)
+	check(home.AttachProcess(0))
+	_ = write("/sys/power/pm_test", "core") // where the kernel has it
+	sys, err := cpuhp.New("/sys")
+	check(err)
+	hotpluggable, _, err := sys.Hotpluggable()
+	check(err)
+	os.Stdout.WriteString("changed\n")
+	for {
+		for _, online := range []bool{false, true} {
+			for cpu := range hotpluggable.All() {
+				if err := sys.SetOnline(cpu, online); !errors.Is(err, unix.EBUSY) {
+					check(err)
+				}
+			}
+		}
+	}
+}
+
+// The process is killed while it takes CPUs offline and online, with itself in a cgroup that is to be removed.
+func TestKernelSupervisor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: this test changes the machine")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("not root: this test changes the machine; run with sudo")
+	}
+	before, err := Take("/")
+	require.NoError(t, err)
+	for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGINT, unix.SIGQUIT, unix.SIGKILL, unix.SIGKILL} {
+		t.Run(unix.SignalName(signal), func(t *testing.T) {
+			self, err := os.Executable()
+			require.NoError(t, err)
+			cmd := exec.Command(self)
+			cmd.Env = append(os.Environ(), "GUARDED=yes")
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			stderr, err := cmd.StderrPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			if _, err = io.ReadFull(out, make([]byte, len("changed\n"))); err != nil {
+				said, _ := io.ReadAll(stderr)
+				t.Fatalf("%v; it said:\n%s", err, said)
+			}
+			require.NoError(t, cmd.Process.Signal(signal))
+			killed := time.Now()
+
+			unlock, err := Lock(io.Discard)
+			require.NoError(t, err)
+			took := time.Since(killed)
+			diffs, err := before.Compare()
+			require.NoError(t, err)
+			assert.Empty(t, sprint(diffs))
+			assert.Less(t, took, 10*time.Second)
+			require.NoError(t, unlock())
+			said, err := io.ReadAll(stderr)
+			require.NoError(t, err)
+			_ = cmd.Wait()
+			assert.Contains(t, string(said), "hotplugtest: the machine is as it was\n")
+			t.Logf("restored after %v:\n%s", took, said)
+		})
+	}
+}
+
+// On cgroup v1 a cpuset that loses its only CPU never gets it back, and its tasks are moved. This is the last test, for
+// the controller stays on v1 for a while after that is unmounted.
+func TestKernelRestoreV1(t *testing.T) {
+	Claim(t)
+	change{"v1",
+		func(t *testing.T) {
+			dir := t.TempDir()
+			// The cpusets of tests before are gone a moment after they were removed.
+			var mountErr error
+			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+				if mountErr = unix.Mount("cgroup", dir, "cgroup", 0, "cpuset"); mountErr != unix.EBUSY {
+					break
+				}
+			}
+			if mountErr != nil {
+				t.Skipf("cgroup v1 has no cpuset controller: not in this kernel, or it is in use on v2: %v", mountErr)
+			}
+			t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
+			h, err := cpuset.Find("/")
+			require.NoError(t, err)
+			require.Equal(t, 1, h.Version())
+			_, cpu := lastCPU(t)
+			set, err := h.Root().Create("machinetest")
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, set.Remove()) })
+			require.NoError(t, set.SetCPUs(affinity.Of(cpu)))
+			pid := sleeper(t)
+			require.NoError(t, set.AttachProcess(pid))
+			t.Cleanup(func() { assert.NoError(t, h.Root().AttachProcess(pid)) })
+		},
+		func(t *testing.T) string {
+			sys, cpu := lastCPU(t)
+			h, err := cpuset.Find("/")
+			require.NoError(t, err)
+			require.NoError(t, sys.SetOnline(cpu, false))
+			require.NoError(t, sys.SetOnline(cpu, true))
+			tasks := filepath.Join(h.Mount(), "machinetest/tasks")
+			require.Eventually(t, func() bool { text, err := read(tasks); return err == nil && text == "" },
+				10*time.Second, 10*time.Millisecond, "the kernel has not moved the task")
+			return "/machinetest/cpuset.cpus is empty, was " + strconv.Itoa(cpu)
+		}}.test(t)
+}

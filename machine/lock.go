@@ -1,0 +1,83 @@
+// Package machine is about leaving a machine as it was found: one process at a time changes it, and what it changed is
+// put back, however that process ends.
+//
+// [Guard] is all that a test needs:
+//
+//	release, err := machine.Guard(os.Stderr)
+//	…
+//	err = release()
+//
+// It takes the [Lock] and a [Snapshot], and has a [Supervisor] put the machine back when the process is killed. That is
+// this program again, started by an init function of this package, so nothing has to be installed, and a program's main
+// has nothing to call.
+package machine
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// LockPath is the file that is locked by whoever changes the machine.
+const LockPath = "/run/lock/hotplugtest"
+
+// held is the file that this process has locked, or nil. A supervisor inherits it.
+var held struct {
+	sync.Mutex
+	file *os.File
+}
+
+// Lock waits until no other process changes the machine, and returns what lets the next one. Whom it waits for is
+// written to log. The lock is flock(2)'s, so it ends with the process that holds it, however that ends; with a
+// [Supervisor], when that has put the machine back.
+func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath, log) }
+
+func lock(path string, log io.Writer) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("machine: lock: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("machine: lock: %w", err)
+	}
+	fd := int(f.Fd())
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+		holder, _ := os.ReadFile(path)
+		fmt.Fprintf(log, "waiting for process %s, which has locked %s\n", strings.TrimSpace(string(holder)), path)
+		for {
+			if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = sign(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("machine: lock %s: %w", path, err)
+	}
+	held.Lock()
+	held.file = f
+	held.Unlock()
+	return func() error {
+		held.Lock()
+		defer held.Unlock()
+		held.file = nil
+		return f.Close()
+	}, nil
+}
+
+// sign writes this process's id to the lock file, for those who wait.
+func sign(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	return err
+}

@@ -1,0 +1,269 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+)
+
+// A setting is a part that consists of files which hold one value each.
+type setting struct {
+	name    string
+	pattern string                                        // of the files' paths, as in filepath.Match
+	paths   func(s *Snapshot) []string                    // or what returns them
+	value   func(text string) string                      // what of a file's text is the value; nil: all of it
+	same    func(was, now *Snapshot, path string) bool    // nil: if the values are equal
+	mend    func(s *Snapshot, path, was, is string) error // nil: the value is written
+}
+
+var (
+	// failures are armed by a state's number, and are gone by -1.
+	failures = setting{name: "hotplug/fail", pattern: "/sys/devices/system/cpu/cpu[0-9]*/hotplug/fail", mend: disarm}
+
+	pmTest      = setting{name: "pm_test", pattern: "/sys/power/pm_test", value: chosen}
+	pmTestDelay = setting{name: "pm_test_delay", pattern: "/sys/module/suspend/parameters/pm_test_delay"}
+	pmNotifier  = setting{name: "notifier-error-inject", pattern: "/sys/kernel/debug/notifier-error-inject/pm/actions/*/error"}
+	memSleep    = setting{name: "mem_sleep", pattern: "/sys/power/mem_sleep", value: chosen}
+	smtControl  = setting{name: "smt/control", pattern: "/sys/devices/system/cpu/smt/control"}
+	irqMasks    = setting{name: "irq", pattern: "/proc/irq/[0-9]*/smp_affinity_list"}
+	governors   = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
+
+	// subtreeControl takes what is to change, not what it is to become.
+	subtreeControl = setting{name: "cgroup.subtree_control", paths: subtreeControlFile, value: sorted, same: sameControllers, mend: setControllers}
+
+	cpusetCPUs = setting{name: "cpuset.cpus", paths: cpusetFiles("cpuset.cpus")}
+	// A partition without CPUs is "root invalid (REASON)", and gets well by itself when they are back.
+	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: cpusetFiles("cpuset.cpus.partition"), value: withoutReason,
+		mend: func(s *Snapshot, path, was, _ string) error {
+			kind, _, _ := strings.Cut(was, " ")
+			return write(s.path(path), kind)
+		}}
+
+	// rtcTime is there to tell an alarm that has gone off since from one that was cancelled.
+	rtcTime = setting{name: "since_epoch", pattern: "/sys/class/rtc/rtc*/since_epoch",
+		same: func(_, _ *Snapshot, _ string) bool { return true }}
+	wakeAlarm = setting{name: "wakealarm", pattern: "/sys/class/rtc/rtc*/wakealarm", same: sameAlarm, mend: setAlarm}
+	wakeup    = setting{name: "wakeup", paths: wakeupFiles}
+)
+
+func (f setting) take(s *Snapshot) error {
+	var paths []string
+	if f.paths != nil {
+		paths = f.paths(s)
+	} else {
+		// The error is one of the pattern.
+		found, _ := filepath.Glob(s.path(f.pattern))
+		for _, path := range found {
+			paths = append(paths, s.name(path))
+		}
+	}
+	for _, path := range paths {
+		text, err := read(s.path(path))
+		if err != nil {
+			continue
+		}
+		value := strings.TrimSpace(text)
+		if f.value != nil {
+			value = f.value(value)
+		}
+		if s.Settings[f.name] == nil {
+			s.Settings[f.name] = make(map[string]string)
+		}
+		s.Settings[f.name][path] = value
+	}
+	return nil
+}
+
+func (f setting) diff(was, now *Snapshot) []Difference {
+	var diffs []Difference
+	// Sorted, so a cgroup comes before those below it.
+	for _, path := range slices.Sorted(maps.Keys(was.Settings[f.name])) {
+		before := was.Settings[f.name][path]
+		after, ok := now.Settings[f.name][path]
+		if !ok || after == before || f.same != nil && f.same(was, now, path) {
+			continue
+		}
+		diffs = append(diffs, Difference{path, before, after, func() error {
+			if f.mend != nil {
+				return f.mend(was, path, before, after)
+			}
+			return write(was.path(path), before)
+		}})
+	}
+	return diffs
+}
+
+// name returns the path that a file has on the machine, for where it is found.
+func (s *Snapshot) name(path string) string {
+	below, err := filepath.Rel(s.Root, path)
+	if err != nil {
+		return path
+	}
+	return filepath.Join("/", below)
+}
+
+// chosen returns the word in brackets: "none [core] processors".
+func chosen(text string) string {
+	_, rest, _ := strings.Cut(text, "[")
+	word, _, _ := strings.Cut(rest, "]")
+	return word
+}
+
+func sorted(text string) string {
+	return strings.Join(slices.Sorted(slices.Values(strings.Fields(text))), " ")
+}
+
+func withoutReason(text string) string {
+	kind, _, _ := strings.Cut(text, " (")
+	return kind
+}
+
+// disarm makes hotplug/fail what it was. Kernels before v5.13 (3ae70c251f34) do not take -1: there the failure has to
+// happen, which it does on the CPU's next way down and up.
+func disarm(s *Snapshot, path, was, _ string) error {
+	err := write(s.path(path), was)
+	if !errors.Is(err, unix.EINVAL) || was != "-1" {
+		return err
+	}
+	cpu, convErr := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(filepath.Dir(path))), "cpu"))
+	sys, newErr := cpuhp.New(s.path("sys"))
+	if convErr != nil || newErr != nil {
+		return err
+	}
+	for _, online := range []bool{false, true, true} {
+		if err = sys.SetOnline(cpu, online); err != nil && !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+	return err
+}
+
+// sameControllers says whether what a cgroup's children have more than before is in use below one of them, where tests make
+// nothing: systemd, say, has enabled it for a service.
+func sameControllers(was, now *Snapshot, path string) bool {
+	before := strings.Fields(was.Settings["cgroup.subtree_control"][path])
+	after := strings.Fields(now.Settings["cgroup.subtree_control"][path])
+	for _, controller := range before {
+		if !slices.Contains(after, controller) {
+			return false
+		}
+	}
+	var used []string
+	children, _ := filepath.Glob(now.path(filepath.Join(filepath.Dir(path), "*/cgroup.subtree_control")))
+	for _, child := range children {
+		if !strings.HasPrefix(filepath.Base(filepath.Dir(child)), leftoverPrefix) {
+			text, _ := read(child)
+			used = append(used, strings.Fields(text)...)
+		}
+	}
+	return !slices.ContainsFunc(after, func(controller string) bool {
+		return !slices.Contains(before, controller) && !slices.Contains(used, controller)
+	})
+}
+
+// setControllers gives a cgroup's children the controllers that they had.
+func setControllers(s *Snapshot, path, was, is string) error {
+	before, after := strings.Fields(was), strings.Fields(is)
+	var change []string
+	for _, controller := range before {
+		if !slices.Contains(after, controller) {
+			change = append(change, "+"+controller)
+		}
+	}
+	for _, controller := range after {
+		if !slices.Contains(before, controller) {
+			change = append(change, "-"+controller)
+		}
+	}
+	return write(s.path(path), strings.Join(change, " "))
+}
+
+// sameAlarm says whether an alarm is as it was, or has gone off.
+func sameAlarm(was, now *Snapshot, path string) bool {
+	if now.Settings["wakealarm"][path] != "" {
+		return false
+	}
+	at, err := strconv.ParseInt(was.Settings["wakealarm"][path], 10, 64)
+	if err != nil {
+		return false
+	}
+	clock := filepath.Join(filepath.Dir(path), "since_epoch")
+	time, err := strconv.ParseInt(now.Settings["since_epoch"][clock], 10, 64)
+	return err == nil && at <= time
+}
+
+// setAlarm sets an alarm, which the kernel refuses where there is one already.
+func setAlarm(s *Snapshot, path, was, is string) error {
+	if is != "" {
+		if err := write(s.path(path), "0"); err != nil {
+			return err
+		}
+	}
+	if was == "" {
+		return nil
+	}
+	return write(s.path(path), was)
+}
+
+// wakeupFiles returns power/wakeup of all devices that may have one. It looks for the devices alone: the file would be
+// looked for again when it is read.
+func wakeupFiles(s *Snapshot) []string {
+	var files []string
+	for _, pattern := range []string{"/sys/bus/*/devices", "/sys/class/*"} {
+		dirs, _ := filepath.Glob(s.path(pattern))
+		for _, dir := range dirs {
+			devices, _ := os.ReadDir(dir)
+			for _, device := range devices {
+				files = append(files, s.name(filepath.Join(dir, device.Name(), "power/wakeup")))
+			}
+		}
+	}
+	return files
+}
+
+// read returns what is in the file. It is not an [os.File]: many of these files can be polled, so Go would have each of
+// them watched, which takes longer than to read it.
+func read(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var text []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return "", &os.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return string(text), nil
+		default:
+			text = append(text, buf[:n]...)
+		}
+	}
+}
+
+// write writes value, and a newline, with one write(2). Without the newline an empty value would be no write at all. It is
+// not an [os.File], since that would wait where the kernel answers EAGAIN.
+func write(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(value+"\n"))
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("machine: write %q to %s: %s (%w)", value, path, unix.ErrnoName(err.(unix.Errno)), err)
+	}
+	return nil
+}

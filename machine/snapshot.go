@@ -1,0 +1,205 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+)
+
+// A Snapshot is the state of all that a test of CPU hotplug or suspend can change about a machine, on purpose or because
+// the kernel does it then. What the machine does not have is not in it. It can be stored by encoding/gob.
+type Snapshot struct {
+	Root string // directory of the machine's file system, "/" but for tests
+	PID  int    // the process that took it, whose own threads are not in it
+
+	// Online is /sys/devices/system/cpu/online, a cpulist.
+	Online string
+
+	// Settings are files that hold one value each, by what they are about and their path: SMT control, cpuset.cpus of all
+	// cpusets, the masks of the IRQs and so on.
+	Settings map[string]map[string]string
+
+	// Threads are those of other processes and of the kernel, by their id, without those whose affinity is the kernel's
+	// affair.
+	Threads map[int]Thread
+
+	// Leftovers are the directories hotplugtest-* in the cpuset hierarchy.
+	Leftovers []string
+
+	// Modules are those of the kernel's modules for the injection of errors that are loaded.
+	Modules []string
+}
+
+// A Difference is one thing that was different in an earlier [Snapshot].
+type Difference struct {
+	What string // "cpu3", "thread 12 (sshd)", or the path of a file
+	Was  string
+	Is   string
+
+	mend func() error
+}
+
+// String returns a text such as "cpu3 is offline, was online".
+func (d Difference) String() string {
+	return fmt.Sprintf("%s is %s, was %s", d.What, orNothing(d.Is), orNothing(d.Was))
+}
+
+func orNothing(value string) string {
+	if value == "" {
+		return "empty"
+	}
+	return value
+}
+
+// A part is a part of the machine's state.
+type part interface {
+	// take reads it into the snapshot.
+	take(s *Snapshot) error
+	// diff says what differs now from what was.
+	diff(was, now *Snapshot) []Difference
+}
+
+// parts are all parts, in the order in which they have to be restored: an injected failure or SMT that is off keeps CPUs
+// from coming back; without the CPUs no mask can have them; and a leftover partition keeps them from other cpusets.
+var parts = []part{
+	failures,
+	pmTest,
+	pmTestDelay,
+	pmNotifier,
+	smtControl,
+	online{},
+	leftovers{},
+	subtreeControl,
+	cpusetCPUs,
+	cpusetPartition,
+	cpusetTasks{},
+	threads{},
+	irqMasks,
+	governors,
+	memSleep,
+	rtcTime,
+	wakeAlarm,
+	wakeup,
+	modules{},
+}
+
+// Take reads the state of the machine whose file system is at root, "/" but for tests.
+//
+// The error wraps [fs.ErrNotExist] if that has no /sys/devices/system/cpu/online. Anything else that it does not have, or
+// that cannot be read, is left out.
+func Take(root string) (*Snapshot, error) {
+	s := &Snapshot{Root: root, PID: os.Getpid(), Settings: make(map[string]map[string]string)}
+	for _, p := range parts {
+		if err := p.take(s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Diff returns what is different in a later snapshot of the same machine. What is in one of them alone is no difference:
+// a thread that has ended, a new cpuset; except for leftovers and modules.
+func (s *Snapshot) Diff(later *Snapshot) []Difference {
+	var diffs []Difference
+	for _, p := range parts {
+		diffs = append(diffs, p.diff(s, later)...)
+	}
+	return diffs
+}
+
+// Compare returns what is different on the machine now. The errors are those of [Take].
+func (s *Snapshot) Compare() ([]Difference, error) {
+	now, err := Take(s.Root)
+	if err != nil {
+		return nil, err
+	}
+	now.PID = s.PID
+	return s.Diff(now), nil
+}
+
+// Restore mends what is different on the machine now. It goes on where something cannot be mended, and then returns an
+// error that says so of each, and wraps the errnos.
+//
+// An affinity is set again only where somebody had restricted it. A thread that is still in a leftover hotplugtest-*
+// directory is killed, unless it is one of this process.
+func (s *Snapshot) Restore() error {
+	if diffs, err := s.Compare(); err == nil && len(diffs) == 0 {
+		return nil
+	}
+	var errs []error
+	for _, p := range parts {
+		// Each part is read anew, for it may have changed with those before, and with it what others are compared by.
+		now := &Snapshot{Root: s.Root, PID: s.PID, Settings: make(map[string]map[string]string)}
+		if err := errors.Join(online{}.take(now), rtcTime.take(now), p.take(now)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var failed []Difference
+		for _, d := range p.diff(s, now) {
+			if d.mend() != nil {
+				failed = append(failed, d)
+			}
+		}
+		// What depends on another may have come first: a cpuset cannot lose CPUs before its children do.
+		for _, d := range slices.Backward(failed) {
+			if err := d.mend(); err != nil {
+				errs = append(errs, fmt.Errorf("%v: %w", d, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// path returns where a file of the machine is.
+func (s *Snapshot) path(path string) string { return filepath.Join(s.Root, path) }
+
+// online is the set of CPUs that are online.
+type online struct{}
+
+func (online) take(s *Snapshot) error {
+	cpus, err := cpuhp.New(s.path("sys"))
+	if err != nil {
+		return fmt.Errorf("machine: %w", err)
+	}
+	set, err := cpus.Online()
+	if err != nil {
+		return fmt.Errorf("machine: %w", err)
+	}
+	s.Online = set.String()
+	return nil
+}
+
+func (online) diff(was, now *Snapshot) []Difference {
+	before, after := cpuList(was.Online), cpuList(now.Online)
+	words := map[bool]string{true: "online", false: "offline"}
+	// CPUs come before others go, for the last one cannot.
+	var diffs []Difference
+	for _, up := range []bool{true, false} {
+		changed := before.Difference(after)
+		if !up {
+			changed = after.Difference(before)
+		}
+		for cpu := range changed.All() {
+			diffs = append(diffs, Difference{"cpu" + strconv.Itoa(cpu), words[up], words[!up], func() error {
+				sys, err := cpuhp.New(was.path("sys"))
+				if err != nil {
+					return err
+				}
+				return sys.SetOnline(cpu, up)
+			}})
+		}
+	}
+	return diffs
+}
+
+// cpuList parses a cpulist of a snapshot; one that is none is the empty set.
+func cpuList(list string) affinity.CPUSet {
+	set, _ := affinity.ParseList(list)
+	return set
+}

@@ -1,0 +1,404 @@
+package machine_test
+
+import (
+	"bytes"
+	"encoding/gob"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/machine"
+)
+
+const (
+	cpu      = "sys/devices/system/cpu/"
+	notifier = "sys/kernel/debug/notifier-error-inject/pm/actions/PM_SUSPEND_PREPARE/error"
+	mountV1  = "33 24 0:28 / /cg rw,nosuid - cgroup cgroup rw,cpuset\n"
+	mountV2  = "33 24 0:28 / /cg rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+)
+
+// stat and status of a thread, as in proc(5).
+func stat(tid int, name string, flags, start int) string {
+	return fmt.Sprintf("%d (%s) S 1 %d %d 0 -1 %d 1 2 3 4 5 6 7 8 20 0 1 0 %d 9 9\n", tid, name, tid, tid, flags, start)
+}
+
+func status(cpus string) string {
+	return "Name:\tx\nTgid:\t7\nCpus_allowed:\tf\nCpus_allowed_list:\t" + cpus + "\nMems_allowed:\t1\n"
+}
+
+// tree makes a machine of text files.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	change(t, root, map[string]string{cpu + "online": "0-3\n"})
+	change(t, root, files)
+	return root
+}
+
+// change writes files of a machine, and removes those whose text is "-".
+func change(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := filepath.Join(root, name)
+		if files[name] == "-" {
+			require.NoError(t, os.RemoveAll(path))
+			continue
+		}
+		if strings.HasSuffix(name, "/") {
+			require.NoError(t, os.MkdirAll(path, 0o755))
+			continue
+		}
+		writeFile(t, path, files[name])
+	}
+}
+
+func writeFile(tb testing.TB, path, text string) {
+	tb.Helper()
+	require.NoError(tb, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(tb, os.WriteFile(path, []byte(text), 0o644))
+}
+
+// On a tree of text files nothing follows from a write, so what Restore does are its writes.
+var differences = []struct {
+	name     string
+	before   map[string]string
+	after    map[string]string
+	diff     []string
+	restored map[string]string // files, and also what is not one: "affinity TID" and "module NAME"
+}{
+	{"cpus",
+		map[string]string{cpu + "online": "0,2-3\n", cpu + "cpu0/online": "1\n", cpu + "cpu1/online": "0\n", cpu + "cpu2/online": "1\n"},
+		map[string]string{cpu + "online": "1,3\n", cpu + "cpu0/online": "0\n", cpu + "cpu1/online": "1\n", cpu + "cpu2/online": "0\n"},
+		[]string{"cpu0 is offline, was online", "cpu2 is offline, was online", "cpu1 is online, was offline"},
+		map[string]string{cpu + "cpu0/online": "1", cpu + "cpu1/online": "0", cpu + "cpu2/online": "1"}},
+	{"smt",
+		map[string]string{cpu + "smt/control": "on\n"},
+		map[string]string{cpu + "smt/control": "off\n"},
+		[]string{"/sys/devices/system/cpu/smt/control is off, was on"},
+		map[string]string{cpu + "smt/control": "on"}},
+	{"armed failure",
+		map[string]string{cpu + "cpu2/hotplug/fail": "-1\n"},
+		map[string]string{cpu + "cpu2/hotplug/fail": "67\n"},
+		[]string{"/sys/devices/system/cpu/cpu2/hotplug/fail is 67, was -1"},
+		map[string]string{cpu + "cpu2/hotplug/fail": "-1"}},
+	{"pm_test",
+		map[string]string{"sys/power/pm_test": "[none] core processors\n", "sys/module/suspend/parameters/pm_test_delay": "5\n"},
+		map[string]string{"sys/power/pm_test": "none core [processors]\n", "sys/module/suspend/parameters/pm_test_delay": "1\n"},
+		[]string{"/sys/power/pm_test is processors, was none", "/sys/module/suspend/parameters/pm_test_delay is 1, was 5"},
+		map[string]string{"sys/power/pm_test": "none", "sys/module/suspend/parameters/pm_test_delay": "5"}},
+	{"PM notifier's error",
+		map[string]string{notifier: "0\n"},
+		map[string]string{notifier: "-12\n"},
+		[]string{"/" + notifier + " is -12, was 0"},
+		map[string]string{notifier: "0"}},
+	{"mem_sleep",
+		map[string]string{"sys/power/mem_sleep": "[s2idle] deep\n"},
+		map[string]string{"sys/power/mem_sleep": "s2idle [deep]\n"},
+		[]string{"/sys/power/mem_sleep is deep, was s2idle"},
+		map[string]string{"sys/power/mem_sleep": "s2idle"}},
+	{"irq",
+		map[string]string{"proc/irq/24/smp_affinity_list": "3\n", "proc/irq/25/smp_affinity_list": "1\n"},
+		map[string]string{"proc/irq/24/smp_affinity_list": "0-3\n", "proc/irq/25": "-", "proc/irq/26/smp_affinity_list": "2\n"},
+		[]string{"/proc/irq/24/smp_affinity_list is 0-3, was 3"},
+		map[string]string{"proc/irq/24/smp_affinity_list": "3"}},
+	{"governor",
+		map[string]string{cpu + "cpufreq/policy0/scaling_governor": "schedutil\n"},
+		map[string]string{cpu + "cpufreq/policy0/scaling_governor": "performance\n"},
+		[]string{"/sys/devices/system/cpu/cpufreq/policy0/scaling_governor is performance, was schedutil"},
+		map[string]string{cpu + "cpufreq/policy0/scaling_governor": "schedutil"}},
+	{"alarm that was set",
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "\n", "sys/class/rtc/rtc0/since_epoch": "100\n"},
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "150\n", "sys/class/rtc/rtc0/since_epoch": "120\n"},
+		[]string{"/sys/class/rtc/rtc0/wakealarm is 150, was empty"},
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "0"}},
+	{"alarm that was cancelled",
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "150\n", "sys/class/rtc/rtc0/since_epoch": "100\n"},
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "\n", "sys/class/rtc/rtc0/since_epoch": "149\n"},
+		[]string{"/sys/class/rtc/rtc0/wakealarm is empty, was 150"},
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "150"}},
+	{"alarm that has gone off, and something else",
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "150\n", "sys/class/rtc/rtc0/since_epoch": "100\n", cpu + "smt/control": "on\n"},
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "\n", "sys/class/rtc/rtc0/since_epoch": "150\n", cpu + "smt/control": "off\n"},
+		[]string{"/sys/devices/system/cpu/smt/control is off, was on"},
+		map[string]string{"sys/class/rtc/rtc0/wakealarm": "", cpu + "smt/control": "on"}},
+	{"wakeup",
+		map[string]string{"sys/bus/pnp/devices/00:04/power/wakeup": "disabled\n", "sys/class/tty/ttyS0/power/wakeup": "enabled\n"},
+		map[string]string{"sys/bus/pnp/devices/00:04/power/wakeup": "enabled\n", "sys/class/tty/ttyS0/power/wakeup": "disabled\n"},
+		[]string{"/sys/bus/pnp/devices/00:04/power/wakeup is enabled, was disabled", "/sys/class/tty/ttyS0/power/wakeup is disabled, was enabled"},
+		map[string]string{"sys/bus/pnp/devices/00:04/power/wakeup": "disabled", "sys/class/tty/ttyS0/power/wakeup": "enabled"}},
+	{"v1 cpusets, and the tasks of one that was emptied",
+		map[string]string{"proc/self/mountinfo": mountV1, "cg/a/cpuset.cpus": "0-3\n", "cg/a/b/cpuset.cpus": "3\n", "cg/a/tasks": "", "cg/a/b/tasks": "20\n",
+			"proc/20/task/20/stat": stat(20, "x", 0, 100), "proc/20/task/20/status": status("3")},
+		map[string]string{"cg/a/cpuset.cpus": "0-2\n", "cg/a/b/cpuset.cpus": "\n", "cg/a/tasks": "20\n", "cg/a/b/tasks": "",
+			"proc/20/task/20/status": status("0-2")},
+		[]string{"/cg/a/b/cpuset.cpus is empty, was 3", "/cg/a/cpuset.cpus is 0-2, was 0-3",
+			"thread 20 (x) in cpusets is /cg/a, was /cg/a/b", "thread 20 (x) on CPUs is 0-2, was 3"},
+		map[string]string{"cg/a/cpuset.cpus": "0-3", "cg/a/b/cpuset.cpus": "3", "cg/a/b/tasks": "20", "affinity 20": "3"}},
+	{"v2 cpusets and partitions",
+		map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset cpu\n", "cg/cgroup.subtree_control": "memory\n",
+			"cg/a/cpuset.cpus": "3\n", "cg/a/cpuset.cpus.partition": "isolated\n"},
+		map[string]string{"cg/cgroup.subtree_control": "cpuset cpu memory\n",
+			"cg/a/cpuset.cpus": "2\n", "cg/a/cpuset.cpus.partition": "isolated invalid (Parent is not a partition root)\n"},
+		[]string{"/cg/cgroup.subtree_control is cpu cpuset memory, was memory", "/cg/a/cpuset.cpus is 2, was 3",
+			"/cg/a/cpuset.cpus.partition is isolated invalid, was isolated"},
+		map[string]string{"cg/cgroup.subtree_control": "-cpu -cpuset", "cg/a/cpuset.cpus": "3", "cg/a/cpuset.cpus.partition": "isolated"}},
+	{"a controller that another program has come to use",
+		map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset cpu\n", "cg/cgroup.subtree_control": "memory\n",
+			"cg/system.slice/cgroup.subtree_control": "memory\n", "cg/hotplugtest-1/cgroup.subtree_control": "cpu\n"},
+		map[string]string{"cg/cgroup.subtree_control": "cpuset memory\n", "cg/system.slice/cgroup.subtree_control": "cpuset memory\n"},
+		nil,
+		map[string]string{"cg/cgroup.subtree_control": "cpuset memory"}},
+	{"a controller that only a leftover uses",
+		map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset cpu\n", "cg/cgroup.subtree_control": "memory\n",
+			"cg/hotplugtest-1/cgroup.subtree_control": "cpuset\n"},
+		map[string]string{"cg/cgroup.subtree_control": "cpuset memory\n"},
+		[]string{"/cg/cgroup.subtree_control is cpuset memory, was memory"},
+		map[string]string{"cg/cgroup.subtree_control": "-cpuset"}},
+	{"cgroups left over, and one that was there before",
+		map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset\n", "cg/hotplugtest-1/0/": "", "cg/other/": ""},
+		map[string]string{"cg/hotplugtest-2/0/": "", "cg/hotplugtest-2/1/": "", "cg/another/": ""},
+		[]string{"/cg/hotplugtest-2 is left over, was absent"},
+		map[string]string{"cg/hotplugtest-2": "-"}},
+	{"threads",
+		map[string]string{
+			"proc/20/task/20/stat": stat(20, "pinned", 0, 100), "proc/20/task/20/status": status("3"),
+			"proc/20/task/21/stat": stat(21, "free", 0, 100), "proc/20/task/21/status": status("0-63"),
+			"proc/30/task/30/stat": stat(30, "ended", 0, 100), "proc/30/task/30/status": status("3"),
+			"proc/31/task/31/stat": stat(31, "id) S is (reused", 0, 100), "proc/31/task/31/status": status("3"),
+			"proc/40/task/40/stat": stat(40, "kworker/3:0", 0x04200000, 1), "proc/40/task/40/status": status("3"),
+			"proc/41/task/41/stat": stat(41, "irq/9-acpi", 0x00200000, 1), "proc/41/task/41/status": status("3"),
+			"proc/42/task/42/stat": stat(42, "offline too", 0, 1), "proc/42/task/42/status": status("2,4"),
+		},
+		map[string]string{
+			"proc/20/task/20/status": status("0-63"),
+			"proc/20/task/21/status": status("1"),
+			"proc/30":                "-",
+			"proc/31/task/31/stat":   stat(31, "x", 0, 101), "proc/31/task/31/status": status("2"),
+			"proc/40/task/40/status": status("0-2"),
+			"proc/41/task/41/status": status("0-2"),
+			"proc/42/task/42/status": status("2"),
+			"proc/50/task/50/stat":   stat(50, "new", 0, 200), "proc/50/task/50/status": status("1"),
+		},
+		[]string{"thread 20 (pinned) on CPUs is 0-63, was 3"},
+		map[string]string{"affinity 20": "3"}},
+	{"modules",
+		nil,
+		map[string]string{"sys/module/notifier_error_inject/initstate": "live\n", "sys/module/pm_notifier_error_inject/initstate": "live\n"},
+		[]string{"module pm_notifier_error_inject is loaded, was absent", "module notifier_error_inject is loaded, was absent"},
+		map[string]string{"module": "pm_notifier_error_inject notifier_error_inject"}},
+	{"features that are gone, such as those of an offline CPU",
+		map[string]string{cpu + "cpufreq/policy3/scaling_governor": "schedutil\n", cpu + "smt/control": "on\n"},
+		map[string]string{cpu + "cpufreq": "-", cpu + "smt": "-"},
+		nil, nil},
+}
+
+func TestDiffAndRestore(t *testing.T) {
+	for _, tt := range differences {
+		t.Run(tt.name, func(t *testing.T) {
+			did := make(map[string]string)
+			machine.FakeThreads(t,
+				func(tid int, set affinity.CPUSet) error { did[fmt.Sprint("affinity ", tid)] = set.String(); return nil },
+				func(name string) error { did["module"] = strings.TrimSpace(did["module"] + " " + name); return nil })
+			root := tree(t, tt.before)
+			s, err := machine.Take(root)
+			require.NoError(t, err)
+			diffs, err := s.Compare()
+			require.NoError(t, err)
+			assert.Empty(t, diffs, "nothing was changed yet")
+
+			change(t, root, tt.after)
+			diffs, err = s.Compare()
+			require.NoError(t, err)
+			var text []string
+			for _, d := range diffs {
+				text = append(text, d.String())
+			}
+			assert.Equal(t, tt.diff, text)
+
+			require.NoError(t, s.Restore())
+			for name, want := range tt.restored {
+				if got, ok := did[name]; ok {
+					assert.Equal(t, want, got, name)
+					continue
+				}
+				got, err := os.ReadFile(filepath.Join(root, name))
+				if want == "-" {
+					assert.ErrorIs(t, err, fs.ErrNotExist, name)
+					continue
+				}
+				if assert.NoError(t, err) {
+					assert.Equal(t, want, strings.TrimSpace(string(got)), name)
+				}
+			}
+			for name := range did {
+				assert.Contains(t, tt.restored, name, "restored, though it was not changed")
+			}
+		})
+	}
+}
+
+// What a supervisor gets is the same snapshot.
+func TestSnapshotAsGob(t *testing.T) {
+	for _, tt := range differences {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := machine.Take(tree(t, tt.before))
+			require.NoError(t, err)
+			// As text, in which no map and an empty one are the same.
+			assert.Equal(t, fmt.Sprint(*s), fmt.Sprint(*sent(t, s)))
+		})
+	}
+}
+
+// sent returns a snapshot as a supervisor gets it.
+func sent(t *testing.T, s *machine.Snapshot) (got *machine.Snapshot) {
+	t.Helper()
+	var pipe bytes.Buffer
+	require.NoError(t, gob.NewEncoder(&pipe).Encode(s))
+	require.NoError(t, gob.NewDecoder(&pipe).Decode(&got))
+	return got
+}
+
+func TestTakeOfNoMachine(t *testing.T) {
+	_, err := machine.Take(t.TempDir())
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, "/sys/devices/system/cpu")
+}
+
+// Whatever cannot be mended does not keep the rest from it, and is named.
+func TestRestoreGoesOn(t *testing.T) {
+	root := tree(t, map[string]string{cpu + "smt/control": "on\n", "sys/power/pm_test": "[none] core\n",
+		"proc/20/task/20/stat": stat(20, "pinned", 0, 100), "proc/20/task/20/status": status("3"),
+		"proc/21/task/21/stat": stat(21, "ending", 0, 100), "proc/21/task/21/status": status("3")})
+	machine.FakeThreads(t, func(tid int, _ affinity.CPUSet) error {
+		return map[int]error{20: unix.EINVAL, 21: unix.ESRCH}[tid]
+	}, nil)
+	s, err := machine.Take(root)
+	require.NoError(t, err)
+	change(t, root, map[string]string{cpu + "online": "0-2\n", "sys/power/pm_test": "none [core]\n",
+		"proc/20/task/20/status": status("0"), "proc/21/task/21/status": status("0")})
+	err = s.Restore()
+	require.Error(t, err)
+	assert.ErrorContains(t, err, "cpu3 is offline, was online: ")
+	assert.ErrorIs(t, err, unix.ENOENT, "there is no cpu3/online on this tree")
+	assert.ErrorContains(t, err, "thread 20 (pinned) on CPUs is 0, was 3: ")
+	assert.ErrorIs(t, err, unix.EINVAL)
+	assert.NotContains(t, err.Error(), "thread 21")
+	text, err := os.ReadFile(filepath.Join(root, "sys/power/pm_test"))
+	require.NoError(t, err)
+	assert.Equal(t, "none\n", string(text))
+}
+
+// It is taken at the start of each run, and read again at its end. What counts is the time on the CPU, as others may be
+// busy.
+func TestTakeIsCheap(t *testing.T) {
+	files := make(map[string]string)
+	for tid := 2000; tid < 3000; tid++ {
+		dir := fmt.Sprintf("proc/%d/task/%d/", tid, tid)
+		files[dir+"stat"], files[dir+"status"] = stat(tid, "x", 0, tid), status("0-3")
+	}
+	root := tree(t, files)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fastest := time.Hour
+	for range 5 {
+		start := threadTime(t)
+		s, err := machine.Take(root)
+		require.NoError(t, err)
+		require.Len(t, s.Threads, 1000)
+		fastest = min(fastest, threadTime(t)-start)
+	}
+	t.Log(fastest)
+	assert.Less(t, fastest, 200*time.Millisecond)
+}
+
+// threadTime returns the time that the calling thread has been running.
+func threadTime(t *testing.T) time.Duration {
+	t.Helper()
+	var now unix.Timespec
+	require.NoError(t, unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now))
+	return time.Duration(now.Nano())
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add(stat(20, "x", 0x04200000, 100))
+	f.Add(stat(20, "a) R 1 (b", 1, 2))
+	f.Add("1 (x) S")
+	f.Add(")(")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		name, _, _, ok := machine.ParseStat(text)
+		if ok && !strings.Contains(text, "("+name+")") {
+			t.Errorf("%q has no name %q in parentheses", text, name)
+		}
+	})
+}
+
+// texts are files that a snapshot is made of, each as some kernel has written it.
+var texts = map[string]string{
+	cpu + "online":                                "0-3\n",
+	cpu + "smt/control":                           "notsupported\n",
+	cpu + "cpu2/hotplug/fail":                     "-1\n",
+	"sys/power/pm_test":                           "[none] core processors platform devices freezer\n",
+	"sys/power/mem_sleep":                         "s2idle [deep]\n",
+	"sys/class/rtc/rtc0/wakealarm":                "1767323045\n",
+	"sys/class/rtc/rtc0/since_epoch":              "1767323000\n",
+	"proc/self/mountinfo":                         mountV2,
+	"proc/irq/9/smp_affinity_list":                "0-3\n",
+	"proc/7/task/7/stat":                          stat(7, "a) R (b", 0x400040, 100),
+	"proc/7/task/7/status":                        status("0-1"),
+	"cg/cgroup.controllers":                       "cpuset cpu io\n",
+	"cg/cgroup.subtree_control":                   "cpuset\n",
+	"cg/a/cpuset.cpus":                            "1-3\n",
+	"cg/a/cpuset.cpus.partition":                  "root invalid (Parent is not a partition root)\n",
+	"cg/a/cgroup.subtree_control":                 "cpu\n",
+	"sys/kernel/security/lockdown":                "[none] integrity confidentiality\n",
+	"proc/1/environ":                              "HOME=/\x00container=lxc\x00",
+	"proc/self/status":                            "Name:\tx\nCapEff:\t000001ffffffffff\n",
+	"sys/module/suspend/parameters/pm_test_delay": "5\n",
+	cpu + "cpufreq/policy0/scaling_governor":      "schedutil\n",
+	"sys/class/net/eth0/power/wakeup":             "disabled\n",
+}
+
+// Whatever is in one of the files, what has not changed is no difference, and a snapshot survives on its way to a
+// supervisor.
+func FuzzTake(f *testing.F) {
+	names := slices.Sorted(maps.Keys(texts))
+	for i, name := range names {
+		f.Add(i, texts[name])
+	}
+	f.Add(slices.Index(names, "proc/self/mountinfo"), mountV1)
+	f.Add(slices.Index(names, "proc/self/mountinfo"), "33 24 0:28 / /../../.. rw - cgroup cgroup rw,cpuset\n")
+	// A cgroup, and an IRQ's mask that no kernel would have, with what is no UTF-8.
+	f.Add(slices.Index(names, "proc/self/mountinfo"), "33 24 0:28 / /\x80 rw - cgroup cgroup rw,cpuset\n")
+	f.Add(slices.Index(names, "proc/irq/9/smp_affinity_list"), "\x80")
+	root := f.TempDir()
+	for name, text := range texts {
+		writeFile(f, filepath.Join(root, name), text)
+	}
+	f.Fuzz(func(t *testing.T, i int, text string) {
+		name := names[uint(i)%uint(len(names))]
+		writeFile(t, filepath.Join(root, name), text)
+		defer writeFile(t, filepath.Join(root, name), texts[name])
+		_ = machine.Unsuitable(root)
+		_ = machine.Warnings(root)
+		s, err := machine.Take(root)
+		if err != nil {
+			return
+		}
+		diffs, err := sent(t, s).Compare()
+		require.NoError(t, err)
+		require.Empty(t, diffs)
+	})
+}

@@ -1,0 +1,78 @@
+package machine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// capSysAdmin is CAP_SYS_ADMIN of the kernel's include/uapi/linux/capability.h.
+const capSysAdmin = 21
+
+// Unsuitable says why tests must not change the machine whose file system is at root, "/" but for tests, or "" if they
+// may:
+//
+//   - sysfs is mounted read-only
+//   - the process has no CAP_SYS_ADMIN
+//   - this is a container: the CPUs are those of the host, and of everything else on it, also where the container is
+//     privileged. Known by /.dockerenv, /run/.containerenv, /run/systemd/container, or container= in the environment of
+//     process 1
+//   - this is a guest of Hyper-V: a CPU that a VMBus channel is bound to is refused with EBUSY, and any can be. Known by
+//     its name in DMI and by devices on /sys/bus/vmbus
+func Unsuitable(root string) string {
+	at := func(path string) string { return filepath.Join(root, path) }
+	mounts, _ := read(at("/proc/self/mountinfo"))
+	for line := range strings.Lines(mounts) {
+		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS …; a later mount hides one before.
+		if f := strings.Fields(line); len(f) > 5 && f[4] == "/sys" && slices.Contains(strings.Split(f[5], ","), "ro") {
+			return "/sys is mounted read-only"
+		}
+	}
+	for _, path := range []string{"/.dockerenv", "/run/.containerenv", "/run/systemd/container"} {
+		if _, err := os.Stat(at(path)); err == nil {
+			return fmt.Sprintf("this is a container (%s): its CPUs are the host's", path)
+		}
+	}
+	environ, _ := read(at("/proc/1/environ"))
+	for variable := range strings.SplitSeq(environ, "\x00") {
+		if strings.HasPrefix(variable, "container=") {
+			return fmt.Sprintf("this is a container (%s in the environment of process 1): its CPUs are the host's", variable)
+		}
+	}
+	status, _ := read(at("/proc/self/status"))
+	if caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64); err == nil && caps&(1<<capSysAdmin) == 0 {
+		return "this process has no CAP_SYS_ADMIN: not root, or in a container"
+	}
+	vendor, _ := read(at("/sys/class/dmi/id/sys_vendor"))
+	if channels, _ := os.ReadDir(at("/sys/bus/vmbus/devices")); len(channels) > 0 && strings.TrimSpace(vendor) == "Microsoft Corporation" {
+		return "this is a guest of Hyper-V: a CPU with a VMBus channel cannot go offline (EBUSY)"
+	}
+	return ""
+}
+
+// Warnings says what is special about the machine whose file system is at root, "/" but for tests, for those who read the
+// results:
+//
+//   - on cgroup v1, that a CPU which goes offline is lost to the cpusets; a [Snapshot] has them and gives it back, but
+//     meanwhile what runs there has fewer CPUs
+//   - with kernel lockdown, that debugfs is closed, where errors of PM notifiers are injected. What is injected through
+//     hotplug/fail works: that is sysfs
+func Warnings(root string) []string {
+	var warnings []string
+	s := &Snapshot{Root: root}
+	if mount, losing, _ := s.mount(); losing {
+		cpusets := 0
+		s.cpusets(func(string) { cpusets++ })
+		if cpusets > 0 {
+			warnings = append(warnings, fmt.Sprintf("%s is cgroup v1, and has %d child cpusets that lose each CPU that goes offline, until the end of the run", mount, cpusets))
+		}
+	}
+	lockdown, _ := read(s.path("/sys/kernel/security/lockdown"))
+	if mode := chosen(lockdown); mode != "" && mode != "none" {
+		warnings = append(warnings, fmt.Sprintf("kernel lockdown is %s: debugfs is closed, so PM notifier errors cannot be injected", mode))
+	}
+	return warnings
+}

@@ -1,0 +1,56 @@
+package machine_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/hotplugtest/hotplugtest/machine"
+)
+
+func TestUnsuitable(t *testing.T) {
+	const (
+		caps   = "Name:\tx\nCapEff:\t000001ffffffffff\n"
+		noCaps = "Name:\tx\nCapEff:\t00000000a80425fb\n"
+		sysfs  = "24 1 0:22 / /sys rw,nosuid - sysfs sysfs rw\n"
+	)
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		want  string
+	}{
+		{"a machine", map[string]string{"proc/self/status": caps, "proc/self/mountinfo": sysfs, "proc/1/environ": "HOME=/\x00TERM=linux\x00"}, ""},
+		{"read-only sysfs", map[string]string{"proc/self/mountinfo": "24 1 0:22 / /sys ro,nosuid - sysfs sysfs rw\n"}, "/sys is mounted read-only"},
+		{"read-only below sysfs", map[string]string{"proc/self/mountinfo": sysfs + "25 24 0:23 / /sys/firmware ro - tmpfs tmpfs rw\n"}, ""},
+		{"docker", map[string]string{".dockerenv": ""}, "this is a container (/.dockerenv): its CPUs are the host's"},
+		{"podman", map[string]string{"run/.containerenv": ""}, "this is a container (/run/.containerenv): its CPUs are the host's"},
+		{"nspawn", map[string]string{"proc/1/environ": "HOME=/\x00container=systemd-nspawn\x00"}, "this is a container (container=systemd-nspawn in the environment of process 1): its CPUs are the host's"},
+		{"capabilities", map[string]string{"proc/self/status": noCaps}, "this process has no CAP_SYS_ADMIN: not root, or in a container"},
+		{"Hyper-V", map[string]string{"sys/class/dmi/id/sys_vendor": "Microsoft Corporation\n", "sys/bus/vmbus/devices/00000000-0000/": ""}, "this is a guest of Hyper-V: a CPU with a VMBus channel cannot go offline (EBUSY)"},
+		{"a laptop of Microsoft's", map[string]string{"sys/class/dmi/id/sys_vendor": "Microsoft Corporation\n"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.want, machine.Unsuitable(tree(t, tt.files)))
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{"v2", map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset\n", "cg/a/": "",
+			"sys/kernel/security/lockdown": "[none] integrity confidentiality\n"}, nil},
+		{"v1 without children", map[string]string{"proc/self/mountinfo": mountV1, "cg/": ""}, nil},
+		{"v1", map[string]string{"proc/self/mountinfo": mountV1, "cg/a/b/": "", "cg/c/": ""},
+			[]string{"/cg is cgroup v1, and has 3 child cpusets that lose each CPU that goes offline, until the end of the run"}},
+		{"lockdown", map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
+			[]string{"kernel lockdown is integrity: debugfs is closed, so PM notifier errors cannot be injected"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.want, machine.Warnings(tree(t, tt.files)))
+		})
+	}
+}
