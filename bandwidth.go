@@ -1,0 +1,181 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+)
+
+// A group of tasks may run for quotaTime in each quotaPeriod, and would use two CPUs.
+const (
+	quotaTime   = 5 * time.Millisecond
+	quotaPeriod = 20 * time.Millisecond
+)
+
+func needsQuota(s *Suite) string {
+	root := s.places[0].cpuset
+	if root == nil {
+		return s.places[0].missing
+	}
+	if missing := needsChild(s); missing != "" {
+		return missing
+	}
+	controllers, err := sysfs.ReadFile(filepath.Join(root.Path(), "cgroup.controllers"))
+	if err != nil {
+		return err.Error()
+	}
+	if !slices.Contains(strings.Fields(controllers), "cpu") {
+		return fmt.Sprintf("no cpu controller in %s: it has %s", root.Path(), controllers)
+	}
+	return ""
+}
+
+// makeQuota makes a cgroup with a quota.
+func makeQuota(x *Scene) error {
+	root := x.suite.places[0].cpuset
+	control := filepath.Join(root.Path(), "cgroup.subtree_control")
+	enabled, err := sysfs.ReadFile(control)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(strings.Fields(enabled), "cpu") {
+		if err := sysfs.WriteFile(control, "+cpu"); err != nil {
+			return err
+		}
+		x.undo.add(func() error { return sysfs.WriteFile(control, "-cpu") })
+	}
+	if x.group, err = root.Create(fmt.Sprintf("hotplugtest-%d-quota", os.Getpid())); err != nil {
+		return err
+	}
+	x.undo.add(x.group.Remove)
+	if err := x.group.MakeThreaded(); err != nil {
+		return err
+	}
+	quota := fmt.Sprintf("%d %d", quotaTime.Microseconds(), quotaPeriod.Microseconds())
+	return sysfs.WriteFile(filepath.Join(x.group.Path(), "cpu.max"), quota)
+}
+
+// throttled computes all the time that the quota allows.
+var throttled = Actor{
+	Name:  "throttled hog",
+	Count: func(*Scene) int { return 2 },
+	Begin: func(a *Act) (func() error, error) {
+		x := a.Scene
+		a.Cleanup(func() error { return x.suite.places[0].cpuset.AttachThread(0) })
+		return func() error { spin(time.Millisecond); return nil }, x.group.AttachThread(0)
+	},
+}
+
+// cycleFromWithin has a task do it that is throttled itself.
+func cycleFromWithin(x *Scene, cpu int) error {
+	return x.do(fmt.Sprintf("taking cpu%d offline and online with a quota", cpu), func() error {
+		if err := x.group.AttachThread(0); err != nil {
+			return err
+		}
+		err := errors.Join(x.suite.cpus.SetOnline(cpu, false), x.suite.cpus.SetOnline(cpu, true))
+		return errors.Join(err, x.suite.places[0].cpuset.AttachThread(0))
+	})
+}
+
+// quotaHeld checks that the group has not had more time than its quota, twice over: the kernel hands each CPU a slice of it
+// at a time (kernel.sched_cfs_bandwidth_slice_us), and a CPU that has to finish something first goes over it and pays later.
+func quotaHeld(x *Scene) error {
+	used, err := usage(x.group)
+	if err != nil {
+		return err
+	}
+	took := time.Since(x.begin)
+	x.note("quota-used", used)
+	if most := 2*(took*quotaTime/quotaPeriod) + 2*quotaPeriod; used > most {
+		return fmt.Errorf("tasks with a quota of %v in %v have run for %v in %v", quotaTime, quotaPeriod, used, took)
+	}
+	return nil
+}
+
+// usage is the time that a cgroup's tasks have had, usage_usec of cpu.stat.
+func usage(c *cpuset.Cpuset) (time.Duration, error) {
+	return sysfs.Read(filepath.Join(c.Path(), "cpu.stat"), func(text string) (time.Duration, error) {
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(line, "usage_usec "); ok {
+				us, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+				return time.Duration(us) * time.Microsecond, err
+			}
+		}
+		return 0, errors.New("no usage_usec")
+	})
+}
+
+// deadlinePeriod is the period of the deadline tasks, of which each is promised four fifths of a CPU.
+const deadlinePeriod = 100 * time.Millisecond
+
+// needsDeadline tells why deadline tasks are not admitted by what CPUs there are.
+func needsDeadline(*Suite) string {
+	const file = "/proc/sys/kernel/sched_rt_runtime_us"
+	if runtime, err := sysfs.ReadFile(file); err != nil {
+		return err.Error()
+	} else if runtime == "-1" {
+		return file + " is -1: there is no limit to what may be promised"
+	}
+	return ""
+}
+
+// deadlines are promised more than the CPUs have when one is missing, and don't use it.
+var deadlines = Actor{
+	Name: "deadline task",
+	Count: func(x *Scene) int {
+		online, err := x.suite.cpus.Online()
+		if err != nil {
+			return 0
+		}
+		return online.Count()
+	},
+	Begin: func(a *Act) (func() error, error) {
+		attr := unix.SchedAttr{
+			Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE,
+			// Go may make a thread from any other, and of a deadline task there is no second one.
+			Flags:    unix.SCHED_FLAG_RESET_ON_FORK,
+			Runtime:  uint64(deadlinePeriod * 4 / 5),
+			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
+		}
+		a.Cleanup(func() error {
+			err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
+			// What it was promised is free again when its period ends.
+			time.Sleep(deadlinePeriod)
+			return os.NewSyscallError("sched_setattr", err)
+		})
+		return func() error { time.Sleep(10 * time.Millisecond); return nil },
+			os.NewSyscallError("sched_setattr(SCHED_DEADLINE)", unix.SchedSetAttr(0, &attr, 0))
+	},
+}
+
+func deadlineRefuses(x *Scene, cpu int) error {
+	if err := x.set(cpu, Offline); !errors.Is(err, unix.EBUSY) {
+		return errors.Join(fmt.Errorf("taking cpu%d offline: %v, want EBUSY", cpu, err), x.set(cpu, Online))
+	}
+	return nil
+}
+
+// loadArrives waits for one of the tasks that compute to run on the CPU. That they come is promised, not how soon; a CPU that
+// gets none for so long has been forgotten.
+func loadArrives(x *Scene, cpu int) error {
+	if err := x.thereAndBack(cpu); err != nil {
+		return err
+	}
+	back, from := time.Now(), x.haveRun(cpu)
+	arrived := waitFor(goesOn, func() bool { return x.haveRun(cpu) > from })
+	x.note("load-arrives-after", time.Since(back))
+	if !arrived {
+		return fmt.Errorf("none of %d tasks that compute all the time has run on cpu%d in the %v since it is back", len(x.acts), cpu, goesOn)
+	}
+	return nil
+}

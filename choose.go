@@ -1,0 +1,100 @@
+package hotplugtest
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+)
+
+// choose picks the CPUs to probe.
+func (s *Suite) choose() error {
+	online, err := s.cpus.Online()
+	if err != nil {
+		return err
+	}
+	hotpluggable, why, err := s.cpus.Hotpluggable()
+	if err != nil {
+		return err
+	}
+	if err := s.learnBoot(online, hotpluggable); err != nil {
+		return err
+	}
+	for cpu := range s.stay.Intersect(hotpluggable).All() {
+		why[cpu] = "the others need it, which are isolated by isolcpus= or have no tick by nohz_full="
+	}
+	usable := hotpluggable.Intersect(online).Difference(s.stay)
+	// Whoever has made a partition has its CPUs for themselves: no task of the root's may be pinned there.
+	if h, err := cpuset.Find("/"); err == nil {
+		shared, err := h.Root().Effective()
+		if err != nil {
+			return err
+		}
+		for cpu := range usable.Difference(shared).All() {
+			why[cpu] = fmt.Sprintf("it belongs to a cpuset partition (it is not effective in %s)", h.Root().Path())
+		}
+		usable = usable.Intersect(shared)
+	}
+	if s.opts.CPUs != "" {
+		allowed, err := affinity.ParseList(s.opts.CPUs)
+		if err != nil {
+			return fmt.Errorf("-cpus: %w", err)
+		}
+		for cpu := range allowed.Difference(usable).All() {
+			reason := "it is not online"
+			if online.Has(cpu) {
+				reason = why[cpu]
+			}
+			return fmt.Errorf("-cpus %s: cpu%d cannot be used: %s", s.opts.CPUs, cpu, reason)
+		}
+		usable = allowed
+	}
+	if online.Count() < 2 {
+		return &Unsupported{fmt.Sprintf("only CPU %v is online: there is none that could be taken offline", online)}
+	}
+	if usable.Empty() && !s.stay.Empty() {
+		return &Unsupported{fmt.Sprintf("of the online CPUs %v none can be taken offline but %v, which the others need", online, s.stay)}
+	}
+	if usable.Empty() {
+		first, _ := online.Without(0).First()
+		return &Unsupported{fmt.Sprintf("of the online CPUs %v none can be taken offline; cpu%d: %s", online, first, why[first])}
+	}
+	first, _ := usable.First()
+	path := fmt.Sprintf("/sys/devices/system/cpu/cpu%d/online", first)
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return &Unsupported{fmt.Sprintf("%s cannot be written: %v (is this a container with a read-only /sys?)", path, err)}
+	}
+	s.usable = usable
+	if s.opts.AllCPUs {
+		s.targets = slices.Collect(usable.All())
+	} else {
+		s.targets = differing(s.cpus, usable)
+	}
+	return nil
+}
+
+// differing picks CPUs that the kernel may treat differently: the first and the last, a second thread of the first one's
+// core, and one of another NUMA node. What a machine does not tell of its topology, it does not differ in.
+func differing(fs cpuhp.FS, usable affinity.CPUSet) []int {
+	first, _ := usable.First()
+	last, _ := usable.Last()
+	picked := affinity.Of(first, last)
+	if siblings, err := fs.ThreadSiblings(first); err == nil {
+		if sibling, ok := siblings.Without(first).Intersect(usable).First(); ok {
+			picked = picked.With(sibling)
+		}
+	}
+	if home, err := fs.Node(first); err == nil {
+		for cpu := range usable.All() {
+			if node, err := fs.Node(cpu); err == nil && node != home {
+				picked = picked.With(cpu)
+				break
+			}
+		}
+	}
+	return slices.Collect(picked.All())
+}

@@ -1,0 +1,49 @@
+// Package hotplugtest holds a Linux kernel to one promise: when a CPU hotplug operation says that it is done, it is done.
+//
+// The suite is the product of tables. A [Transition] does something to a CPU: it takes it offline, brings it online,
+// writes the value that is there already, is refused, is rolled back, is suspended. A [Moment] is when one may look: at the uevent, or when the write
+// has returned. An [Invariant] is one promise about a CPU that is online or offline: that a thread can be pinned to it,
+// that the cpuset has it, that /proc/stat lists it. Each transition × moment × invariant is a test of its own, with a
+// cycle of its own, so that nothing comes between the moment and the check. A promise that depends on the cpuset of the
+// thread that looks is checked from the root cpuset and from a child.
+//
+// A [Scenario] is about what goes on while CPUs come and go. A [Workload] is what the machine is busy with in a soak, which
+// goes through all of them for as long as one likes.
+//
+// No check waits or tries again before it judges. When a promise is broken, the suite goes on looking, to tell for how
+// long it was.
+//
+// # Running it
+//
+// On this machine, as root:
+//
+//	sudo go test -count=1 .
+//
+// On any other kernel, in a virtual machine, as anyone:
+//
+//	ci/selftest -kernel bookworm
+//	ci/selftest -kernel arch/x86/boot/bzImage -run TestOnline
+//
+// A row can need a machine that is booted in some way, with isolcpus or nosmt or cgroup v1: see [Boot]. It is counted where
+// that is so, and ci/selftest -profile boots so. One that may take a broken kernel down needs [Options.Destructive].
+//
+// With -short nothing is touched. Where the machine does not allow the suite to run, it skips and says why: without
+// root, without CPU hotplug, in a container with a read-only /sys, with one CPU.
+//
+// # Embedding it
+//
+// [Run] is the whole suite as subtests of a test of one's own:
+//
+//	func TestHotplug(t *testing.T) {
+//		hotplugtest.Run(t, hotplugtest.Options{CPUs: "2-3"})
+//	}
+//
+// Rows appended to [Transitions], [Invariants], [Scenarios] and [Workloads] before that are run like those of the package. Packages cpuhp, affinity,
+// uevent, cpuset and suspend are what the suite is made of, and stand on their own.
+//
+// # What it changes
+//
+// It takes CPUs offline and online, creates a tree of cpusets below the root one, moves its own process to the root cgroup
+// and enables the cpuset controller there. Package machine takes a snapshot before that, restores it at the end, and has a
+// supervisor that does so when the process is killed.
+package hotplugtest

@@ -1,0 +1,52 @@
+package hotplugtest
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+// balanced tells whether the CPU is to have load balanced to it from others: it is neither isolated nor, of those that are
+// not, the only one.
+func (p *Probe) balanced() bool {
+	cpus, err := p.suite.cpus.Online()
+	if err != nil {
+		return true
+	}
+	if p.placement.partition != nil {
+		if cpus, err = p.placement.cpuset.CPUs(); err != nil {
+			return true
+		}
+		if p.placement.partition.Kind == "isolated" {
+			return false
+		}
+	}
+	data, _ := os.ReadFile("/sys/devices/system/cpu/isolated")
+	isolated, _ := affinity.ParseList(string(data))
+	return !isolated.Has(p.CPU) && !cpus.Difference(isolated).Without(p.CPU).Empty()
+}
+
+// parseDomains returns the CPUs that are in any scheduling domain of a /proc/schedstat. Below each CPU's line are those of
+// its domains: "domain0 MASK 1 2 …", and from version 17 on, "domain0 NAME MASK 1 2 …".
+func parseDomains(text string) (affinity.CPUSet, error) {
+	var spans affinity.CPUSet
+	mask := 1
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 2 && fields[0] == "version":
+			if len(fields[1]) >= 2 && fields[1] >= "17" {
+				mask = 2
+			}
+		case len(fields) > mask && strings.HasPrefix(fields[0], "domain"):
+			span, err := affinity.ParseMask(fields[mask])
+			if err != nil {
+				return spans, fmt.Errorf("/proc/schedstat: %s: %w", fields[0], err)
+			}
+			spans = spans.Union(span)
+		}
+	}
+	return spans, nil
+}

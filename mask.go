@@ -1,0 +1,268 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+)
+
+// withTask calls f while there is a task that may run on the CPUs in mask: a thread in the child cpuset, which runs all the
+// time or sleeps.
+func (x *Scene) withTask(mask affinity.CPUSet, running bool, f func(tid int) error) error {
+	ready := make(chan error, 1)
+	ended := make(chan struct{})
+	end := make(chan struct{})
+	var over atomic.Bool
+	tid := 0
+	go func() {
+		defer close(ended)
+		_ = affinity.Thread(func() error {
+			tid = unix.Gettid()
+			err := errors.Join(x.enter(), affinity.Set(0, mask))
+			ready <- err
+			if err != nil {
+				return err
+			}
+			for running && !over.Load() {
+				spin(time.Millisecond)
+			}
+			<-end
+			return nil
+		})
+	}()
+	err := <-ready
+	if err == nil && !running {
+		err = asleep(tid)
+	}
+	if err == nil {
+		err = f(tid)
+	}
+	over.Store(true)
+	close(end)
+	<-ended
+	return err
+}
+
+// asleep waits for a thread of this process that is about to sleep.
+func asleep(tid int) (err error) {
+	file := fmt.Sprintf("/proc/self/task/%d/stat", tid)
+	sleeps := func() bool {
+		var stat string
+		stat, err = sysfs.ReadFile(file)
+		// PID (NAME) STATE, where the name can have anything in it.
+		return err != nil || strings.HasPrefix(stat[strings.LastIndexByte(stat, ')')+1:], " S ")
+	}
+	if !waitFor(goesOn, sleeps) {
+		return fmt.Errorf("thread %d has not gone to sleep for %v", tid, goesOn)
+	}
+	return err
+}
+
+// mayRun checks which CPUs a task may run on.
+func mayRun(tid int, want affinity.CPUSet, when string) error {
+	cpus, err := affinity.Get(tid)
+	if err == nil && !cpus.Equal(want) {
+		err = fmt.Errorf("%s, sched_getaffinity of it gives %v, want %v", when, cpus, want)
+	}
+	return err
+}
+
+func maskOfTwo(x *Scene, cpu int) error {
+	stays, err := x.stays()
+	if err != nil {
+		return err
+	}
+	return x.withTask(affinity.Of(stays, cpu), false, func(tid int) error {
+		if err := x.set(cpu, Offline); err != nil {
+			return err
+		}
+		err := mayRun(tid, affinity.Of(stays), fmt.Sprintf("when cpu%d has gone offline", cpu))
+		return errors.Join(err, x.set(cpu, Online), mayRun(tid, affinity.Of(stays, cpu), fmt.Sprintf("when cpu%d is back", cpu)))
+	})
+}
+
+func maskOfOneRunning(x *Scene, cpu int) error {
+	online, err := x.suite.cpus.Online()
+	if err != nil {
+		return err
+	}
+	return x.withTask(affinity.Of(cpu), true, func(tid int) error {
+		if err := x.set(cpu, Offline); err != nil {
+			return err
+		}
+		err := mayRun(tid, online.Without(cpu), fmt.Sprintf("when cpu%d has gone offline", cpu))
+		return errors.Join(err, x.set(cpu, Online), mayRun(tid, online, fmt.Sprintf("when cpu%d is back", cpu)))
+	})
+}
+
+func maskOfOneSleeping(x *Scene, cpu int) error {
+	return x.withTask(affinity.Of(cpu), false, func(tid int) error {
+		if err := x.thereAndBack(cpu); err != nil {
+			return err
+		}
+		return mayRun(tid, affinity.Of(cpu), fmt.Sprintf("when cpu%d is back", cpu))
+	})
+}
+
+// maskHalfOffline has a thread go from one online CPU to another by masks that have the offline one too.
+func maskHalfOffline(x *Scene, cpu int) error {
+	if err := x.set(cpu, Offline); err != nil {
+		return err
+	}
+	online, err := x.suite.cpus.Online()
+	if err != nil {
+		return err
+	}
+	err = x.do("sched_setaffinity", func() error {
+		if err := x.enter(); err != nil {
+			return err
+		}
+		for range 20 {
+			for other := range online.All() {
+				mask := affinity.Of(other, cpu)
+				if err := affinity.Set(0, mask); err != nil {
+					return err
+				}
+				if on, _, err := affinity.Current(); err != nil || on != other {
+					return errors.Join(err, fmt.Errorf("the thread was told to run on CPUs %v, of which cpu%d is offline, and runs on cpu%d", mask, cpu, on))
+				}
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, x.set(cpu, Online))
+}
+
+func needsTwo(s *Suite) string {
+	if len(s.targets) < 2 {
+		return fmt.Sprintf("just one CPU can be taken offline, or may be: %v", s.usable)
+	}
+	return ""
+}
+
+// twoWriters takes two CPUs offline and online, each from a thread of its own.
+func twoWriters(x *Scene, _ int) error {
+	errs := make(chan error)
+	cpus := []int{x.Targets()[0], x.Targets()[len(x.Targets())-1]}
+	for _, cpu := range cpus {
+		go func() {
+			for range 3 {
+				if err := x.thereAndBack(cpu); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	return errors.Join(<-errs, <-errs)
+}
+
+// spacings are the pauses before the next mask: some at once, some when what the last one has started may be going on.
+var spacings = []time.Duration{0, 0, 10 * time.Millisecond, 0, 50 * time.Millisecond, 0, 2 * time.Millisecond, 200 * time.Millisecond}
+
+// allMasks goes through all sets of online CPUs that up to four CPUs can make.
+func allMasks(x *Scene, _ int) error {
+	free, err := x.free()
+	if err != nil {
+		return err
+	}
+	online, err := x.suite.cpus.Online()
+	if err != nil {
+		return err
+	}
+	for i, want := range masks(online, free) {
+		now, err := x.suite.cpus.Online()
+		if err != nil {
+			return err
+		}
+		for cpu := range want.Difference(now).All() {
+			err = errors.Join(err, x.set(cpu, Online))
+		}
+		for cpu := range now.Difference(want).All() {
+			err = errors.Join(err, x.set(cpu, Offline))
+		}
+		if err != nil {
+			return fmt.Errorf("from online CPUs %v to %v: %w", now, want, err)
+		}
+		if err := x.do("sched_setaffinity", func() error { return x.checkMask(want, online) }); err != nil {
+			return fmt.Errorf("after going from online CPUs %v to %v: %w", now, want, err)
+		}
+		time.Sleep(spacings[i%len(spacings)])
+	}
+	return nil
+}
+
+// free are up to four CPUs that may be offline in any combination but that none at all is left. One that is not isolated
+// stays: without it there is none that tasks may run on.
+func (x *Scene) free() ([]int, error) {
+	isolated, err := sysfs.Read("/sys/devices/system/cpu/isolated", affinity.ParseList)
+	if err != nil {
+		return nil, err
+	}
+	usable := x.suite.usable
+	if !isolated.Empty() {
+		online, err := x.suite.cpus.Online()
+		if err != nil {
+			return nil, err
+		}
+		first, _ := online.Difference(isolated).First()
+		usable = usable.Without(first)
+	}
+	cpus := slices.Collect(usable.All())
+	return cpus[max(0, len(cpus)-4):], nil
+}
+
+// masks are all sets of CPUs, except the empty one, that are online less some of those in free, each but for one CPU the
+// same as the one before. The first and the last is online.
+func masks(online affinity.CPUSet, free []int) []affinity.CPUSet {
+	list := []affinity.CPUSet{}
+	for i := range 1 << len(free) {
+		mask := online
+		for gray := uint(i ^ i>>1); gray != 0; gray &= gray - 1 {
+			mask = mask.Without(free[bits.TrailingZeros(gray)])
+		}
+		if !mask.Empty() {
+			list = append(list, mask)
+		}
+	}
+	return append(list, online)
+}
+
+// checkMask checks what a thread in the child cpuset finds of the CPUs that are online, and of those that were.
+func (x *Scene) checkMask(want, before affinity.CPUSet) error {
+	if online, err := x.suite.cpus.Online(); err != nil || !online.Equal(want) {
+		return errors.Join(err, fmt.Errorf("the online mask is %v", online))
+	}
+	if err := x.enter(); err != nil {
+		return err
+	}
+	if err := mayRun(0, want, "of a task that may run anywhere"); err != nil {
+		return err
+	}
+	for cpu := range before.All() {
+		err := affinity.Set(0, affinity.Of(cpu))
+		if !want.Has(cpu) {
+			if !errors.Is(err, unix.EINVAL) {
+				return fmt.Errorf("sched_setaffinity to cpu%d, which is offline: %v, want EINVAL", cpu, err)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if on, _, err := affinity.Current(); err != nil || on != cpu {
+			return errors.Join(err, fmt.Errorf("the thread is pinned to cpu%d and runs on cpu%d", cpu, on))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,438 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/uevent"
+)
+
+// Cycle is one operation on one CPU.
+type Cycle struct {
+	CPU        int
+	Transition *Transition
+	Moment     Moment
+	Variant    string // which of the transition's variants, if it has any
+
+	suite              *Suite
+	begin, moment      time.Time
+	toUevent, toReturn time.Duration
+	err                error // of the operation
+	missed             bool  // there was no uevent, so no moment to look at
+}
+
+// Probe is one look at one CPU in one cycle.
+type Probe struct {
+	CPU       int
+	State     State // what the CPU is to be in after the transition, as seen from the placement
+	Invariant *Invariant
+
+	cycle     *Cycle
+	suite     *Suite
+	placement *placement
+	cleanups  []func()
+
+	checkErr error         // of the first check
+	window   time.Duration // from the moment until the promise was kept
+	tries    int           // checks after the first
+	never    bool          // it was not kept while it was looked at
+}
+
+// probe is what a cycle is to look at, on one CPU.
+func (c *Cycle) probe(cpu int, at slot) *Probe {
+	_, after, _ := at.place.view(c.Transition)
+	return &Probe{CPU: cpu, State: after, Invariant: at.inv, cycle: c, suite: c.suite, placement: at.place}
+}
+
+// lookLimit is for how long a broken promise is looked at. The window of 2021 was 5 to 30 ms.
+const lookLimit = time.Second
+
+// errInapplicable is what an operation returns that could not be made to do what the transition is about.
+var errInapplicable = errors.New("not applicable")
+
+// giveBack gives the CPUs back to a cpuset that loses those that go offline, if it is looked from there. It may have none.
+func (c *Cycle) giveBack(cpus []int, probes ...*Probe) error {
+	i := slices.IndexFunc(probes, func(p *Probe) bool { return p.placement.losing })
+	if i < 0 {
+		return nil
+	}
+	return c.suite.giveBack(probes[i].placement, cpus)
+}
+
+// prepare brings the CPUs into the state before.
+func (c *Cycle) prepare(cpus []int) error {
+	s := c.suite
+	for _, cpu := range cpus {
+		if c.Transition.Prepare != nil {
+			if err := c.Transition.Prepare(s, cpu); err != nil {
+				return err
+			}
+		} else if err := s.put(cpu, c.Transition.Before); err != nil {
+			return err
+		}
+	}
+	err := s.drain()
+	s.log.forget()
+	return err
+}
+
+// put brings a CPU into a state, if it is not in it.
+func (s *Suite) put(cpu int, state State) error {
+	if online, err := s.cpus.IsOnline(cpu); err != nil || online == (state == Online) {
+		return err
+	}
+	return s.cpus.SetOnline(cpu, state == Online)
+}
+
+// alone makes a cycle for one probe. The probing thread does the operation itself, or is the one that waits for the
+// uevent, so that nothing comes between the moment and the check.
+func (c *Cycle) alone(p *Probe) error {
+	if err := c.giveBack([]int{p.CPU}, p); err != nil {
+		return err
+	}
+	if err := c.prepare([]int{p.CPU}); err != nil {
+		return err
+	}
+	return bounded(c, func() error {
+		return p.onThread(func() bool { return true }, func(check Check) error {
+			return c.run(func() {
+				p.checkErr = check()
+				p.poll(check)
+			})
+		})
+	})
+}
+
+// together makes one cycle for many probes, each on a thread of its own. At the moment they check one after the other.
+func (c *Cycle) together(cpus []int, probes []*Probe) error {
+	if err := c.giveBack(cpus, probes...); err != nil {
+		return err
+	}
+	// No thread gets into a partition that has no CPU.
+	if c.suite.inside != nil {
+		if err := c.suite.put(c.CPU, Online); err != nil {
+			return err
+		}
+	}
+	type handle struct{ fire, checked chan struct{} }
+	handles := make([]handle, len(probes))
+	ready := make(chan error) // what a probe has to say when it is in its cpuset, and when it is armed
+	arm := make(chan struct{})
+	over := make(chan struct{}) // closed when there will be no more moment
+	var ended sync.WaitGroup
+	for i, p := range probes {
+		h := handle{make(chan struct{}), make(chan struct{})}
+		handles[i] = h
+		ended.Go(func() {
+			said := 0
+			say := func(err error) {
+				said++
+				ready <- err
+			}
+			err := p.onThread(func() bool {
+				say(nil)
+				select {
+				case <-arm:
+					return true
+				case <-over:
+					return false
+				}
+			}, func(check Check) error {
+				say(nil)
+				select {
+				case <-h.fire:
+				case <-over:
+					return nil
+				}
+				p.checkErr = check()
+				close(h.checked)
+				p.poll(check)
+				return nil
+			})
+			if said < 2 && err != nil {
+				say(fmt.Errorf("%s: %w", p.Invariant.Name, err))
+			}
+		})
+	}
+	wait := func() error {
+		var errs []error
+		for range probes {
+			errs = append(errs, <-ready)
+		}
+		return errors.Join(errs...)
+	}
+	err := wait()
+	if err == nil {
+		err = c.prepare(cpus)
+	}
+	if err == nil {
+		close(arm)
+		err = wait()
+	}
+	if err == nil {
+		err = bounded(c, func() error {
+			return affinity.Thread(func() error {
+				return c.run(func() {
+					for _, h := range handles {
+						close(h.fire)
+						<-h.checked
+					}
+				})
+			})
+		})
+	}
+	close(over)
+	ended.Wait()
+	return err
+}
+
+// bounded runs f, which is not waited for beyond the limit: it can hang in the kernel for good.
+func bounded(c *Cycle, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(opLimit + goesOn):
+		return fmt.Errorf("%s did not return within %v", c.Transition.Name, opLimit)
+	}
+}
+
+// onThread gets a thread of its own into the probe's cpuset, arms the check there if entered says so, and calls f.
+func (p *Probe) onThread(entered func() bool, f func(Check) error) error {
+	return affinity.Thread(func() error {
+		defer p.cleanup()
+		if err := p.enter(); err != nil {
+			return err
+		}
+		if !entered() {
+			return nil
+		}
+		check, err := p.Invariant.Arm(p)
+		if err != nil {
+			return err
+		}
+		return f(check)
+	})
+}
+
+// run does the operation, and calls look at the moment.
+func (c *Cycle) run(look func()) error {
+	if c.Moment == AtUevent {
+		return c.atUevent(look)
+	}
+	c.begin = time.Now()
+	c.err = c.Transition.Op(c)
+	c.moment = time.Now()
+	if c.err == errInapplicable {
+		return c.err
+	}
+	look()
+	c.toReturn = c.moment.Sub(c.begin)
+	return c.suite.drain()
+}
+
+// atUevent has another thread do the operation, and looks when this one gets the uevent. It does not sleep until then: a
+// thread that has to be woken comes late, and what it is to see may be over.
+func (c *Cycle) atUevent(look func()) error {
+	var returned atomic.Bool
+	done := make(chan struct{})
+	c.begin = time.Now()
+	go func() {
+		defer close(done)
+		c.err = c.Transition.Op(c)
+		c.toReturn = time.Since(c.begin)
+		returned.Store(true)
+	}()
+	var ev uevent.Event
+	for c.moment.IsZero() {
+		// Everything that the kernel sends during the operation is in the socket's queue when that has returned.
+		over := returned.Load()
+		queued, err := c.suite.events.TryReceiveInto(&ev)
+		if err != nil {
+			return err
+		}
+		if !queued {
+			if over {
+				break
+			}
+			continue
+		}
+		c.suite.note(&ev)
+		if cpu, ok := ev.CPU(); ok && cpu == c.CPU && ev.Action() == c.Transition.Uevent {
+			c.moment = time.Now()
+			look()
+		}
+	}
+	<-done
+	if c.moment.IsZero() {
+		c.missed = true
+	} else {
+		c.toUevent = c.moment.Sub(c.begin)
+	}
+	return c.suite.drain()
+}
+
+// poll looks at a broken promise until it is kept.
+func (p *Probe) poll(check Check) {
+	for p.checkErr != nil {
+		p.tries++
+		err := check()
+		p.window = time.Since(p.cycle.moment)
+		if err == nil {
+			if p.window <= p.Invariant.Lag {
+				p.checkErr = nil
+			}
+			return
+		}
+		if p.window > lookLimit {
+			p.never = true
+			return
+		}
+	}
+}
+
+// cpuEvent is what matters of a uevent of a CPU's.
+type cpuEvent struct {
+	action string
+	seqnum uint64
+}
+
+// eventLog is what the CPUs have sent.
+type eventLog struct {
+	mu     sync.Mutex
+	seqnum map[int]uint64     // of the last uevent of each CPU
+	sent   map[int][]cpuEvent // since the cycle began
+	stale  map[int]error      // events out of order since then
+}
+
+func newEventLog() *eventLog {
+	return &eventLog{seqnum: make(map[int]uint64), sent: make(map[int][]cpuEvent), stale: make(map[int]error)}
+}
+
+// forget begins a new cycle.
+func (l *eventLog) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.sent)
+	clear(l.stale)
+}
+
+// note keeps what matters of a uevent. Only those of one device come in the order of their SEQNUM: since 5c0941c55e5f
+// (v6.9) the kernel takes the number before it takes the lock to send.
+func (s *Suite) note(ev *uevent.Event) {
+	cpu, ok := ev.CPU()
+	if !ok {
+		return
+	}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if last := s.log.seqnum[cpu]; ev.Seqnum() <= last {
+		s.log.stale[cpu] = fmt.Errorf("cpu%d sent a uevent with SEQNUM %d after one with %d", cpu, ev.Seqnum(), last)
+	}
+	s.log.seqnum[cpu] = ev.Seqnum()
+	s.log.sent[cpu] = append(s.log.sent[cpu], cpuEvent{ev.Action(), ev.Seqnum()})
+}
+
+// checkEvents is the check that the operation sent the uevents it should.
+func (p *Probe) checkEvents() error {
+	if err := p.suite.drain(); err != nil {
+		return err
+	}
+	p.suite.log.mu.Lock()
+	defer p.suite.log.mu.Unlock()
+	if err := p.suite.log.stale[p.CPU]; err != nil {
+		return err
+	}
+	return judgeEvents(p.CPU, p.cycle.Transition.Uevent, p.suite.log.sent[p.CPU])
+}
+
+// judgeEvents tells how the events that a CPU sent differ from the one that it should have, or none for "".
+func judgeEvents(cpu int, action string, sent []cpuEvent) error {
+	want, one := "none", 0
+	if action != "" {
+		want, one = "one "+action, 1
+	}
+	if len(sent) == one && (one == 0 || sent[0].action == action) {
+		return nil
+	}
+	got := "no uevent"
+	for i, ev := range sent {
+		if text := fmt.Sprintf("%s (SEQNUM %d)", ev.action, ev.seqnum); i == 0 {
+			got = text
+		} else {
+			got += ", " + text
+		}
+	}
+	return fmt.Errorf("cpu%d sent %s, want %s", cpu, got, want)
+}
+
+// drain takes what is queued of uevents.
+func (s *Suite) drain() error {
+	var ev uevent.Event
+	for {
+		queued, err := s.events.TryReceiveInto(&ev)
+		if err != nil || !queued {
+			return err
+		}
+		s.note(&ev)
+	}
+}
+
+// spawn starts a task of its own that is in the probe's cpuset and pinned to the CPU, and returns when it is there. stop
+// is called when the probe is over, and has to make run return.
+func (p *Probe) spawn(run func() error, stop func()) error {
+	return p.spawnIn(p.enter, run, stop)
+}
+
+// spawnIn starts a task that is where enter puts it.
+func (p *Probe) spawnIn(enter, run func() error, stop func()) error {
+	ready := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = affinity.Thread(func() error {
+			err := enter()
+			if err == nil {
+				err = pin(p.CPU)
+			}
+			ready <- err
+			if err != nil {
+				return err
+			}
+			return run()
+		})
+	}()
+	p.cleanups = append(p.cleanups, func() { stop(); <-ended })
+	return <-ready
+}
+
+// pin pins the calling thread to a CPU that came online to prepare a probe. Whether that works at once is for the probes
+// of Online to tell, so it is tried for as long as they look.
+func pin(cpu int) (err error) {
+	for end := time.Now().Add(lookLimit); time.Now().Before(end); {
+		if err = affinity.Set(0, affinity.Of(cpu)); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// enter moves the calling thread into the probe's cpuset.
+func (p *Probe) enter() error {
+	if !p.placement.enter {
+		return nil
+	}
+	return p.placement.cpuset.AttachThread(0)
+}
+
+func (p *Probe) cleanup() {
+	for _, f := range p.cleanups {
+		f()
+	}
+}

@@ -1,0 +1,87 @@
+package hotplugtest_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hotplugtest/hotplugtest"
+	"github.com/hotplugtest/hotplugtest/machine"
+)
+
+var options = func() *hotplugtest.Options {
+	o := new(hotplugtest.Options)
+	o.Flags(flag.CommandLine)
+	return o
+}()
+
+// suite opens the machine once for all tests.
+var suite = sync.OnceValues(func() (*hotplugtest.Suite, error) { return hotplugtest.Open(*options) })
+
+var opened bool
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// A test that was not asked for is not one that was skipped.
+	if skip := flag.Lookup("test.skip").Value; options.Soak == 0 {
+		_ = skip.Set(strings.TrimPrefix(skip.String()+"|^TestSoak$", "|"))
+	}
+	os.Exit(machine.Main(func() int {
+		code := m.Run()
+		if opened {
+			if s, err := suite(); err == nil {
+				fmt.Print(s.Times())
+				if err := s.Close(); err != nil {
+					fmt.Println("FAIL: the machine is not as it was found:", err)
+					code = 1
+				}
+			}
+		}
+		return code
+	}))
+}
+
+// neverCached keeps go test from answering for a kernel that has not been tested: it takes results from its cache as long
+// as the files of the module that a test opened are unchanged. This is one that never is: a link to a file in /proc that
+// is as old as the process that looks.
+func neverCached() {
+	if f, err := os.Open("testdata/never-cached"); err == nil {
+		f.Close()
+	}
+}
+
+// open is the suite on this machine, or the end of the test.
+func open(t *testing.T) *hotplugtest.Suite {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: the suite takes CPUs offline")
+	}
+	neverCached()
+	opened = true
+	s, err := suite()
+	if err != nil {
+		hotplugtest.SkipOrFail(t, err, *options)
+	}
+	return s
+}
+
+func run(t *testing.T, name string) {
+	t.Helper()
+	open(t).Run(t, name)
+}
+
+func TestOnline(t *testing.T)    { run(t, "Online") }
+func TestOffline(t *testing.T)   { run(t, "Offline") }
+func TestSameValue(t *testing.T) { run(t, "SameValue") }
+func TestRollback(t *testing.T)  { run(t, "Rollback") }
+func TestSMT(t *testing.T)       { run(t, "SMT") }
+func TestPartition(t *testing.T) { run(t, "Partition") }
+func TestScenario(t *testing.T)  { open(t).RunScenarios(t) }
+func TestSoak(t *testing.T)      { open(t).Soak(t) }
+
+// The last ones: rows of theirs may take a broken kernel down.
+func TestSuspend(t *testing.T) { run(t, "Suspend") }
+func TestRefused(t *testing.T) { run(t, "Refused") }

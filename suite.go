@@ -1,0 +1,501 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/kmsg"
+	"github.com/hotplugtest/hotplugtest/machine"
+	"github.com/hotplugtest/hotplugtest/suspend"
+	"github.com/hotplugtest/hotplugtest/uevent"
+)
+
+// Unsupported says why the suite cannot run on a machine, where nothing is wrong with the kernel.
+type Unsupported struct{ Reason string }
+
+func (u *Unsupported) Error() string { return u.Reason }
+
+// Suite is the machine that is tested: its CPUs, the listener and the cpusets that the probes are made from.
+type Suite struct {
+	opts    Options
+	require *regexp.Regexp
+	kernel  version
+	cpus    cpuhp.FS
+	power   suspend.FS
+	events  *uevent.Conn
+	places  []*placement
+	inside  *placement // the partition that everything is looked at from, if the transition has one
+	crowd   *crowd
+	caches  affinity.CPUSet // CPUs with a cache directory in sysfs
+
+	online   affinity.CPUSet // CPUs that were online at first
+	boots    []Boot          // how the machine is booted
+	isolated affinity.CPUSet // CPUs in no scheduler domain
+	fresh    affinity.CPUSet // CPUs that had never been online
+	stay     affinity.CPUSet // CPUs that must not go offline, but in a row that is about that
+
+	usable  affinity.CPUSet // CPUs that may be taken offline
+	targets []int           // those of them to probe
+	log     *eventLog
+	times   times
+	said    kernelLog
+	hung    string      // what did not come to its end, and never will
+	facts   [][2]string // about the machine, for the report
+	undo    undoList
+}
+
+// opLimit bounds one operation. The kernel itself gives a CPU 10 s to come or go.
+const opLimit = 60 * time.Second
+
+// Open gets the machine ready: it creates the cpusets and opens the uevent listener. [Suite.Close] undoes that, and where
+// the process ends without it a [machine.Supervisor] does. The error is an [*Unsupported] where the machine, or the
+// caller's lack of privilege, does not allow the suite to run.
+func Open(opts Options) (s *Suite, err error) {
+	opts.Cycles = max(opts.Cycles, 1)
+	if opts.Cpusets == 0 {
+		opts.Cpusets = 5000
+	}
+	s = &Suite{opts: opts, log: newEventLog(), power: suspend.New("/sys")}
+	if opts.Require != "" {
+		if s.require, err = regexp.Compile(opts.Require); err != nil {
+			return nil, err
+		}
+	}
+	if os.Geteuid() != 0 {
+		return nil, &Unsupported{"not root: taking CPUs offline needs it; run with sudo"}
+	}
+	if reason := machine.Unsuitable("/"); reason != "" {
+		return nil, &Unsupported{reason}
+	}
+	if s.kernel, err = runningKernel(); err != nil {
+		return nil, err
+	}
+	if s.cpus, err = cpuhp.New("/sys"); err != nil {
+		return nil, &Unsupported{err.Error()}
+	}
+	if err := s.choose(); err != nil {
+		return nil, err
+	}
+
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	release, err := machine.Guard(os.Stderr)
+	if err != nil {
+		return s, err
+	}
+	s.undo.add(release)
+	if s.online, err = s.cpus.Online(); err != nil {
+		return s, err
+	}
+	rebind, err := unbind(s.online)
+	if err != nil {
+		return s, err
+	}
+	s.undo.add(rebind)
+	// Since Go 1.25 the runtime stops the world to follow changes of the online mask. An explicit setting keeps it from that.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	s.undo.add(func() error { return s.restore(s.online) })
+	for cpu := range s.online.All() {
+		if _, err := os.Stat(filepath.Join("/sys/devices/system/cpu", "cpu"+strconv.Itoa(cpu), "cache/index0")); err == nil {
+			s.caches = s.caches.With(cpu)
+		}
+	}
+	if present, err := s.cpus.Present(); err != nil {
+		return s, err
+	} else if s.caches.Equal(s.online) {
+		s.caches = present // what all have that are online, the others will have
+	}
+	if s.events, err = uevent.Open(nil); err != nil {
+		return s, err
+	}
+	s.undo.add(s.events.Close)
+	if s.said.log, err = kmsg.Open("/dev/kmsg", kmsg.FromEnd); err == nil {
+		s.undo.add(s.said.log.Close)
+	}
+	logErr := err
+	cleanup, err := s.placements(opts.Cpusets)
+	if err != nil {
+		return s, err
+	}
+	s.undo.add(cleanup)
+	s.facts = facts(s)
+	if logErr != nil {
+		s.facts = append(s.facts, [2]string{"warning", fmt.Sprintf("the kernel's log is not judged: %v", logErr)})
+	}
+	for _, warning := range machine.Warnings("/") {
+		s.facts = append(s.facts, [2]string{"warning", warning})
+	}
+	return s, nil
+}
+
+// Close removes the cpusets and gives each CPU the state that it had before [Open].
+func (s *Suite) Close() error {
+	return s.undo.run()
+}
+
+// restore brings the CPUs back to the given online mask.
+func (s *Suite) restore(online affinity.CPUSet) error {
+	now, err := s.cpus.Online()
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.setAll(online.Difference(now), true), s.setAll(now.Difference(online), false))
+}
+
+func (s *Suite) setAll(cpus affinity.CPUSet, online bool) error {
+	var errs []error
+	for cpu := range cpus.All() {
+		errs = append(errs, s.cpus.SetOnline(cpu, online))
+	}
+	return errors.Join(errs...)
+}
+
+// Run is the whole suite as subtests of t, for use in tests of one's own. It skips, with the reason, where the machine
+// does not allow it to run, and under -short.
+func Run(t *testing.T, opts Options) {
+	if testing.Short() {
+		t.Skip("-short: the suite takes CPUs offline")
+	}
+	s, err := Open(opts)
+	if err != nil {
+		SkipOrFail(t, err, opts)
+	}
+	t.Cleanup(func() {
+		if times := s.Times(); times != "" {
+			t.Log("\n" + times)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("the machine is not as it was found: %v", err)
+		}
+	})
+	var names []string
+	for i := range Transitions {
+		if name := Transitions[i].test(); s.counts(Transitions[i].Boot) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { s.Run(t, name) })
+	}
+	t.Run("Scenario", s.RunScenarios)
+	if opts.Soak > 0 {
+		t.Run("Soak", s.Soak)
+	}
+}
+
+// SkipOrFail ends a test for which [Open] failed: it is skipped if the error is an [*Unsupported] and opts do not require
+// it, and fails otherwise.
+func SkipOrFail(t *testing.T, err error, opts Options) {
+	t.Helper()
+	var unsupported *Unsupported
+	if !errors.As(err, &unsupported) {
+		t.Fatal(err)
+	}
+	s := &Suite{}
+	if opts.Require != "" {
+		if s.require, err = regexp.Compile(opts.Require); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.skip(t, unsupported.Reason)
+}
+
+// skip skips a test, unless it is required.
+func (s *Suite) skip(t *testing.T, reason string) {
+	t.Helper()
+	if s.require != nil && s.require.MatchString(t.Name()) {
+		t.Fatalf("cannot run, but is required: %s", reason)
+	}
+	t.Skip(reason)
+}
+
+// Run runs the transitions of a name, or whose name begins with it and a slash, as subtests of t:
+// transition/moment/invariant/placement, each with a cycle of its own, so that nothing comes between the moment and the
+// check.
+func (s *Suite) Run(t *testing.T, name string) {
+	for i := range Transitions {
+		tr := &Transitions[i]
+		if !s.counts(tr.Boot) {
+			continue
+		}
+		if tr.Name == name {
+			s.transition(t, tr)
+		} else if rest, ok := strings.CutPrefix(tr.Name, name+"/"); ok {
+			t.Run(rest, func(t *testing.T) { s.transition(t, tr) })
+		}
+	}
+}
+
+func (s *Suite) transition(t *testing.T, tr *Transition) {
+	if tr.Destructive && !s.opts.Destructive {
+		s.skip(t, "it may take a broken kernel down: it runs with -destructive")
+	}
+	s.said.watch(t)
+	online, err := s.cpus.Online()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var undo undoList
+	targets, missing, err := s.setUp(tr, &undo)
+	// Now, not in a t.Cleanup: the next row may be a subtest of the same test.
+	defer func() {
+		// The set-up may be what keeps the CPUs offline.
+		if err := undo.run(); err != nil {
+			t.Errorf("undoing the set-up of %s: %v", tr.Name, err)
+		}
+		if err := s.restore(online); err != nil {
+			t.Errorf("after %s: %v", tr.Name, err)
+		}
+	}()
+	if err != nil {
+		t.Fatalf("setting up %s: %v", tr.Name, err)
+	}
+	if missing != "" {
+		s.skip(t, missing)
+	}
+	if tr.Variants != nil {
+		s.variants(t, targets, tr)
+		return
+	}
+	for i, moment := range tr.moments() {
+		t.Run(string(moment), func(t *testing.T) {
+			targets := targets
+			if tr.Once {
+				if i >= len(targets) {
+					s.skip(t, fmt.Sprintf("it can be done to a CPU once, and there were just %d CPUs for it", len(targets)))
+				}
+				targets = targets[i : i+1]
+			}
+			var all map[slot]*result
+			if tr.Together || tr.Once {
+				var err error
+				if all, err = s.cycleTogether(targets, tr, moment, ""); err != nil {
+					t.Fatalf("%s: %v", tr.Name, err)
+				}
+				if failed := operationFailed(all); failed != "" {
+					t.Fatal(failed)
+				}
+			}
+			s.eachSlot(t, tr, func(t *testing.T, at slot) { s.probeAll(t, targets, tr, moment, at, all[at]) })
+		})
+	}
+}
+
+// setUp prepares the machine for a transition, and picks the CPUs to look at. missing tells why the machine cannot do it.
+func (s *Suite) setUp(tr *Transition, undo *undoList) (cpus []int, missing string, err error) {
+	cpus = s.targets
+	if tr.Setup != nil {
+		var back func() error
+		if cpus, back, missing, err = tr.Setup(s); back != nil {
+			undo.add(back)
+		}
+		if err != nil || missing != "" {
+			return nil, missing, err
+		}
+	}
+	if tr.Partition != nil {
+		place, cpu, remove, missing, err := s.partition(tr.Partition)
+		if err != nil || missing != "" {
+			return nil, missing, err
+		}
+		undo.add(remove)
+		s.inside = place
+		undo.add(func() error { s.inside = nil; return nil })
+		cpus = []int{cpu}
+	}
+	return cpus, "", nil
+}
+
+// slot is a place for a result: an invariant, and the placement that it is looked at from.
+type slot struct {
+	inv   *Invariant
+	place *placement
+}
+
+// slots are all that apply to a transition.
+func (s *Suite) slots(tr *Transition) []slot {
+	var list []slot
+	places := s.places
+	if s.inside != nil {
+		places = []*placement{s.inside}
+	}
+	for i := range Invariants {
+		inv := &Invariants[i]
+		from := places[:1]
+		if inv.Placed {
+			from = places
+		}
+		for _, place := range from {
+			if s.counts(inv.Boot) && inv.applies(tr, place) {
+				list = append(list, slot{inv, place})
+			}
+		}
+	}
+	return list
+}
+
+// eachSlot runs a subtest for each slot: invariant, or invariant/placement.
+func (s *Suite) eachSlot(t *testing.T, tr *Transition, f func(t *testing.T, at slot)) {
+	for rest := s.slots(tr); len(rest) > 0; {
+		inv := rest[0].inv
+		n := 1
+		for n < len(rest) && rest[n].inv == inv {
+			n++
+		}
+		slots := rest[:n]
+		rest = rest[n:]
+		t.Run(inv.Name, func(t *testing.T) {
+			for _, at := range slots {
+				if inv.Placed {
+					t.Run(at.place.name, func(t *testing.T) { f(t, at) })
+				} else {
+					f(t, at)
+				}
+			}
+		})
+	}
+}
+
+// missing tells why a slot cannot be looked at, or "".
+func (s *Suite) missing(at slot, cpu int) string {
+	if at.inv.Placed && at.place.enter && at.place.missing != "" {
+		return at.place.missing
+	}
+	if at.inv.Needs != nil {
+		return at.inv.Needs(&Probe{CPU: cpu, Invariant: at.inv, suite: s, placement: at.place})
+	}
+	return ""
+}
+
+// probeAll is one case: one invariant at one moment of one transition, from one placement, on each of the CPUs. The
+// result is made here, unless there is one of a cycle that was made for all invariants.
+func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made *result) {
+	s.said.watch(t)
+	for _, cpu := range cpus {
+		if missing := s.missing(at, cpu); missing != "" {
+			s.skip(t, missing)
+		}
+	}
+	r := made
+	if r == nil {
+		r = &result{}
+	}
+	defer func() { r.attach(t, s, at) }()
+	if made == nil {
+		if err := s.crowd.set(tr.crowded() && at.inv.Placed); err != nil {
+			t.Fatal(err)
+		}
+		for _, cpu := range cpus {
+			for range s.opts.Cycles {
+				c := &Cycle{CPU: cpu, Transition: tr, Moment: moment, suite: s}
+				p := c.probe(cpu, at)
+				if err := c.alone(p); err != nil {
+					t.Fatalf("%s, cpu%d: %v", tr.Name, cpu, err)
+				}
+				r.add(p)
+			}
+			// Where all that are online are looked at, one of them has to be there when the next one goes.
+			if len(cpus) > 1 && s.exhaustible() {
+				if err := s.put(cpu, Online); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.times.add(tr.Name, r)
+	}
+	r.report(t, s)
+}
+
+// exhaustible tells whether the last CPU would be asked to go if all that are looked at went.
+func (s *Suite) exhaustible() bool { return len(s.targets) == s.online.Count() }
+
+// cycleTogether makes the cycles of a transition that is looked at by all invariants at once: as often as Cycles says, for
+// each CPU that a uevent is to come from, or all CPUs in one.
+func (s *Suite) cycleTogether(cpus []int, tr *Transition, moment Moment, variant string) (map[slot]*result, error) {
+	all := make(map[slot]*result)
+	cycles := s.opts.Cycles
+	if tr.Once {
+		cycles = 1
+	}
+	if err := s.crowd.set(tr.crowded()); err != nil {
+		return nil, err
+	}
+	for range cycles {
+		c := &Cycle{CPU: cpus[len(cpus)-1], Transition: tr, Moment: moment, Variant: variant, suite: s}
+		var probes []*Probe
+		var slots []slot
+		for _, at := range s.slots(tr) {
+			for _, cpu := range cpus {
+				if s.missing(at, cpu) == "" {
+					probes = append(probes, c.probe(cpu, at))
+					slots = append(slots, at)
+				}
+			}
+		}
+		if err := c.together(cpus, probes); err != nil {
+			return nil, err
+		}
+		for i, at := range slots {
+			if all[at] == nil {
+				all[at] = &result{}
+			}
+			all[at].add(probes[i])
+		}
+		s.times.add(tr.Name, c.once(probes))
+	}
+	return all, nil
+}
+
+// variants runs a transition once for each of its variants, as a subtest that has all invariants in it.
+func (s *Suite) variants(t *testing.T, cpus []int, tr *Transition) {
+	cpus = cpus[len(cpus)-1:]
+	names, err := tr.Variants(s, cpus[0])
+	if err != nil {
+		t.Fatalf("%s: %v", tr.Name, err)
+	}
+	done := 0
+	for _, name := range names {
+		s.said.begin()
+		all, err := s.cycleTogether(cpus, tr, AtReturn, name)
+		said := s.said.end()
+		if errors.Is(err, errInapplicable) {
+			said.report(t)
+			continue
+		}
+		done++
+		t.Run(name, func(t *testing.T) {
+			defer said.report(t)
+			if err != nil {
+				t.Fatalf("%s: %v", tr.Name, err)
+			}
+			if failed := operationFailed(all); failed != "" {
+				t.Fatal(failed)
+			}
+			var whole result
+			for _, at := range s.slots(tr) {
+				if all[at] != nil {
+					all[at].report(t, s)
+					whole.merge(all[at])
+				}
+			}
+			whole.attach(t, s, slot{&Invariant{}, s.places[0]})
+		})
+	}
+	if done == 0 {
+		t.Fatalf("%s: none of %d variants was applicable", tr.Name, len(names))
+	}
+}
