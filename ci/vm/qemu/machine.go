@@ -1,0 +1,66 @@
+package qemu
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The accelerators.
+const (
+	kvm = "kvm"
+	tcg = "tcg,thread=multi"
+)
+
+// machine is how QEMU plays a computer of one architecture.
+type machine struct {
+	qemu    string // the system emulator
+	pkg     string // Debian's package of it
+	board   string
+	cpu     string // the CPU model under emulation
+	console string // the kernel's console, as in console=; the first serial line
+	line    string // the line of the conversation with init; the second
+	ret     []byte // "return at once", in memory order
+	ret0    []byte // "return 0 at once"; nil: not known
+	calls   bool   // its calls are those of x86, so that pokes can find and make them
+}
+
+// Serial lines are all that is asked of a guest: the drivers for them are built into distribution kernels, those for
+// disks, networks and 9p are not. No display and no network card also mean no ROMs to initialise, which take longer
+// than the kernel's own boot.
+var machines = map[string]machine{
+	"amd64": {
+		qemu: "qemu-system-x86_64", pkg: "qemu-system-x86", console: "ttyS0", line: "ttyS1",
+		board: "pc",
+		// Only of an Intel CPU does every kernel read the threads of -smp …,threads=2.
+		cpu: "max,vendor=GenuineIntel",
+		ret: []byte{0xc3}, ret0: []byte{0x31, 0xc0, 0xc3}, calls: true,
+	},
+}
+
+// bootArgs are for every kernel: it says why it dies, then stops instead of waiting, and does not lose time on a
+// check of the timer interrupt that an emulator on a busy machine can fail.
+const bootArgs = "panic=-1 oops=panic no_timer_check no_console_suspend"
+
+// commandLine is QEMU's, without the emulator itself.
+func (m machine) commandLine(vm *VM, accel string) []string {
+	cpu := m.cpu
+	if accel == kvm {
+		cpu = "host"
+	}
+	args := []string{
+		"-machine", m.board, "-cpu", cpu, "-accel", accel,
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-smp", vm.opts.SMP, "-m", vm.opts.Mem,
+		"-kernel", vm.boots(), "-initrd", vm.initrd,
+		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, bootArgs, vm.opts.Append)),
+		"-chardev", "file,id=console,path=" + quote(vm.console), "-serial", "chardev:console",
+		"-chardev", "pipe,id=line,path=" + quote(vm.line), "-serial", "chardev:line",
+	}
+	if len(vm.pokes) > 0 {
+		args = append(args, "-gdb", "unix:"+quote(vm.gdb)+",server=on,wait=off")
+	}
+	return append(args, vm.opts.QEMU...)
+}
+
+// quote is a value in a list of QEMU's, where a comma is written as two.
+func quote(value string) string { return strings.ReplaceAll(value, ",", ",,") }
