@@ -1,0 +1,458 @@
+// Command matrix runs the suite on one kernel after another, booted in one way after another, each time in a virtual
+// machine of its own, and reports on all of them together. The script ci/selftest is a short name for it.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/ci/vm/qemu"
+)
+
+// suite is the package whose tests are run.
+const suite = "github.com/hotplugtest/hotplugtest"
+
+func main() {
+	// It runs itself below the programs that make reports of what it prints.
+	if len(os.Args) > 2 {
+		switch os.Args[1] {
+		case "stream":
+			os.Exit(stream(os.Args[2]))
+		case "boot":
+			os.Exit(boot(os.Args[2], os.Args[3]))
+		}
+	}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	} else if err != nil {
+		fmt.Fprintf(os.Stderr, "selftest: %v (ci/selftest -help lists the flags)\n", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	if err := o.test(ctx); err != nil {
+		if !errors.Is(err, errReported) {
+			fmt.Fprintln(os.Stderr, "selftest:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// errReported is a failure that the report has told of already.
+var errReported = errors.New("tests failed")
+
+// bootArgs are for the kernels of an architecture that do not offer what the suite tests by themselves. On x86 before
+// v6.5 the boot CPU can go offline only on request, and without it no other CPU can be the last one.
+var bootArgs = map[string]string{"amd64": "cpu0_hotplug"}
+
+// options are what the command line says.
+type options struct {
+	vm       qemu.Options
+	kernels  []string
+	profiles []profile
+	arch     string
+	run      string
+	soak     time.Duration
+	goOn     bool     // after a failure of the soak
+	dir      string   // what paths are relative to; the working directory is the module's
+	args     []string // for the test binary
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("selftest", flag.ContinueOnError)
+	flags.StringVar(&o.dir, "C", ".", "`directory` that paths are relative to; the script gives the working directory")
+	flags.Func("kernel", qemu.KernelUsage+"; may be repeated (default "+qemu.DefaultKernel+")", func(s string) error {
+		o.kernels = append(o.kernels, s)
+		return nil
+	})
+	flags.Func("profile", "`name` of a way to boot the kernel: "+strings.Join(profileNames(), ", ")+", or all, each in a VM of its own; may be repeated (default "+defaultProfile+")", func(s string) error {
+		more, err := profilesOf(s)
+		o.profiles = append(o.profiles, more...)
+		return err
+	})
+	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "`GOARCH` of the kernel")
+	flags.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`, as in go test -run")
+	flags.DurationVar(&o.soak, "soak", 0, "take CPUs offline and online under changing workloads for this `time`, instead of all tests unless there is a -run")
+	flags.BoolVar(&o.goOn, "soak-continue", false, "don't end the soak with the first failure")
+	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for junit.xml, results.json and console.log")
+	o.vm.Flags(flags)
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print("usage: ci/selftest [flags] [-- flags of the test binary]\n\n" +
+			"Runs the suite on a kernel in a virtual machine. Exits 0 only if all tests passed.\n\n")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.args = flags.Args()
+	if o.soak < 0 {
+		return nil, fmt.Errorf("-soak %v: a soak takes time", o.soak)
+	}
+	if o.goOn && o.soak == 0 {
+		return nil, errors.New("-soak-continue without -soak")
+	}
+	if o.soak > 0 && o.run == "" {
+		o.run = "^TestSoak$"
+	}
+	o.vm.Out = o.path(o.vm.Out)
+	for i, kernel := range o.kernels {
+		if isFile(o.path(kernel)) || strings.HasPrefix(kernel, ".") {
+			o.kernels[i] = o.path(kernel)
+		}
+	}
+	if len(o.kernels) == 0 {
+		o.kernels = []string{qemu.DefaultKernel}
+	}
+	if len(o.profiles) == 0 {
+		o.profiles, _ = profilesOf(defaultProfile)
+	}
+	o.profiles = withoutRepeats(o.profiles)
+	return o, nil
+}
+
+// path is a path of the user's, as it is from here.
+func (o *options) path(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(o.dir, path)
+}
+
+// plan is what stream is to run: a VM for each kernel and profile.
+type plan struct {
+	VMs      []vm
+	Tools    tools
+	Progress string // the path of a pipe to write to what is to be shown at once
+}
+
+type vm struct {
+	Package string // the name its results go under
+	Options qemu.Options
+	Argv    []string
+}
+
+// beforeAndAfter is the time that tests may take beside a soak: go test's default.
+const beforeAndAfter = 10 * time.Minute
+
+// oneCPU matches a -smp of one CPU.
+var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
+
+// test builds the suite, runs it on each kernel and reports.
+func (o *options) test(ctx context.Context) error {
+	if oneCPU.MatchString(o.vm.SMP) {
+		return fmt.Errorf("-smp %s: the suite needs two CPUs or more, one to take offline and one that stays", o.vm.SMP)
+	}
+	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "selftest-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+
+	binary := filepath.Join(tmp, "hotplugtest.test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "selftest", "-ldflags=-s -w", "-o", binary, suite)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+o.arch)
+	build.Stderr = os.Stderr
+	if err := build.Start(); err != nil {
+		return fmt.Errorf("building the suite: %w", err)
+	}
+	p := &plan{}
+	found := make(chan error, 1)
+	go func() { found <- p.Tools.find(ctx) }()
+	err = o.plan(ctx, p, tmp, binary)
+	if err := build.Wait(); err != nil {
+		return fmt.Errorf("building the suite: %w", err)
+	}
+	if err := errors.Join(err, <-found); err != nil {
+		return err
+	}
+	return p.report(ctx, tmp, o.vm.Out)
+}
+
+// tools are the paths of the programs that make the reports. To look one up takes the go command a while, and it can do so
+// beside the build.
+type tools struct{ Gotestsum, Test2JSON string }
+
+func (t *tools) find(ctx context.Context) error {
+	for name, path := range map[string]*string{"gotestsum": &t.Gotestsum, "test2json": &t.Test2JSON} {
+		cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("%v: %w", cmd, err)
+		}
+		*path = strings.TrimSpace(string(out))
+	}
+	return nil
+}
+
+// plan prepares the VMs, for a binary that need not be there yet.
+func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
+	for i, name := range fileNames(o.kernels) {
+		options := o.vm
+		options.Kernel = o.kernels[i]
+		prepared, err := qemu.Prepare(ctx, options, o.arch, os.Stderr)
+		if err != nil {
+			return err
+		}
+		options.Init = filepath.Join(tmp, "init")
+		if err := prepared.WriteInit(options.Init); err != nil {
+			return err
+		}
+		for _, profile := range o.profiles {
+			options := profile.options(options, o.arch)
+			options.Out = o.subdir(name, &profile)
+			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
+			p.VMs = append(p.VMs, vm{"hotplugtest/" + profile.of(name), options, o.argv(binary, &profile)})
+		}
+	}
+	return nil
+}
+
+// argv is the command line of the test binary.
+func (o *options) argv(binary string, p *profile) []string {
+	argv := []string{binary, "-test.v=test2json", "-test.run=" + cmp.Or(o.run, p.run), "-test.skip=" + p.skip, "-test.count=1"}
+	if o.vm.Timeout > 0 {
+		argv = append(argv, "-test.timeout="+o.vm.Timeout.String())
+	} else if o.soak > 0 {
+		// From this the VM's limit follows.
+		argv = append(argv, "-test.timeout="+(o.soak+beforeAndAfter).String())
+	}
+	if o.soak > 0 {
+		argv = append(argv, "-soak="+o.soak.String(), fmt.Sprintf("-soak-continue=%t", o.goOn))
+	}
+	// A kernel without CPU hotplug would skip it all, and that is no success. What may take the kernel down takes nothing
+	// else along here.
+	argv = append(argv, "-require=^[^/]*$", "-destructive")
+	return slices.Concat(argv, p.args, o.args)
+}
+
+// report runs the plan below gotestsum, which shows the results as they come and writes the reports.
+func (p *plan) report(ctx context.Context, tmp, out string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	done, err := p.showProgress(filepath.Join(tmp, "progress"))
+	if err != nil {
+		return err
+	}
+	defer done()
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(tmp, "plan.json")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		return err
+	}
+	results := filepath.Join(out, "results.json")
+	cmd := exec.CommandContext(ctx, p.Tools.Gotestsum, "--raw-command", "--format=testname",
+		"--junitfile="+filepath.Join(out, "junit.xml"), "--jsonfile="+results, "--", self, "stream", file)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	// An interrupt reaches gotestsum too, which then still writes its reports.
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	err = cmd.Run()
+	if err := showTimes(results, os.Stdout); err != nil {
+		return err
+	}
+	if errors.As(err, new(*exec.ExitError)) {
+		return errReported
+	} else if err != nil {
+		return err
+	}
+	return someTestRan(results)
+}
+
+// showTimes prints the table of what the transitions took, of each kernel. gotestsum shows nothing of a package that
+// passed.
+func showTimes(results string, w io.Writer) error {
+	data, err := os.ReadFile(results)
+	if err != nil {
+		return err
+	}
+	kernel := ""
+	for line := range strings.Lines(string(data)) {
+		var event struct{ Package, Test, Output string }
+		if json.Unmarshal([]byte(line), &event) != nil || event.Test != "" {
+			continue
+		}
+		if row, ok := strings.CutPrefix(event.Output, "times: "); ok {
+			if event.Package != kernel {
+				kernel = event.Package
+				fmt.Fprintf(w, "\n=== Times: %s\n", kernel)
+			}
+			fmt.Fprint(w, row)
+		}
+	}
+	return nil
+}
+
+// showProgress copies what is written to a pipe to standard output: gotestsum shows what a test has printed when that ends,
+// which may be in a day, and takes for an error what comes on standard error.
+func (p *plan) showProgress(path string) (done func(), err error) {
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, &os.PathError{Op: "mkfifo", Path: path, Err: err}
+	}
+	out, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	// As long as there is somebody who could write, it does not end.
+	in, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	p.Progress = path
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(os.Stdout, out)
+		out.Close()
+	}()
+	return func() { in.Close(); <-copied }, nil
+}
+
+// someTestRan tells a run of nothing, as by a -run that matches no test, from a success.
+func someTestRan(results string) error {
+	data, err := os.ReadFile(results)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		var event struct{ Action, Test string }
+		if json.Unmarshal([]byte(line), &event) == nil && event.Action == "pass" && event.Test != "" {
+			return nil
+		}
+	}
+	return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
+}
+
+// stream runs the plan's VMs and prints their results as test2json does.
+func stream(file string) int {
+	p, err := readPlan(file)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	progress, err := os.OpenFile(p.Progress, os.O_WRONLY, 0)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	defer progress.Close()
+	code := 0
+	for i, vm := range p.VMs {
+		cmd := exec.Command(p.Tools.Test2JSON, "-t", "-p", vm.Package, os.Args[0], "boot", file, strconv.Itoa(i))
+		cmd.Stdout, cmd.Stderr = &withoutEchoes{w: os.Stdout, progress: progress}, os.Stderr
+		if err := cmd.Run(); err != nil {
+			code = 1
+		}
+	}
+	return code
+}
+
+// withoutEchoes passes test2json's lines on, without what gotestsum would take amiss: it shows the line that an attribute
+// was made from beside the attribute, and takes an artifacts event for the end of a test.
+type withoutEchoes struct {
+	w        io.Writer
+	progress io.Writer // where lines that tell of the progress of a soak go too
+	rest     []byte    // of a line whose end has not come yet
+}
+
+func (f *withoutEchoes) Write(p []byte) (int, error) {
+	f.rest = append(f.rest, p...)
+	for {
+		end := bytes.IndexByte(f.rest, '\n')
+		if end < 0 {
+			return len(p), nil
+		}
+		line := f.rest[:end+1]
+		f.rest = f.rest[end+1:]
+		var event struct{ Action, Output string }
+		if json.Unmarshal(line, &event) == nil &&
+			(event.Action == "artifacts" || event.Action == "output" && strings.HasPrefix(event.Output, "=== ATTR ")) {
+			continue
+		}
+		if event.Action == "output" && strings.HasPrefix(event.Output, "soak: ") {
+			if _, err := io.WriteString(f.progress, event.Output); err != nil {
+				return 0, err
+			}
+		}
+		if _, err := f.w.Write(line); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// boot runs one of the plan's VMs.
+func boot(file, index string) int {
+	p, err := readPlan(file)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	i, err := strconv.Atoi(index)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	return qemu.Exec(p.VMs[i].Options, p.VMs[i].Argv)
+}
+
+func readPlan(file string) (p plan, err error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(data, &p)
+}
+
+// fileNames makes a file's name of what names each kernel: bookworm, trixie-rt, bzImage, and bzImage-2 for a second one.
+func fileNames(kernels []string) []string {
+	var names []string
+	for _, kernel := range kernels {
+		base := strings.ReplaceAll(kernel, "/", "-")
+		if isFile(kernel) {
+			base = filepath.Base(kernel)
+		}
+		name := base
+		for n := 2; slices.Contains(names, name); n++ {
+			name = fmt.Sprintf("%s-%d", base, n)
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// isFile tells a kernel's file from a suite's name, which a directory may have too.
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir()
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/ci/vm/qemu"
+	"github.com/hotplugtest/hotplugtest/machine"
+)
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"bzImage", "arch/x86/boot/bzImage", "trixie/vmlinux"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+	}
+	in := func(path string) string { return filepath.Join(dir, path) }
+	for _, tt := range []struct {
+		name string
+		args []string
+		want func(*options) // what differs from the defaults
+	}{
+		{name: "defaults", want: func(*options) {}},
+		{
+			name: "suites",
+			args: []string{"-kernel", "bookworm", "-kernel=trixie/rt"},
+			want: func(o *options) { o.kernels = []string{"bookworm", "trixie/rt"} },
+		},
+		{
+			name: "files where the user is",
+			args: []string{"-kernel", "bzImage", "-kernel", "arch/x86/boot/bzImage", "-kernel", "./bzImage", "-kernel", "../other/bzImage", "-kernel", "/boot/vmlinuz"},
+			want: func(o *options) {
+				o.kernels = []string{in("bzImage"), in("arch/x86/boot/bzImage"), in("bzImage"), in("../other/bzImage"), "/boot/vmlinuz"}
+			},
+		},
+		{
+			name: "a missing file is named as it was given",
+			args: []string{"-kernel", "nosuch/bzImage"},
+			want: func(o *options) { o.kernels = []string{"nosuch/bzImage"} },
+		},
+		{
+			name: "a directory does not hide the suite of its name",
+			args: []string{"-kernel", "trixie"},
+			want: func(o *options) { o.kernels = []string{"trixie"} },
+		},
+		{name: "profiles", args: []string{"-profile", "default", "-profile", "maxcpus", "-profile", "default"}, want: func(o *options) {
+			o.profiles = []profile{{name: "default"}, {name: "maxcpus", append: "maxcpus=2", smp: "4"}}
+		}},
+		{name: "relative -out", args: []string{"-out", "a/b"}, want: func(o *options) { o.vm.Out = in("a/b") }},
+		{name: "absolute -out", args: []string{"-out", "/a/b"}, want: func(o *options) { o.vm.Out = "/a/b" }},
+		{
+			name: "flags of the test binary",
+			args: []string{"-run", "TestOnline/at-uevent", "--", "-cycles=15", "-test.v", "--", "x"},
+			want: func(o *options) {
+				o.run = "TestOnline/at-uevent"
+				o.args = []string{"-cycles=15", "-test.v", "--", "x"}
+			},
+		},
+		{
+			name: "a soak runs by itself",
+			args: []string{"-soak", "25h", "-soak-continue"},
+			want: func(o *options) { o.run, o.soak, o.goOn = "^TestSoak$", 25*time.Hour, true },
+		},
+		{
+			name: "a soak among others",
+			args: []string{"-soak", "1m", "-run", "Test"},
+			want: func(o *options) { o.run, o.soak = "Test", time.Minute },
+		},
+		{
+			name: "the VM",
+			args: []string{"-qemu", "-device  virtio-rng", "-arch=arm64", "-smp", "4,cores=2,threads=2", "-mem", "2G", "-append", "nosmt isolcpus=3", "-timeout", "90s", "-poke", "f=ret", "-poke", "g+4=90"},
+			want: func(o *options) {
+				o.arch = "arm64"
+				o.vm = qemu.Options{
+					SMP: "4,cores=2,threads=2", Mem: "2G", Append: "nosmt isolcpus=3", Timeout: 90 * time.Second,
+					Pokes: []string{"f=ret", "g+4=90"}, QEMU: []string{"-device", "virtio-rng"}, Out: in("out"),
+				}
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			want := &options{
+				vm:       qemu.Options{SMP: "4", Mem: "1G", Out: in("out")},
+				kernels:  []string{qemu.DefaultKernel},
+				profiles: []profile{{name: "default"}},
+				arch:     runtime.GOARCH,
+				dir:      dir,
+				args:     []string{},
+			}
+			tt.want(want)
+			got, err := parse(append([]string{"-C", dir}, tt.args...))
+			require.NoError(t, err)
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
+func TestParseError(t *testing.T) {
+	_, badPoke := qemu.ParsePoke("f")
+	require.Error(t, badPoke)
+	for _, tt := range []struct {
+		args []string
+		err  string
+	}{
+		{[]string{"-help"}, flag.ErrHelp.Error()},
+		{[]string{"-nosuchflag"}, "flag provided but not defined: -nosuchflag"},
+		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
+		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
+		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
+		{
+			[]string{"-profile", "isolcpu"},
+			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-suspend, nohz_full, smt, nosmt, maxcpus, numa, cgroup-v1, cgroup-v1-v2mode, sleep, and all`,
+		},
+		{[]string{"-poke", "f"}, `invalid value "f" for flag -poke: ` + badPoke.Error()},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			_, err := parse(tt.args)
+			assert.EqualError(t, err, tt.err)
+		})
+	}
+}
+
+func TestOneCPU(t *testing.T) {
+	for smp, want := range map[string]bool{
+		"1": true, "cpus=1": true, "1,maxcpus=4": true, "cpus=1,maxcpus=4": true,
+		"2": false, "4": false, "10": false, "16,cores=1": false, "cpus=12": false, "4,cores=2,threads=2": false, "cores=1,cpus=4": false,
+	} {
+		assert.Equal(t, want, oneCPU.MatchString(smp), smp)
+	}
+}
+
+func TestFileNames(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a/bzImage", "b/bzImage", "trixie/rt"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+	}
+	for _, tt := range []struct{ kernels, want []string }{
+		{[]string{"bookworm"}, []string{"bookworm"}},
+		{[]string{"bookworm", "trixie/rt", "trixie/cloud"}, []string{"bookworm", "trixie-rt", "trixie-cloud"}},
+		{[]string{filepath.Join(dir, "a/bzImage")}, []string{"bzImage"}},
+		{
+			[]string{filepath.Join(dir, "a/bzImage"), filepath.Join(dir, "b/bzImage"), "bookworm", filepath.Join(dir, "a/bzImage")},
+			[]string{"bzImage", "bzImage-2", "bookworm", "bzImage-3"},
+		},
+		{[]string{"sid", "sid-2", "sid"}, []string{"sid", "sid-2", "sid-3"}},
+	} {
+		assert.Equal(t, tt.want, fileNames(tt.kernels))
+	}
+}
+
+func TestWithoutEchoes(t *testing.T) {
+	const (
+		run      = `{"Action":"run","Test":"TestA"}` + "\n"
+		echo     = `{"Action":"output","Test":"TestA","Output":"=== ATTR  TestA kernel 6.1\n"}` + "\n"
+		attr     = `{"Action":"attr","Test":"TestA","Key":"kernel","Value":"6.1"}` + "\n"
+		artifact = `{"Action":"artifacts","Test":"TestA","Path":"/tmp/a"}` + "\n"
+		soak     = `{"Action":"output","Test":"TestA","Output":"soak: 5s of 10s\n"}` + "\n"
+		output   = `{"Action":"output","Test":"TestA","Output":"it says === ATTR \n"}` + "\n"
+		pass     = `{"Action":"pass","Test":"TestA","Elapsed":0.1}` + "\n"
+		notJSON  = "artifacts\n"
+	)
+	in := run + echo + attr + soak + output + artifact + pass + notJSON
+	for _, size := range []int{1, 7, 100, len(in)} {
+		t.Run(fmt.Sprintf("%d bytes a time", size), func(t *testing.T) {
+			var b, progress strings.Builder
+			w := &withoutEchoes{w: &b, progress: &progress}
+			for rest := in; rest != ""; rest = rest[min(size, len(rest)):] {
+				chunk := rest[:min(size, len(rest))]
+				n, err := w.Write([]byte(chunk))
+				require.NoError(t, err)
+				assert.Equal(t, len(chunk), n)
+			}
+			assert.Equal(t, run+attr+soak+output+pass+notJSON, b.String())
+			assert.Equal(t, "soak: 5s of 10s\n", progress.String())
+		})
+	}
+	t.Run("nobody listens", func(t *testing.T) {
+		_, err := (&withoutEchoes{w: failing{}}).Write([]byte(run))
+		assert.ErrorIs(t, err, errGone)
+	})
+}
+
+var errGone = errors.New("gone")
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errGone }
+
+func TestSomeTestRan(t *testing.T) {
+	const nothing = "no test ran and passed: does -run match any, and are they all skipped?"
+	for _, tt := range []struct{ name, results, err string }{
+		{name: "one passed", results: `{"Action":"start"}` + "\n" + `{"Action":"pass","Test":"TestA"}` + "\n"},
+		{name: "no line end", results: `{"Action":"pass","Test":"TestA"}`},
+		{name: "nothing", err: nothing},
+		{name: "only the package passed", results: `{"Action":"start"}` + "\n" + `{"Action":"pass","Package":"p"}` + "\n", err: nothing},
+		{name: "all skipped", results: `{"Action":"skip","Test":"TestA"}` + "\n" + `{"Action":"pass","Package":"p"}` + "\n", err: nothing},
+		{name: "a test prints such a line", results: `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", err: nothing},
+		{name: "not JSON", results: `"Action":"pass","Test":"TestA"` + "\n", err: nothing},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "results.json")
+			require.NoError(t, os.WriteFile(path, []byte(tt.results), 0o600))
+			err := someTestRan(path)
+			if tt.err == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.EqualError(t, err, tt.err)
+			}
+		})
+	}
+	t.Run("no report", func(t *testing.T) {
+		assert.ErrorIs(t, someTestRan(filepath.Join(t.TempDir(), "results.json")), os.ErrNotExist)
+	})
+}
+
+// Whatever comes, in whatever pieces: lines are passed on whole or not at all, in their order.
+func FuzzWithoutEchoes(f *testing.F) {
+	f.Add([]byte(`{"Action":"artifacts"}`+"\n"+`{"Action":"pass","Test":"TestA"}`+"\n"), 7)
+	f.Add([]byte("\n\n{\n\x00"), 1)
+	f.Fuzz(func(t *testing.T, data []byte, size int) {
+		size = max(size, 1)
+		var passed bytes.Buffer
+		w := &withoutEchoes{w: &passed}
+		for rest := data; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+			n, err := w.Write(rest[:min(size, len(rest))])
+			require.NoError(t, err)
+			require.Equal(t, min(size, len(rest)), n)
+		}
+		lines := slices.Collect(bytes.Lines(data))
+		for line := range bytes.Lines(passed.Bytes()) {
+			at := slices.IndexFunc(lines, func(l []byte) bool { return bytes.Equal(l, line) })
+			require.GreaterOrEqual(t, at, 0, "%q", line)
+			require.True(t, bytes.HasSuffix(line, []byte("\n")), "%q", line)
+			lines = lines[at+1:]
+		}
+	})
+}
