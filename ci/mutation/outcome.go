@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// outcome is what a run of the suite said of a kernel.
+type outcome struct {
+	tests  int      // that ran to their end, without those that have tests below them
+	failed []string // those of them that failed, by their names
+	died   string   // how the VM ended, when it did not end with the suite
+}
+
+func (o *outcome) noticed() bool { return len(o.failed) > 0 || o.died != "" }
+
+// readOutcome reads the results.json of a run.
+func readOutcome(file string) (*outcome, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parseOutcome(data)
+}
+
+// parseOutcome reads the events of go test -json.
+func parseOutcome(data []byte) (*outcome, error) {
+	o := &outcome{}
+	parents := make(map[string]bool)
+	results := make(map[string]string)
+	packageFailed := false
+	for line := range bytes.Lines(data) {
+		var event struct{ Action, Test, Output string }
+		if err := json.Unmarshal(line, &event); err != nil {
+			return nil, fmt.Errorf("%q: %w", line, err)
+		}
+		switch event.Action {
+		case "pass", "fail":
+			if event.Test == "" {
+				packageFailed = packageFailed || event.Action == "fail"
+				continue
+			}
+			results[event.Test] = event.Action
+			for i, c := range event.Test {
+				if c == '/' {
+					parents[event.Test[:i]] = true
+				}
+			}
+		case "output":
+			// The first of these lines says what happened, those after it are the console's.
+			if what, ok := strings.CutPrefix(event.Output, "vm: "); ok && o.died == "" {
+				o.died = strings.TrimSpace(what)
+			}
+		}
+	}
+	for test, result := range results {
+		if parents[test] && (result == "pass" || hasFailure(results, test)) {
+			continue
+		}
+		o.tests++
+		if result == "fail" {
+			o.failed = append(o.failed, test)
+		}
+	}
+	slices.Sort(o.failed)
+	// As when the machine was not left as it was found.
+	if packageFailed && !o.noticed() {
+		o.failed = []string{"(the suite as a whole)"}
+	}
+	return o, nil
+}
+
+// hasFailure tells whether a test below this one failed.
+func hasFailure(results map[string]string, test string) bool {
+	for name, result := range results {
+		if result == "fail" && strings.HasPrefix(name, test+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// String says which tests failed, those that differ in one part of their name in one word.
+func (o *outcome) String() string {
+	text := strings.Join(compact(o.failed), " ")
+	if o.died != "" {
+		text = strings.TrimSpace(text + " (" + o.died + ")")
+	}
+	return text
+}
+
+// variant matches the part of a test's name that is one of many states: /143:sched:active.
+var variant = regexp.MustCompile(`/\d+:[^/]*`)
+
+// compact groups tests by all but the rows: TestOnline/{affinity,runs}. The moment, the variant and the placement are left
+// out, as which of them notice is chance where a window is what they see.
+func compact(tests []string) []string {
+	rows := make(map[string][]string)
+	var groups []string
+	for _, test := range tests {
+		test = variant.ReplaceAllString(test, "")
+		group, row := test, ""
+		for _, moment := range []string{"/at-uevent", "/at-return", "/after-resume"} {
+			if before, after, ok := strings.Cut(test, moment); ok {
+				group = before
+				row, _, _ = strings.Cut(strings.TrimPrefix(after, "/"), "/")
+			}
+		}
+		if _, ok := rows[group]; !ok {
+			groups = append(groups, group)
+		}
+		if !slices.Contains(rows[group], row) {
+			rows[group] = append(rows[group], row)
+		}
+	}
+	words := make([]string, len(groups))
+	for i, group := range groups {
+		words[i] = group
+		if len(rows[group]) > 1 || rows[group][0] != "" {
+			words[i] += "/{" + strings.Join(rows[group], ",") + "}"
+		}
+	}
+	return words
+}

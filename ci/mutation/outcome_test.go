@@ -1,0 +1,122 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// events makes a results.json of lines "action test", or "output text".
+func events(lines ...string) []byte {
+	var b strings.Builder
+	for _, line := range lines {
+		action, rest, _ := strings.Cut(line, " ")
+		if action == "output" {
+			b.WriteString(`{"Action":"output","Output":"` + rest + `\n"}` + "\n")
+		} else {
+			b.WriteString(`{"Action":"` + action + `","Test":"` + rest + `"}` + "\n")
+		}
+	}
+	return []byte(b.String())
+}
+
+func TestParseOutcome(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		data    []byte
+		want    outcome
+		noticed bool
+	}{
+		{
+			name: "all pass",
+			data: events("run TestA", "run TestA/x", "pass TestA/x", "skip TestA/y", "pass TestA", "pass "),
+			want: outcome{tests: 1},
+		},
+		{
+			name:    "a failure, which those above it share",
+			data:    events("pass TestA/m/x", "fail TestA/m/y", "fail TestA/m", "fail TestA", "pass TestB", "fail "),
+			want:    outcome{tests: 3, failed: []string{"TestA/m/y"}},
+			noticed: true,
+		},
+		{
+			name:    "a test with tests below it fails by itself",
+			data:    events("pass TestA/x", "fail TestA", "fail "),
+			want:    outcome{tests: 2, failed: []string{"TestA"}},
+			noticed: true,
+		},
+		{
+			name:    "none of the tests, but the suite",
+			data:    events("pass TestA", "fail "),
+			want:    outcome{tests: 1, failed: []string{"(the suite as a whole)"}},
+			noticed: true,
+		},
+		{
+			name: "the VM ends",
+			data: events("pass TestA/x", "output vm: the kernel panicked while the program ran (Linux 6.1)",
+				"output vm: | Kernel panic", "fail TestA/y", "fail TestA", "fail "),
+			want:    outcome{tests: 2, failed: []string{"TestA/y"}, died: "the kernel panicked while the program ran (Linux 6.1)"},
+			noticed: true,
+		},
+		{
+			name:    "no test",
+			data:    events("output vm: poke: this kernel has no symbol f", "fail "),
+			want:    outcome{died: "poke: this kernel has no symbol f"},
+			noticed: true,
+		},
+		{name: "nothing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, err := parseOutcome(tt.data)
+			require.NoError(t, err)
+			assert.Equal(t, &tt.want, o)
+			assert.Equal(t, tt.noticed, o.noticed())
+		})
+	}
+	_, err := parseOutcome([]byte("{"))
+	assert.ErrorContains(t, err, `"{": `)
+}
+
+func FuzzParseOutcome(f *testing.F) {
+	f.Add(events("pass TestA/x", "fail TestA/y", "fail TestA", "fail "))
+	f.Add(events("output vm: gone", "fail "))
+	f.Add([]byte(`{"Action":"fail","Test":"/"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := parseOutcome(data)
+		if err != nil {
+			return
+		}
+		assert.Equal(t, len(o.failed) > 0 || o.died != "", o.noticed())
+		_ = o.String()
+	})
+}
+
+func TestReadOutcome(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "results.json")
+	_, err := readOutcome(file)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	require.NoError(t, os.WriteFile(file, events("fail TestA"), 0o644))
+	o, err := readOutcome(file)
+	require.NoError(t, err)
+	assert.Equal(t, "TestA", o.String())
+}
+
+func TestCompact(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want string
+	}{
+		{"", ""},
+		{"TestOnline/at-uevent/affinity/child-cpuset", "TestOnline/{affinity}"},
+		{"TestOnline/at-uevent/affinity/child-cpuset TestOnline/at-return/affinity/root-cpuset TestOnline/at-return/runs/child-cpuset", "TestOnline/{affinity,runs}"},
+		{"TestOnline/at-uevent/uevent TestSameValue/offline/at-return/uevent", "TestOnline/{uevent} TestSameValue/offline/{uevent}"},
+		{"TestSuspend/mem/after-resume/online-mask TestStorm", "TestSuspend/mem/{online-mask} TestStorm"},
+		{"TestOnline/at-return", "TestOnline"},
+		{"TestRollback/online/143:sched:active/at-return/uevent TestRollback/online/9:x/at-return/node", "TestRollback/online/{uevent,node}"},
+	} {
+		assert.Equal(t, tt.want, strings.Join(compact(strings.Fields(tt.in)), " "), tt.in)
+	}
+}
