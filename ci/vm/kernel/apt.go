@@ -30,7 +30,7 @@ func newAPT(ctx context.Context, dir, suite, arch string) (*apt, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return nil, errors.New("no apt-get here: give -kernel a path to a kernel image")
 	}
-	mirror, err := findMirror(ctx)
+	mirror, err := Mirror(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -40,10 +40,7 @@ func newAPT(ctx context.Context, dir, suite, arch string) (*apt, error) {
 			return nil, err
 		}
 	}
-	options := fmt.Sprintf("arch=%s target=Packages lang=none", arch)
-	if _, err := os.Stat(keyring); err == nil {
-		options += " signed-by=" + keyring
-	}
+	options := fmt.Sprintf("arch=%s target=Packages lang=none %s", arch, SignedBy())
 	conf := strings.NewReplacer("DIR", dir, "ARCH", arch).Replace(`
 #clear APT::Architectures;
 #clear APT::Update;
@@ -138,8 +135,17 @@ func (a *apt) download(ctx context.Context, pkg, version string) (string, error)
 // clean removes what need not be kept for the next update.
 func (a *apt) clean() { os.RemoveAll(filepath.Join(a.dir, "cache")) }
 
-// findMirror returns the URI of the Debian mirror that this machine's APT uses.
-func findMirror(ctx context.Context) (string, error) {
+// SignedBy is the option of a line of APT's sources by which it takes the archive's signature, or "" where the keys that APT
+// trusts anyway have to serve.
+func SignedBy() string {
+	if _, err := os.Stat(keyring); err != nil {
+		return ""
+	}
+	return "signed-by=" + keyring
+}
+
+// Mirror returns the URI of the Debian mirror that this machine's APT uses.
+func Mirror(ctx context.Context) (string, error) {
 	// Only what the package lists are there for has an origin, or is named at
 	// all in the first call. As root, APT would write its caches, if it had any.
 	for _, extra := range []string{"--release-info", "--no-release-info"} {

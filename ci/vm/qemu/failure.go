@@ -27,7 +27,7 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 		// Nothing has run. QEMU does not like what it was given.
 		return errors.New(complaint(stderr))
 	case strings.Contains(f.Console, "Kernel panic"):
-		f.What, f.panicked = fmt.Sprintf("the kernel panicked %s", when), true
+		f.What = fmt.Sprintf("the kernel panicked %s", when)
 	case stderr != "":
 		f.What = fmt.Sprintf("%s: %s", f.What, complaint(stderr))
 	case ended != nil:
@@ -77,6 +77,9 @@ func (f *Failure) Print(w io.Writer) {
 		for line := range strings.Lines(f.Console) {
 			fmt.Fprintf(w, "vm: | %s\n", strings.TrimSuffix(line, "\n"))
 		}
+	}
+	if f.Doubt != "" {
+		fmt.Fprintf(w, "vm: %s\n", f.Doubt)
 	}
 	if f.Log != "" {
 		fmt.Fprintf(w, "vm: the whole console is in %s\n", f.Log)

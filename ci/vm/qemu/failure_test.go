@@ -103,12 +103,13 @@ func TestFailure(t *testing.T) {
 
 func TestFailurePrint(t *testing.T) {
 	var b strings.Builder
-	f := &Failure{What: "the kernel panicked", Console: "Kernel panic\n--- FAIL: no such test", Log: "/tmp/console.log"}
+	f := &Failure{What: "the kernel panicked", Console: "Kernel panic\n--- FAIL: no such test", Doubt: "or it was QEMU", Log: "/tmp/console.log"}
 	f.Print(&b)
 	assert.Equal(t, `
 vm: the kernel panicked
 vm: | Kernel panic
 vm: | --- FAIL: no such test
+vm: or it was QEMU
 vm: the whole console is in /tmp/console.log
 `, b.String(), "no line of the console can be taken for one of the program's")
 }

@@ -100,8 +100,7 @@ type Failure struct {
 	What    string
 	Console string // the end of the console's text, or what it says of the crash
 	Log     string // the file with all of it
-
-	panicked bool
+	Doubt   string // why it may not be the kernel's fault; "": there is no reason known
 }
 
 func (f *Failure) Error() string { return f.What }
@@ -296,16 +295,14 @@ func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
 	return code, err
 }
 
-// emulate runs the VM by emulation. QEMU 7.2 at times has a CPU run into the breakpoint that the kernel patches its own text
-// with, so a kernel that panics before the program has started is booted once more.
+// emulate runs the VM by emulation.
 func (vm *VM) emulate(ctx context.Context, out io.Writer) (code int, started bool, err error) {
 	code, started, err = vm.start(ctx, tcg, bootLimit, out)
 	var failure *Failure
-	if started || !errors.As(err, &failure) || !failure.panicked {
-		return code, started, err
+	if errors.As(err, &failure) {
+		failure.Doubt = doubt(ctx, vm.emulator)
 	}
-	fmt.Fprintf(vm.log, "vm: %v; booting it once more\n", err)
-	return vm.start(ctx, tcg, bootLimit, out)
+	return code, started, err
 }
 
 // start boots the VM once, and returns whether its program was started.
