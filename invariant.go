@@ -189,11 +189,19 @@ var Invariants = []Invariant{
 	},
 	{
 		Name:    "getaffinity",
-		Promise: "sched_getaffinity(2) of a thread that is free to run anywhere has the CPU just while it is online",
+		Promise: "sched_getaffinity(2) of a thread that may run anywhere, as far as it is concerned, has the CPU just while it is online",
 		Source:  "sched_getaffinity(2): cpus_mask & cpu_active_mask; " + trainwreck,
 		Suspect: trainwreck,
 		Placed:  true,
 		Arm: func(p *Probe) (Check, error) {
+			// While the CPU is offline, this leaves a mask without it, which the cpuset has to mend when the CPU is back. A
+			// thread that just comes into the cpuset may keep the mask that it had. The root cpuset mends none.
+			if p.placement.enter {
+				present, err := p.suite.cpus.Present()
+				if err := errors.Join(err, affinity.Set(0, present)); err != nil {
+					return nil, err
+				}
+			}
 			return func() error {
 				cpus, err := affinity.Get(0)
 				if err != nil {
