@@ -144,7 +144,6 @@ func (o *options) path(path string) string {
 // plan is what stream is to run: a VM for each kernel and profile.
 type plan struct {
 	VMs      []vm
-	Tools    tools
 	Progress string // the path of a pipe to write to what is to be shown at once
 }
 
@@ -175,40 +174,32 @@ func (o *options) test(ctx context.Context) error {
 	defer os.RemoveAll(tmp)
 
 	binary := filepath.Join(tmp, "hotplugtest.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "selftest", "-ldflags=-s -w", "-o", binary, suite)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+o.arch)
-	build.Stderr = os.Stderr
-	if err := build.Start(); err != nil {
-		return fmt.Errorf("building the suite: %w", err)
-	}
+	built := make(chan error, 1)
+	go func() {
+		program, err := qemu.Build(ctx, "hotplugtest.test", o.arch, suite, "test", "-c", "-tags", "selftest")
+		if err == nil {
+			err = os.WriteFile(binary, program, 0o755)
+		}
+		built <- err
+	}()
 	p := &plan{}
-	found := make(chan error, 1)
-	go func() { found <- p.Tools.find(ctx) }()
 	err = o.plan(ctx, p, tmp, binary)
-	if err := build.Wait(); err != nil {
-		return fmt.Errorf("building the suite: %w", err)
+	if err := <-built; err != nil {
+		return err
 	}
-	if err := errors.Join(err, <-found); err != nil {
+	if err != nil {
 		return err
 	}
 	return p.report(ctx, tmp, o.vm.Out)
 }
 
-// tools are the paths of the programs that make the reports. To look one up takes the go command a while, and it can do so
-// beside the build.
-type tools struct{ Gotestsum, Test2JSON string }
-
-func (t *tools) find(ctx context.Context) error {
-	for name, path := range map[string]*string{"gotestsum": &t.Gotestsum, "test2json": &t.Test2JSON} {
-		cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			return fmt.Errorf("%v: %w", cmd, err)
-		}
-		*path = strings.TrimSpace(string(out))
+// tool is the path of a program that makes the reports, which is built beside this one.
+func tool(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
 	}
-	return nil
+	return filepath.Join(filepath.Dir(self), name)
 }
 
 // plan prepares the VMs, for a binary that need not be there yet.
@@ -272,7 +263,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		return err
 	}
 	results := filepath.Join(out, "results.json")
-	cmd := exec.CommandContext(ctx, p.Tools.Gotestsum, "--raw-command", "--format=testname",
+	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
 		"--junitfile="+filepath.Join(out, "junit.xml"), "--jsonfile="+results, "--", self, "stream", file)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// An interrupt reaches gotestsum too, which then still writes its reports.
@@ -369,7 +360,7 @@ func stream(file string) int {
 	defer progress.Close()
 	code := 0
 	for i, vm := range p.VMs {
-		cmd := exec.Command(p.Tools.Test2JSON, "-t", "-p", vm.Package, os.Args[0], "boot", file, strconv.Itoa(i))
+		cmd := exec.Command(tool("test2json"), "-t", "-p", vm.Package, os.Args[0], "boot", file, strconv.Itoa(i))
 		cmd.Stdout, cmd.Stderr = &withoutEchoes{w: os.Stdout, progress: progress}, os.Stderr
 		if err := cmd.Run(); err != nil {
 			code = 1

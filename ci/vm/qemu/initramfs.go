@@ -15,32 +15,11 @@ import (
 	"strings"
 
 	"github.com/cavaliergopher/cpio"
-	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/ci/vm/wire"
 )
 
 const guestPackage = "github.com/hotplugtest/hotplugtest/ci/vm/guest"
-
-// buildInit builds the guest's init into dir, which the go command does nothing for while it is up to date, and returns
-// it. go test runs packages side by side, so the file is locked until it has been read.
-func buildInit(ctx context.Context, dir, goarch string) ([]byte, error) {
-	path := filepath.Join(dir, "init-"+goarch)
-	lock, err := os.Create(path + ".lock")
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("flock %s: %w", lock.Name(), err)
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, guestPackage)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the guest's init: %w\n%s", err, out)
-	}
-	return os.ReadFile(path)
-}
 
 // programArch tells for which GOARCH a program was built.
 func programArch(path string) (string, error) {

@@ -121,12 +121,8 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 		vm.pokes = append(vm.pokes, p)
 		vm.job.Symbols = append(vm.job.Symbols, p.symbols()...)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return nil, err
-	}
-	vm.cache = filepath.Join(cache, "hotplugtest")
-	if err := os.MkdirAll(vm.cache, 0o755); err != nil {
+	var err error
+	if vm.cache, err = cacheDir(); err != nil {
 		return nil, err
 	}
 	if vm.emulator, err = m.find(ctx, log); err != nil {
@@ -141,7 +137,7 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 	if opts.Init != "" {
 		vm.init, err = os.ReadFile(opts.Init)
 	} else {
-		vm.init, err = buildInit(ctx, vm.cache, goarch)
+		vm.init, err = Build(ctx, "init", goarch, guestPackage, "build")
 	}
 	return vm, err
 }
