@@ -162,7 +162,7 @@ func (s *Suite) state(p *Probe) string {
 func (r *result) attach(t *testing.T, s *Suite, at slot) {
 	t.Helper()
 	for _, f := range s.facts {
-		t.Attr(f[0], oneLine(f[1]))
+		t.Attr(f[0], f[1])
 	}
 	if r.probes == 0 {
 		return
@@ -218,7 +218,7 @@ func oneLine(text string) string {
 func facts(s *Suite) [][2]string {
 	var list [][2]string
 	add := func(key, value string) {
-		if value = strings.TrimSpace(value); value != "" {
+		if value = oneLine(value); value != "" {
 			list = append(list, [2]string{key, value})
 		}
 	}
