@@ -292,6 +292,12 @@ var mutants = []mutant{
 		rows:   []string{"TestScenario/irqs"},
 	},
 	{
+		name:   "deadline-unchecked",
+		breaks: "a CPU goes though deadline tasks need it",
+		pokes:  map[string]string{"7.x": "dl_bw_deactivate=ret0", every: "dl_bw_check_overflow=ret0"},
+		rows:   []string{"TestScenario/deadline"},
+	},
+	{
 		name:      "fallback-in-cpuset-missing",
 		breaks:    "a task that loses its last CPU is not sent to the other CPUs of its cpuset",
 		pokes:     all("cpuset_cpus_allowed_fallback=ret0"),
