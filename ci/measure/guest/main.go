@@ -168,6 +168,7 @@ func reactOnce(sys cpuhp.FS, events *uevent.Conn, cpu int) (tid int, err error) 
 	}
 	err = affinity.Thread(func() error {
 		tid = unix.Gettid()
+		only := affinity.Of(cpu) // the row has it ready, too
 		var returned atomic.Bool
 		written := make(chan error, 1)
 		go func() {
@@ -185,7 +186,7 @@ func reactOnce(sys cpuhp.FS, events *uevent.Conn, cpu int) (tid int, err error) 
 				return errors.Join(err, <-written)
 			}
 			if got, ok := ev.CPU(); queued && ok && got == cpu && ev.Action() == "online" {
-				return errors.Join(affinity.Set(0, affinity.Of(cpu)), <-written)
+				return errors.Join(affinity.Set(0, only), <-written)
 			}
 		}
 	})
