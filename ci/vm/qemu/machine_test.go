@@ -36,7 +36,7 @@ func TestCommandLine(t *testing.T) {
 			accel: tcg,
 			has: [][]string{
 				{"-accel", "tcg,thread=multi"},
-				{"-cpu", "max,vendor=GenuineIntel,family=6,model=15"},
+				{"-cpu", "max,vendor=GenuineIntel,family=6,model=54,-monitor"},
 				{"-smp", "4,cores=2,threads=2", "-m", "1G"},
 				{"-kernel", "/cache/vmlinux", "-initrd", "/tmp/vm-1/initramfs"},
 				{"-append", "console=ttyS0 panic=-1 oops=panic no_timer_check no_console_suspend"},
