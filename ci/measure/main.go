@@ -154,7 +154,7 @@ func (b *bench) build(ctx context.Context) (cleanup func(), err error) {
 	}
 	for _, argv := range [][]string{
 		{"gcc", "-static", "-O2", "-Wall", "-o", b.baseline(), "ci/baseline/baseline.c"},
-		{"go", "build", "-o", filepath.Join(b.dir, "guest"), "./ci/measure/guest"},
+		{"go", "build", "-buildvcs=false", "-o", filepath.Join(b.dir, "guest"), "./ci/measure/guest"},
 	} {
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -110,7 +110,7 @@ func (l *lab) run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(tmp)
 	// As ci/selftest does.
-	build := exec.CommandContext(ctx, "go", "build", "-o", tmp+"/", "./ci/matrix", "gotest.tools/gotestsum", "cmd/test2json")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", tmp+"/", "./ci/matrix", "gotest.tools/gotestsum", "cmd/test2json")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("building the suite's runner: %w", err)
