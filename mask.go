@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,51 +17,90 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
-// withTask calls f while there is a task that may run on the CPUs in mask: a thread in the child cpuset, which runs all the
-// time or sleeps.
-func (x *Scene) withTask(mask affinity.CPUSet, running bool, f func(tid int) error) error {
+// withTask calls f while a thread in the child cpuset, which may run on the CPUs in mask, does act. end makes that return; it
+// is called until it has.
+func (x *Scene) withTask(mask affinity.CPUSet, act func() error, end func(tid int), f func(tid int) error) error {
 	ready := make(chan error, 1)
-	ended := make(chan struct{})
-	end := make(chan struct{})
-	var over atomic.Bool
+	ended := make(chan error)
 	tid := 0
 	go func() {
-		defer close(ended)
-		_ = affinity.Thread(func() error {
+		ended <- affinity.Thread(func() error {
 			tid = unix.Gettid()
 			err := errors.Join(x.enter(), affinity.Set(0, mask))
-			ready <- err
-			if err != nil {
-				return err
+			if ready <- err; err != nil {
+				return nil
 			}
-			for running && !over.Load() {
-				spin(time.Millisecond)
-			}
-			<-end
-			return nil
+			return act()
 		})
 	}()
 	err := <-ready
-	if err == nil && !running {
-		err = asleep(tid)
-	}
 	if err == nil {
 		err = f(tid)
 	}
-	over.Store(true)
-	close(end)
-	<-ended
-	return err
+	for {
+		end(tid)
+		select {
+		case failed := <-ended:
+			return errors.Join(err, failed)
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
-// asleep waits for a thread of this process that is about to sleep.
-func asleep(tid int) (err error) {
-	file := fmt.Sprintf("/proc/self/task/%d/stat", tid)
+// withSleepingTask calls f while a thread that may run on the CPUs in mask sleeps.
+func (x *Scene) withSleepingTask(mask affinity.CPUSet, f func(tid int) error) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	// Fd makes the pipe blocking, so that the thread sleeps in the kernel.
+	in := int(r.Fd())
+	return x.withTask(mask, func() error {
+		_, err := read(in, make([]byte, 1))
+		return err
+	}, func(int) { w.Close() }, func(tid int) error {
+		if err := asleep(tid, in); err != nil {
+			return err
+		}
+		return f(tid)
+	})
+}
+
+// withRunningTask calls f while a thread that may run on the CPUs in mask computes. The kernel does it, in one long system
+// call: Go code is preempted from time to time, and the thread put to sleep.
+func (x *Scene) withRunningTask(mask affinity.CPUSet, f func(tid int) error) error {
+	const file = "/dev/urandom"
+	random, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(random)
+	bufs := slices.Repeat([][]byte{make([]byte, 1<<20)}, 1024)
+	var over atomic.Bool
+	return x.withTask(mask, func() error {
+		for !over.Load() {
+			if _, err := unix.Readv(random, bufs); err != nil && err != unix.EINTR {
+				return &os.PathError{Op: "readv", Path: file, Err: err}
+			}
+		}
+		return nil
+	}, func(tid int) {
+		over.Store(true)
+		// Go pays no heed to this signal, but it ends the system call. ESRCH: so has the thread.
+		_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG)
+	}, f)
+}
+
+// asleep waits for a thread of this process to sleep in a read(2) of a file. Asleep alone it can be before that, for the Go
+// runtime, which wakes it again.
+func asleep(tid, fd int) (err error) {
+	file := fmt.Sprintf("/proc/self/task/%d/syscall", tid)
+	reads := fmt.Sprintf("%d %#x ", unix.SYS_READ, fd)
 	sleeps := func() bool {
-		var stat string
-		stat, err = sysfs.ReadFile(file)
-		// PID (NAME) STATE, where the name can have anything in it.
-		return err != nil || strings.HasPrefix(stat[strings.LastIndexByte(stat, ')')+1:], " S ")
+		var call string
+		call, err = sysfs.ReadFile(file)
+		return err != nil || strings.HasPrefix(call, reads)
 	}
 	if !waitFor(goesOn, sleeps) {
 		return fmt.Errorf("thread %d has not gone to sleep for %v", tid, goesOn)
@@ -81,7 +122,7 @@ func maskOfTwo(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	return x.withTask(affinity.Of(stays, cpu), false, func(tid int) error {
+	return x.withSleepingTask(affinity.Of(stays, cpu), func(tid int) error {
 		if err := x.set(cpu, Offline); err != nil {
 			return err
 		}
@@ -95,17 +136,50 @@ func maskOfOneRunning(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	return x.withTask(affinity.Of(cpu), true, func(tid int) error {
-		if err := x.set(cpu, Offline); err != nil {
+	const tries = 20
+	for range tries {
+		slept := false
+		err := x.withRunningTask(affinity.Of(cpu), func(tid int) error {
+			before, err := sleeps(tid)
+			if err != nil {
+				return err
+			}
+			if err := x.set(cpu, Offline); err != nil {
+				return err
+			}
+			// One that sleeps when the CPU goes keeps its mask.
+			after, err := sleeps(tid)
+			if slept = before != after; slept || err != nil {
+				return errors.Join(err, x.set(cpu, Online))
+			}
+			err = mayRun(tid, online.Without(cpu), fmt.Sprintf("when cpu%d has gone offline", cpu))
+			return errors.Join(err, x.set(cpu, Online), mayRun(tid, online, fmt.Sprintf("when cpu%d is back", cpu)))
+		})
+		if err != nil || !slept {
 			return err
 		}
-		err := mayRun(tid, online.Without(cpu), fmt.Sprintf("when cpu%d has gone offline", cpu))
-		return errors.Join(err, x.set(cpu, Online), mayRun(tid, online, fmt.Sprintf("when cpu%d is back", cpu)))
-	})
+	}
+	return fmt.Errorf("the task that was to run all the time has slept while cpu%d went offline, %d times", cpu, tries)
+}
+
+// sleeps is how often a thread of this process has gone to sleep.
+func sleeps(tid int) (int, error) {
+	const name = "voluntary_ctxt_switches:\t"
+	file := fmt.Sprintf("/proc/self/task/%d/status", tid)
+	status, err := sysfs.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(status) {
+		if n, ok := strings.CutPrefix(line, name); ok {
+			return strconv.Atoi(strings.TrimSpace(n))
+		}
+	}
+	return 0, fmt.Errorf("%s: it has no %s", file, strings.TrimSpace(name))
 }
 
 func maskOfOneSleeping(x *Scene, cpu int) error {
-	return x.withTask(affinity.Of(cpu), false, func(tid int) error {
+	return x.withSleepingTask(affinity.Of(cpu), func(tid int) error {
 		if err := x.thereAndBack(cpu); err != nil {
 			return err
 		}
