@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -166,8 +167,9 @@ func (c *Cpuset) SetPartition(kind string) error {
 	return writeFile(c.file("cpuset.cpus.partition"), kind)
 }
 
-// exitGrace is how long [Cpuset.Remove] waits for threads that have ended to
-// let go of the cpuset: microseconds, on a machine that is not overloaded.
+// exitGrace is how long [Cpuset.Remove] waits for threads that end, or have
+// ended, to let go of the cpuset: microseconds, on a machine that is not
+// overloaded.
 const exitGrace = 10 * time.Second
 
 // Remove removes the cpuset and all below it, with rmdir(2). One that is gone
@@ -175,7 +177,8 @@ const exitGrace = 10 * time.Second
 //
 // The error is an [*Error]. It wraps [unix.EBUSY], and names them, when there
 // are threads in one of them, and also for the root. Those below may be gone by
-// then.
+// then. Other threads of this process it gives 10 s to end, as one that a
+// goroutine was locked to ends some time after that.
 func (c *Cpuset) Remove() error {
 	if c.name == "/" {
 		return &Error{Op: "rmdir", Path: c.Path(), Err: unix.EBUSY}
@@ -210,11 +213,24 @@ func (c *Cpuset) Remove() error {
 		if readErr != nil && !errors.Is(readErr, unix.ENOENT) {
 			return readErr
 		}
-		if len(threads) > 0 {
+		if slices.ContainsFunc(threads, stays) {
 			return &Error{Op: "rmdir", Path: c.Path(),
 				Err: fmt.Errorf("EBUSY (%w): has thread %s", unix.EBUSY, strings.Join(threads, ", "))}
 		}
 	}
+}
+
+// stays tells whether a thread is the calling one, or one of another process:
+// not one that is about to end.
+func stays(thread string) bool {
+	if thread == strconv.Itoa(unix.Gettid()) {
+		return true
+	}
+	exists := func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, thread))
+		return err == nil
+	}
+	return !exists("/proc/self/task") && exists("/proc")
 }
 
 // rmdir removes the cpuset alone.

@@ -178,6 +178,26 @@ func TestKernelRemoveAfterExit(t *testing.T) {
 	}
 }
 
+// A thread of this process that has done its work is not in the way of Remove, though it has not quite ended.
+func TestKernelRemoveAfterThread(t *testing.T) {
+	h, c := kernel(t)
+	if h.Version() == 1 {
+		require.NoError(t, c.EnableChildren())
+	} else {
+		require.NoError(t, c.MakeThreaded())
+		require.NoError(t, c.EnableChildren())
+	}
+	for range 200 {
+		below, err := c.Create("thread")
+		require.NoError(t, err)
+		if h.Version() == 2 {
+			require.NoError(t, below.MakeThreaded())
+		}
+		require.NoError(t, affinity.Thread(func() error { return below.AttachThread(0) }))
+		require.NoError(t, below.Remove())
+	}
+}
+
 func TestKernelAttachThreadErrors(t *testing.T) {
 	h, c := kernel(t)
 	if h.Version() == 1 {
