@@ -3,9 +3,22 @@ package hotplugtest
 import (
 	"errors"
 	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
+
+// errSMTOff is what bringing a second thread online gives while SMT is off. With CONFIG_GENERIC_ARCH_TOPOLOGY the kernel does
+// not know that an offline CPU is one before that is up, and takes it down again: bringup_wait_for_ap_online().
+var errSMTOff = func() unix.Errno {
+	switch runtime.GOARCH {
+	case "arm64", "riscv64":
+		return unix.ECANCELED
+	}
+	return unix.EPERM
+}()
 
 // needSMT picks the last sibling thread that SMT control takes offline: one that is not the first of its core.
 func needSMT(s *Suite) (cpus []int, undo func() error, missing string, err error) {

@@ -132,12 +132,12 @@ var Transitions = []Transition{
 	{Name: "Rollback/online", Before: Offline, After: Offline, Err: unix.EAGAIN, Op: failing(setOnline), Setup: disarm, Variants: failStates, RolledBack: true},
 	{Name: "Rollback/offline", Before: Online, After: Online, Err: unix.EAGAIN, Op: failing(setOffline), Setup: disarm, Variants: failStates, RolledBack: true},
 
-	{Name: "SMT/nosmt-online-refused", Before: Offline, After: Offline, Err: unix.EPERM, Op: setOnline, Setup: siblingsOff, Prepare: smtThen("off"), Boot: NoSMT, Together: true},
+	{Name: "SMT/nosmt-online-refused", Before: Offline, After: Offline, Err: errSMTOff, Op: setOnline, Setup: siblingsOff, Prepare: smtThen("off"), Boot: NoSMT, Together: true},
 	{Name: "SMT/nosmt-on", Before: Offline, After: Online, Uevent: "online", Op: setSMT("on"), Setup: siblingsOff, Prepare: smtThen("off"), Boot: NoSMT, Together: true},
 	{Name: "SMT/off", Before: Online, After: Offline, Uevent: "offline", Op: setSMT("off"), Setup: needSMT, Prepare: smtThen("on"), Together: true},
 	{Name: "SMT/on", Before: Offline, After: Online, Uevent: "online", Op: setSMT("on"), Setup: needSMT, Prepare: smtThen("off"), Together: true},
 	{Name: "SMT/on-though-offlined-before", Before: Offline, After: Online, Uevent: "online", Op: setSMT("on"), Setup: needSMT, Prepare: offlineThenSMTOff, Together: true},
-	{Name: "SMT/online-refused", Before: Offline, After: Offline, Err: unix.EPERM, Op: setOnline, Setup: needSMT, Prepare: smtThen("off"), Together: true},
+	{Name: "SMT/online-refused", Before: Offline, After: Offline, Err: errSMTOff, Op: setOnline, Setup: needSMT, Prepare: smtThen("off"), Together: true},
 
 	{Name: "Partition/online", Before: Offline, After: Online, Uevent: "online", Op: setOnline, Partition: &Partition{Kind: "root"}, Together: true},
 	{Name: "Partition/offline", Before: Online, After: Offline, Uevent: "offline", Op: setOffline, Partition: &Partition{Kind: "root"}, Together: true},

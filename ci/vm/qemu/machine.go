@@ -38,6 +38,12 @@ var machines = map[string]machine{
 		cpu: "max,vendor=GenuineIntel,family=6,model=54,-monitor",
 		ret: []byte{0xc3}, ret0: []byte{0x31, 0xc0, 0xc3}, calls: true,
 	},
+	"arm64": {
+		qemu: "qemu-system-aarch64", pkg: "qemu-system-arm", console: "ttyAMA0", line: "ttyAMA1", // the second since QEMU 9.1
+		board: "virt", cpu: "cortex-a72",
+		// ret; and mov w0, #0 before it
+		ret: []byte{0xc0, 0x03, 0x5f, 0xd6}, ret0: []byte{0, 0, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6},
+	},
 }
 
 // bootArgs are for every kernel: it says why it dies, then stops instead of waiting, and does not lose time on a

@@ -54,6 +54,19 @@ func TestCommandLine(t *testing.T) {
 			has:   [][]string{{"-accel", "kvm"}, {"-cpu", "host"}},
 		},
 		{
+			name: "arm64",
+			vm: vm(func(vm *VM) {
+				vm.machine = machines["arm64"]
+				vm.image = &kernel.Image{Boot: "/cache/Image"}
+			}),
+			accel: tcg,
+			has: [][]string{
+				{"-machine", "virt", "-cpu", "cortex-a72"},
+				{"-kernel", "/cache/Image"},
+				{"-append", "console=ttyAMA0 panic=-1 oops=panic no_timer_check no_console_suspend"},
+			},
+		},
+		{
 			name:  "the kernel's command line",
 			vm:    vm(func(vm *VM) { vm.opts.Append = "isolcpus=0-2 panic=1" }),
 			accel: tcg,
