@@ -97,12 +97,12 @@ func (x *Scene) withRunningTask(mask affinity.CPUSet, f func(tid int) error) err
 func asleep(tid, fd int) (err error) {
 	file := fmt.Sprintf("/proc/self/task/%d/syscall", tid)
 	reads := fmt.Sprintf("%d %#x ", unix.SYS_READ, fd)
-	sleeps := func() bool {
+	inRead := func() bool {
 		var call string
 		call, err = sysfs.ReadFile(file)
 		return err != nil || strings.HasPrefix(call, reads)
 	}
-	if !waitFor(goesOn, sleeps) {
+	if !waitFor(goesOn, inRead) {
 		return fmt.Errorf("thread %d has not gone to sleep for %v", tid, goesOn)
 	}
 	return err
