@@ -161,7 +161,7 @@ var deadlines = Actor{
 			Runtime:  uint64(deadlineRuntime),
 			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
 		}
-		idle := func() error { time.Sleep(10 * time.Millisecond); return nil }
+		idle := func() error { <-a.Scene.ended; return nil }
 		switch err := unix.SchedSetAttr(0, &attr, 0); {
 		case errors.Is(err, unix.EBUSY) && a.N > 0:
 			return idle, nil // there is no room for more

@@ -49,7 +49,8 @@ type Scene struct {
 	suite *Suite
 	acts  []*Act
 	over  atomic.Bool
-	procs int // GOMAXPROCS before it
+	ended chan struct{} // closed when it is over, for those who wait for that
+	procs int           // GOMAXPROCS before it
 	undo  undoList
 
 	begin time.Time
@@ -61,7 +62,7 @@ type Scene struct {
 }
 
 func (s *Suite) newScene() *Scene {
-	return &Scene{suite: s, begin: time.Now(), notes: make(map[string]time.Duration), seen: make(map[int]int)}
+	return &Scene{suite: s, begin: time.Now(), ended: make(chan struct{}), notes: make(map[string]time.Duration), seen: make(map[int]int)}
 }
 
 // Targets are the CPUs that come and go.
@@ -128,6 +129,7 @@ func (a *Act) play(begin func(*Act) (func() error, error)) (err error) {
 // stop ends the actors and undoes what was set up for them. The error tells what went wrong with them.
 func (x *Scene) stop() error {
 	x.over.Store(true)
+	close(x.ended)
 	var errs []error
 	var late []string
 	// The limit is for the turn that each of them is at.
