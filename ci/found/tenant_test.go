@@ -174,7 +174,14 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 	_, said := run(t, suite("-test.run="+transitions))
 	assert.Equal(t, before, look())
 	assert.NotContains(t, said, "the machine is not as it was found")
-	for _, ran := range []string{"PASS: TestSuite/Online", "PASS: TestSuite/Offline", "(PASS|SKIP): TestSuite/Refused/last-cpu", "(PASS|FAIL): TestSuite/Suspend/mem-core"} {
+	// And before v6.0 a partition takes its CPUs from the kernel's own threads that are bound to them, of which those warn.
+	var uname unix.Utsname
+	require.NoError(t, unix.Uname(&uname))
+	cycled := "PASS"
+	if h.Version() == 2 && strings.HasPrefix(unix.ByteSliceToString(uname.Release[:]), "5.") {
+		cycled = "(PASS|FAIL)"
+	}
+	for _, ran := range []string{cycled + ": TestSuite/Online", cycled + ": TestSuite/Offline", "(PASS|SKIP): TestSuite/Refused/last-cpu", "(PASS|FAIL): TestSuite/Suspend/mem-core"} {
 		assert.Regexp(t, `(?m)^ +--- `+ran+` \(`, said)
 	}
 	if t.Failed() {
