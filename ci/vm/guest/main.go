@@ -60,7 +60,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	out := &sender{enc: gob.NewEncoder(line)}
+	out := &sender{to: wire.NewSender(line)}
 	in := gob.NewDecoder(line)
 
 	var uname unix.Utsname
@@ -93,14 +93,14 @@ func run() error {
 
 // sender serialises messages of several goroutines.
 type sender struct {
-	mu  sync.Mutex
-	enc *gob.Encoder
+	mu sync.Mutex
+	to *wire.Sender
 }
 
 func (s *sender) send(m wire.Guest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.enc.Encode(m)
+	return s.to.Send(m)
 }
 
 // Write sends p as the program's output.

@@ -360,6 +360,9 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 			if errors.As(err, new(*refused)) {
 				return 0, true, err
 			}
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return 0, g.started, vm.failed(fmt.Sprintf("the guest's line says what nobody understands: %v", err))
+			}
 			// The line ends when QEMU does; a moment later it is known how.
 			<-dead
 			return 0, g.started, vm.failure(g, ended, stderr.String())
@@ -389,13 +392,16 @@ type refused struct{ err error }
 
 func (r *refused) Error() string { return r.err.Error() }
 
+// maxMessage bounds what the guest says at a time, in bytes. The longest are the files that it sends back.
+const maxMessage = 1 << 28
+
 // converse answers the guest until it exits or is gone. The guest's root can write to the line, so it is believed in nothing
 // that would do harm here.
 func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
-	in, reply := gob.NewDecoder(line), gob.NewEncoder(line)
+	in, reply := wire.NewReceiver(line, maxMessage), gob.NewEncoder(line)
 	for {
-		var m wire.Guest
-		if err := in.Decode(&m); err != nil {
+		m, err := in.Receive()
+		if err != nil {
 			return err
 		}
 		switch {

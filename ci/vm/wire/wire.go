@@ -3,7 +3,13 @@
 // is printed there can pass for a result.
 package wire
 
-import "time"
+import (
+	"compress/flate"
+	"encoding/gob"
+	"fmt"
+	"io"
+	"time"
+)
 
 // JobPath is where the guest's init finds its Job, as JSON.
 const JobPath = "/job.json"
@@ -51,3 +57,53 @@ type Exit struct {
 
 // Host is the host's answer to Hello: the program may start.
 type Host struct{ Start bool }
+
+// Sender is the guest's end of the way to the host. An emulated serial line takes 5 µs a byte, so what goes over it is
+// compressed (DEFLATE).
+type Sender struct {
+	flate *flate.Writer
+	gob   *gob.Encoder
+}
+
+// NewSender returns the sender for a line.
+func NewSender(line io.Writer) *Sender {
+	w, err := flate.NewWriter(line, flate.DefaultCompression)
+	if err != nil {
+		panic(err) // there is no such level
+	}
+	return &Sender{w, gob.NewEncoder(w)}
+}
+
+// Send sends a message. All of it has been written when it returns.
+func (s *Sender) Send(m Guest) error {
+	if err := s.gob.Encode(m); err != nil {
+		return err
+	}
+	return s.flate.Flush()
+}
+
+// Receiver is the host's end of the way from the guest.
+type Receiver struct {
+	max     int64
+	limited io.LimitedReader
+	gob     *gob.Decoder
+}
+
+// NewReceiver returns the receiver for a line. max bounds a message, in bytes: a few from the guest can unpack to any number.
+func NewReceiver(line io.Reader, max int64) *Receiver {
+	r := &Receiver{max: max, limited: io.LimitedReader{R: flate.NewReader(line)}}
+	r.gob = gob.NewDecoder(&r.limited)
+	return r
+}
+
+// Receive waits for a message and returns it. The error is [io.EOF] or [io.ErrUnexpectedEOF] where the line ends, and any
+// other where it has something that is no message.
+func (r *Receiver) Receive() (Guest, error) {
+	r.limited.N = r.max
+	var m Guest
+	err := r.gob.Decode(&m)
+	if err != nil && r.limited.N <= 0 {
+		err = fmt.Errorf("a message of more than %d bytes", r.max)
+	}
+	return m, err
+}

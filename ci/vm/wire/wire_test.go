@@ -2,8 +2,9 @@ package wire_test
 
 import (
 	"bytes"
-	"encoding/gob"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -37,12 +38,50 @@ func TestGuest(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var line bytes.Buffer
-			require.NoError(t, gob.NewEncoder(&line).Encode(tt.m))
-			var got wire.Guest
-			require.NoError(t, gob.NewDecoder(&line).Decode(&got))
+			require.NoError(t, wire.NewSender(&line).Send(tt.m))
+			got, err := wire.NewReceiver(&line, 1<<20).Receive()
+			require.NoError(t, err)
 			assert.Equal(t, tt.m, got)
 		})
 	}
+}
+
+// A message arrives when it has been sent, and not with the next.
+func TestSendIsWhole(t *testing.T) {
+	r, w := io.Pipe()
+	defer r.Close()
+	sender, receiver := wire.NewSender(w), wire.NewReceiver(r, 1<<20)
+	for i := range 3 {
+		sent := wire.Guest{Output: fmt.Append(nil, "message ", i)}
+		failed := make(chan error, 1)
+		go func() { failed <- sender.Send(sent) }()
+		got, err := receiver.Receive()
+		require.NoError(t, err)
+		assert.Equal(t, sent, got)
+		require.NoError(t, <-failed)
+	}
+}
+
+// What a test says of itself is much the same from test to test.
+func TestSendIsShort(t *testing.T) {
+	var line bytes.Buffer
+	sender := wire.NewSender(&line)
+	said := 0
+	for i := range 100 {
+		text := fmt.Appendf(nil, "=== ATTR  TestOnline/at-uevent/row-%d kernel-version #1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1\n", i)
+		require.NoError(t, sender.Send(wire.Guest{Output: text}))
+		said += len(text)
+	}
+	assert.Less(t, line.Len(), said/2)
+}
+
+// A message that unpacks to more than anybody would send does not take the host's memory.
+func TestReceiveIsBounded(t *testing.T) {
+	var line bytes.Buffer
+	sender := wire.NewSender(&line)
+	require.NoError(t, sender.Send(wire.Guest{Output: make([]byte, 1<<20)}))
+	_, err := wire.NewReceiver(&line, 1<<20).Receive()
+	assert.EqualError(t, err, "a message of more than 1048576 bytes")
 }
 
 func TestJob(t *testing.T) {
