@@ -181,7 +181,7 @@ func armEmptied(p *Probe) (Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	only, err := h.Root().Create(fmt.Sprintf("hotplugtest-%d-cpu%d", os.Getpid(), p.CPU))
+	only, err := h.Root().Create(fmt.Sprintf("hotplugtest-%d-cpu%d-%s", os.Getpid(), p.CPU, p.cycle.Moment))
 	if err != nil {
 		return nil, err
 	}

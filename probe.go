@@ -22,8 +22,9 @@ type Cycle struct {
 	suite              *Suite
 	begin, moment      time.Time
 	toUevent, toReturn time.Duration
-	err                error // of the operation
-	missed             bool  // there was no uevent, so no moment to look at
+	err                error  // of the operation
+	missed             bool   // there was no uevent, so no moment to look at
+	also               *Probe // looks at the return of the operation, where this cycle is about the uevent
 }
 
 // Probe is one look at one CPU in one cycle.
@@ -89,8 +90,13 @@ func (s *Suite) put(cpu int, state State) error {
 	return s.cpus.SetOnline(cpu, state == Online)
 }
 
-// alone makes a cycle for one probe. The probing thread does the operation itself, or is the one that waits for the
-// uevent, so that nothing comes between the moment and the check.
+// atReturn is the cycle of who looks at the return of the same operation.
+func (c *Cycle) atReturn() *Cycle {
+	return &Cycle{CPU: c.CPU, Transition: c.Transition, Moment: AtReturn, suite: c.suite}
+}
+
+// alone makes a cycle for one probe, or for one at the uevent and one at the return. The probing thread does the operation
+// itself, or is the one that waits for the uevent, so that nothing comes between the moment and the check.
 func (c *Cycle) alone(p *Probe) error {
 	if err := c.giveBack([]int{p.CPU}, p); err != nil {
 		return err
@@ -99,7 +105,7 @@ func (c *Cycle) alone(p *Probe) error {
 		return err
 	}
 	return bounded(c, func() error {
-		return p.onThread(func() bool { return true }, func(check Check) error {
+		return p.onThread(always, func(check Check) error {
 			return c.run(func() {
 				p.checkErr = check()
 				p.poll(check)
@@ -107,6 +113,9 @@ func (c *Cycle) alone(p *Probe) error {
 		})
 	})
 }
+
+// always is for a probe that is armed as soon as it is in its cpuset.
+func always() bool { return true }
 
 // together makes one cycle for many probes, each on a thread of its own. At the moment they check one after the other.
 func (c *Cycle) together(cpus []int, probes []*Probe) error {
@@ -241,41 +250,66 @@ func (c *Cycle) run(look func()) error {
 // thread that has to be woken comes late, and what it is to see may be over.
 func (c *Cycle) atUevent(look func()) error {
 	var returned atomic.Bool
-	done := make(chan struct{})
-	c.begin = time.Now()
-	go func() {
-		defer close(done)
+	begun := make(chan struct{})
+	operate := func() {
+		c.begin = time.Now()
+		close(begun)
 		c.err = c.Transition.Op(c)
 		c.toReturn = time.Since(c.begin)
 		returned.Store(true)
+	}
+	done := make(chan error, 1)
+	go func() {
+		if c.also == nil {
+			operate()
+			done <- nil
+			return
+		}
+		done <- c.also.onThread(always, func(check Check) error {
+			operate()
+			c.also.atReturnOf(c, check)
+			return nil
+		})
 	}()
-	var ev uevent.Event
-	for c.moment.IsZero() {
+	select {
+	case <-begun:
+	case err := <-done:
+		return err
+	}
+	err := c.awaitUevent(&returned)
+	if err == nil && !c.moment.IsZero() {
+		c.toUevent = c.moment.Sub(c.begin)
+		look()
+	}
+	c.missed = c.moment.IsZero()
+	return errors.Join(err, <-done, c.suite.drain())
+}
+
+// awaitUevent sets the moment to when the uevent is there, if it comes before the operation returns.
+func (c *Cycle) awaitUevent(returned *atomic.Bool) error {
+	for {
 		// Everything that the kernel sends during the operation is in the socket's queue when that has returned.
 		over := returned.Load()
-		queued, err := c.suite.events.TryReceiveInto(&ev)
+		queued, err := c.suite.receive()
 		if err != nil {
 			return err
 		}
-		if !queued {
-			if over {
-				break
-			}
-			continue
-		}
-		c.suite.note(&ev)
-		if cpu, ok := ev.CPU(); ok && cpu == c.CPU && ev.Action() == c.Transition.Uevent {
+		if c.suite.log.has(c.CPU, c.Transition.Uevent) {
 			c.moment = time.Now()
-			look()
+			return nil
+		}
+		if !queued && over {
+			return nil
 		}
 	}
-	<-done
-	if c.moment.IsZero() {
-		c.missed = true
-	} else {
-		c.toUevent = c.moment.Sub(c.begin)
-	}
-	return c.suite.drain()
+}
+
+// atReturnOf looks at the return of the operation that another cycle has made.
+func (p *Probe) atReturnOf(c *Cycle, check Check) {
+	p.cycle.begin, p.cycle.err, p.cycle.toReturn = c.begin, c.err, c.toReturn
+	p.cycle.moment = c.begin.Add(c.toReturn)
+	p.checkErr = check()
+	p.poll(check)
 }
 
 // poll looks at a broken promise until it is kept.
@@ -306,6 +340,7 @@ type cpuEvent struct {
 // eventLog is what the CPUs have sent.
 type eventLog struct {
 	mu     sync.Mutex
+	ev     uevent.Event       // to receive into
 	seqnum map[int]uint64     // of the last uevent of each CPU
 	sent   map[int][]cpuEvent // since the cycle began
 	stale  map[int]error      // events out of order since then
@@ -323,20 +358,36 @@ func (l *eventLog) forget() {
 	clear(l.stale)
 }
 
+// has tells whether a CPU has sent such a uevent in this cycle.
+func (l *eventLog) has(cpu int, action string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.sent[cpu], func(ev cpuEvent) bool { return ev.action == action })
+}
+
 // note keeps what matters of a uevent. Only those of one device come in the order of their SEQNUM: since 5c0941c55e5f
 // (v6.9) the kernel takes the number before it takes the lock to send.
-func (s *Suite) note(ev *uevent.Event) {
+func (l *eventLog) note(ev *uevent.Event) {
 	cpu, ok := ev.CPU()
 	if !ok {
 		return
 	}
+	if last := l.seqnum[cpu]; ev.Seqnum() <= last {
+		l.stale[cpu] = fmt.Errorf("cpu%d sent a uevent with SEQNUM %d after one with %d", cpu, ev.Seqnum(), last)
+	}
+	l.seqnum[cpu] = ev.Seqnum()
+	l.sent[cpu] = append(l.sent[cpu], cpuEvent{ev.Action(), ev.Seqnum()})
+}
+
+// receive notes a uevent that is queued, if one is. Two threads may do so, and what has left the queue is in the log for both.
+func (s *Suite) receive() (queued bool, err error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	if last := s.log.seqnum[cpu]; ev.Seqnum() <= last {
-		s.log.stale[cpu] = fmt.Errorf("cpu%d sent a uevent with SEQNUM %d after one with %d", cpu, ev.Seqnum(), last)
+	queued, err = s.events.TryReceiveInto(&s.log.ev)
+	if queued {
+		s.log.note(&s.log.ev)
 	}
-	s.log.seqnum[cpu] = ev.Seqnum()
-	s.log.sent[cpu] = append(s.log.sent[cpu], cpuEvent{ev.Action(), ev.Seqnum()})
+	return queued, err
 }
 
 // checkEvents is the check that the operation sent the uevents it should.
@@ -374,13 +425,10 @@ func judgeEvents(cpu int, action string, sent []cpuEvent) error {
 
 // drain takes what is queued of uevents.
 func (s *Suite) drain() error {
-	var ev uevent.Event
 	for {
-		queued, err := s.events.TryReceiveInto(&ev)
-		if err != nil || !queued {
+		if queued, err := s.receive(); err != nil || !queued {
 			return err
 		}
-		s.note(&ev)
 	}
 }
 

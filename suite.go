@@ -225,7 +225,7 @@ func (s *Suite) skip(t *testing.T, reason string) {
 
 // Run runs the transitions of a name, or whose name begins with it and a slash, as subtests of t:
 // transition/moment/invariant/placement, each with a cycle of its own, so that nothing comes between the moment and the
-// check.
+// check. An operation is looked at at both its moments, if both are run.
 func (s *Suite) Run(t *testing.T, name string) {
 	for i := range Transitions {
 		tr := &Transitions[i]
@@ -271,6 +271,7 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 		s.variants(t, targets, tr)
 		return
 	}
+	made := make(map[slot]*result)
 	for i, moment := range tr.moments() {
 		t.Run(string(moment), func(t *testing.T) {
 			targets := targets
@@ -280,17 +281,16 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 				}
 				targets = targets[i : i+1]
 			}
-			var all map[slot]*result
 			if tr.Together || tr.Once {
 				var err error
-				if all, err = s.cycleTogether(targets, tr, moment, ""); err != nil {
+				if made, err = s.cycleTogether(targets, tr, moment, ""); err != nil {
 					t.Fatalf("%s: %v", tr.Name, err)
 				}
-				if failed := operationFailed(all); failed != "" {
+				if failed := operationFailed(made); failed != "" {
 					t.Fatal(failed)
 				}
 			}
-			s.eachSlot(t, tr, func(t *testing.T, at slot) { s.probeAll(t, targets, tr, moment, at, all[at]) })
+			s.eachSlot(t, tr, func(t *testing.T, at slot) { s.probeAll(t, targets, tr, moment, at, made) })
 		})
 	}
 }
@@ -382,42 +382,61 @@ func (s *Suite) missing(at slot, cpu int) string {
 }
 
 // probeAll is one case: one invariant at one moment of one transition, from one placement, on each of the CPUs. The
-// result is made here, unless there is one of a cycle that was made for all invariants.
-func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made *result) {
+// result is made here, unless there is one already: of a cycle that was made for all invariants, or of those that were made
+// to look at the uevent, which look at the return as well.
+func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made map[slot]*result) {
 	s.said.watch(t)
 	for _, cpu := range cpus {
 		if missing := s.missing(at, cpu); missing != "" {
 			s.skip(t, missing)
 		}
 	}
-	r := made
+	r := made[at]
 	if r == nil {
 		r = &result{}
-	}
-	defer func() { r.attach(t, s, at) }()
-	if made == nil {
-		if err := s.crowd.set(tr.crowded() && at.inv.Placed); err != nil {
-			t.Fatal(err)
+		if err := s.cycles(cpus, tr, moment, at, r, made); err != nil {
+			r.attach(t, s, at)
+			t.Fatalf("%s: %v", tr.Name, err)
 		}
-		for _, cpu := range cpus {
-			for range s.opts.Cycles {
-				c := &Cycle{CPU: cpu, Transition: tr, Moment: moment, suite: s}
-				p := c.probe(cpu, at)
-				if err := c.alone(p); err != nil {
-					t.Fatalf("%s, cpu%d: %v", tr.Name, cpu, err)
-				}
-				r.add(p)
-			}
-			// Where all that are online are looked at, one of them has to be there when the next one goes.
-			if len(cpus) > 1 && s.exhaustible() {
-				if err := s.put(cpu, Online); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		s.times.add(tr.Name, r)
 	}
+	r.attach(t, s, at)
 	r.report(t, s)
+}
+
+// cycles makes the cycles of a case for its result, and those at the uevent for the one at the return too.
+func (s *Suite) cycles(cpus []int, tr *Transition, moment Moment, at slot, r *result, made map[slot]*result) error {
+	if err := s.crowd.set(tr.crowded() && at.inv.Placed); err != nil {
+		return err
+	}
+	atReturn := &result{}
+	for _, cpu := range cpus {
+		for range s.opts.Cycles {
+			c := &Cycle{CPU: cpu, Transition: tr, Moment: moment, suite: s}
+			p := c.probe(cpu, at)
+			if moment == AtUevent {
+				c.also = c.atReturn().probe(cpu, at)
+			}
+			if err := c.alone(p); err != nil {
+				return fmt.Errorf("cpu%d: %w", cpu, err)
+			}
+			r.add(p)
+			if c.also != nil {
+				atReturn.add(c.also)
+			}
+		}
+		// Where all that are online are looked at, one of them has to be there when the next one goes.
+		if len(cpus) > 1 && s.exhaustible() {
+			if err := s.put(cpu, Online); err != nil {
+				return err
+			}
+		}
+	}
+	s.times.add(tr.Name, r)
+	if moment == AtUevent {
+		s.times.add(tr.Name, &result{windows: atReturn.windows})
+		made[at] = atReturn
+	}
+	return nil
 }
 
 // exhaustible tells whether the last CPU would be asked to go if all that are looked at went.
