@@ -434,6 +434,9 @@ func (s *Suite) cycles(cpus []int, tr *Transition, moment Moment, at slot, r *re
 	s.times.add(tr.Name, r)
 	if moment == AtUevent {
 		s.times.add(tr.Name, &result{windows: atReturn.windows})
+		if len(atReturn.broken) > 0 {
+			atReturn.state = s.state(atReturn.broken[0])
+		}
 		made[at] = atReturn
 	}
 	return nil
