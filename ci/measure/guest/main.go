@@ -158,7 +158,7 @@ func baselineOnce(sys cpuhp.FS, cpu int) (tid int, err error) {
 	return c.Process.Pid, errors.Join(err, c.Wait())
 }
 
-// reactOnce is what the suite does at a uevent (Cycle.atUevent), and returns the thread that did it.
+// reactOnce is what the suite does at a uevent (Cycle.awaitUevent), and returns the thread that did it.
 func reactOnce(sys cpuhp.FS, events *uevent.Conn, cpu int) (tid int, err error) {
 	var ev uevent.Event
 	for queued := true; queued; {

@@ -167,7 +167,7 @@ func TestStart(t *testing.T) {
 		{scenario: "is released under a false name", started: true, out: "hi\n", err: "the VM ended while the program ran (Linux 6.1--- PASS: TestAll (0.00s))", console: "boot"},
 		{scenario: "does not boot", err: "the VM was ended: it took too long", console: "boot"},
 		{scenario: "hangs", started: true, out: "hi\n", err: "the VM was ended: it took too long", console: "boot"},
-		// A program can write to the line: then nobody listens any more, and there is a VM still to be ended.
+		// A program can write to the line. The VM does not end by that, and is ended.
 		{scenario: "talks nonsense", err: "the guest's line says what nobody understands: flate: corrupt input before offset 5", console: "boot"},
 	} {
 		t.Run(tt.scenario, func(t *testing.T) {
