@@ -58,13 +58,13 @@ func (s *Suite) learnBoot(online, hotpluggable affinity.CPUSet) error {
 	}
 	isolcpus := hasParameter(string(cmdline), "isolcpus") && !s.isolated.Empty()
 	// freeze_secondary_cpus() leaves the first CPU that has a tick.
-	awake, _ := online.Difference(nohzFull).First()
+	s.awake, _ = online.Difference(nohzFull).First()
 	for _, b := range []struct {
 		boot Boot
 		is   bool
 	}{
 		{Isolcpus, isolcpus},
-		{IsolcpusFirst, isolcpus && s.isolated.Has(awake)},
+		{IsolcpusFirst, isolcpus && s.isolated.Has(s.awake)},
 		{NohzFull, !nohzFull.Empty()},
 		{NoSMT, control == "off"},
 		{MaxCPUs, !s.fresh.Empty()},

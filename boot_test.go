@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
 )
 
 func TestHasParameter(t *testing.T) {
@@ -65,6 +66,35 @@ func TestStaying(t *testing.T) {
 }
 
 // To a cpuset of cgroup v1 a CPU that has been offline is gone.
+// -cpus limits what goes offline, also where the kernel takes more along than the one CPU.
+func TestGiven(t *testing.T) {
+	sys, err := cpuhp.New("cpuhp/testdata/x86")
+	require.NoError(t, err)
+	for _, tt := range []struct {
+		cpus  string
+		setup func(*Suite) ([]int, func() error, string, error)
+		want  string
+	}{
+		{"", allButOne(nothing), ""},
+		{"1-3", allButOne(nothing), ""},
+		{"2-3", allButOne(nothing), "a suspend takes all CPUs offline but cpu0: CPU 1 is not among those to be used, 2-3"},
+		{"2-3", butHousekeeping(nothing), "a suspend takes all CPUs offline but cpu0: CPU 1 is not among those to be used, 2-3"},
+		{"2-3", func(s *Suite) ([]int, func() error, string, error) {
+			return s.only(3, affinity.Of(1, 2), "alone")
+		}, "cpu3 cannot be alone: CPU 1 is not among those to be used, 2-3"},
+	} {
+		given, err := affinity.ParseList(tt.cpus)
+		require.NoError(t, err)
+		_, _, missing, err := tt.setup(&Suite{cpus: sys, opts: Options{CPUs: tt.cpus}, given: given})
+		assert.NoError(t, err)
+		assert.Equal(t, tt.want, missing, tt.cpus)
+	}
+}
+
+func nothing(*Suite) (cpus []int, undo func() error, missing string, err error) {
+	return nil, nil, "", nil
+}
+
 func TestView(t *testing.T) {
 	prepared := func(*Suite, int) error { return nil }
 	for _, tt := range []struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/machine"
 )
 
 // choose picks the CPUs to probe.
@@ -51,7 +52,9 @@ func (s *Suite) choose() error {
 			}
 			return fmt.Errorf("-cpus %s: cpu%d cannot be used: %s", s.opts.CPUs, cpu, reason)
 		}
-		usable = allowed
+		usable, s.given = allowed, allowed
+	} else if occupied := machine.OccupiedV1Cpusets("/"); len(occupied) > 0 {
+		return &Unsupported{fmt.Sprintf("%s is a cpuset of cgroup v1 that has tasks, which would lose each CPU that goes offline until the end: give CPUs that may with -cpus", occupied[0])}
 	}
 	if online.Count() < 2 {
 		return &Unsupported{fmt.Sprintf("only CPU %v is online: there is none that could be taken offline", online)}
@@ -75,6 +78,14 @@ func (s *Suite) choose() error {
 		s.targets = differing(s.cpus, usable)
 	}
 	return nil
+}
+
+// notGiven tells which CPUs the machine's owner has not given, or "".
+func (s *Suite) notGiven(cpus affinity.CPUSet) string {
+	if rest := cpus.Difference(s.given); s.opts.CPUs != "" && !rest.Empty() {
+		return fmt.Sprintf("CPU %v is not among those to be used, %s", rest, s.opts.CPUs)
+	}
+	return ""
 }
 
 // differing picks CPUs that the kernel may treat differently: the first and the last, a second thread of the first one's

@@ -1,11 +1,12 @@
 // Package hotplugtest holds a Linux kernel to one promise: when a CPU hotplug operation says that it is done, it is done.
 //
 // The suite is the product of tables. A [Transition] does something to a CPU: it takes it offline, brings it online,
-// writes the value that is there already, is refused, is rolled back, is suspended. A [Moment] is when one may look: at the uevent, or when the write
-// has returned. An [Invariant] is one promise about a CPU that is online or offline: that a thread can be pinned to it,
-// that the cpuset has it, that /proc/stat lists it. Each transition × moment × invariant is a test of its own, with a
-// cycle of its own, so that nothing comes between the moment and the check. A promise that depends on the cpuset of the
-// thread that looks is checked from the root cpuset and from a child.
+// writes the value that is there already, is refused, is rolled back, is suspended. A [Moment] is when one may look: at the
+// uevent, or when the write has returned. An [Invariant] is one promise about a CPU that is online or offline: that a thread
+// can be pinned to it, that the cpuset has it, that /proc/stat lists it. Each transition × moment × invariant is a test of
+// its own. Each transition × invariant has a cycle of its own, in which one thread looks at each moment, so that nothing
+// comes between the moment and the check. A promise that depends on the cpuset of the thread that looks is checked from the
+// root cpuset and from a child.
 //
 // A [Scenario] is about what goes on while CPUs come and go. A [Workload] is what the machine is busy with in a soak, which
 // goes through all of them for as long as one likes.
@@ -38,8 +39,8 @@
 //		hotplugtest.Run(t, hotplugtest.Options{CPUs: "2-3"})
 //	}
 //
-// Rows appended to [Transitions], [Invariants], [Scenarios] and [Workloads] before that are run like those of the package. Packages cpuhp, affinity,
-// uevent, cpuset and suspend are what the suite is made of, and stand on their own.
+// Rows appended to [Transitions], [Invariants], [Scenarios] and [Workloads] before that are run like those of the package.
+// Packages cpuhp, affinity, uevent, cpuset and suspend are what the suite is made of, and stand on their own.
 //
 // # What it changes
 //

@@ -63,14 +63,8 @@ func (s *Suite) only(cpu int, others affinity.CPUSet, role string) (cpus []int, 
 	if stay := others.Intersect(s.stay); !stay.Empty() {
 		return nil, nil, fmt.Sprintf("cpu%d cannot be %s: CPU %v has to stay online", cpu, role, stay), nil
 	}
-	if s.opts.CPUs != "" {
-		allowed, err := affinity.ParseList(s.opts.CPUs)
-		if err != nil {
-			return nil, nil, "", err
-		}
-		if rest := touched.Difference(allowed); !rest.Empty() {
-			return nil, nil, fmt.Sprintf("cpu%d cannot be %s: CPU %v is not among those to be used, %v", cpu, role, rest, allowed), nil
-		}
+	if why := s.notGiven(touched); why != "" {
+		return nil, nil, fmt.Sprintf("cpu%d cannot be %s: %s", cpu, role, why), nil
 	}
 	undo = func() error { return s.setAll(others, true) }
 	return []int{cpu}, undo, "", s.setAll(others, false)

@@ -145,13 +145,27 @@ func enter(state string) func(*Cycle) error {
 	return func(c *Cycle) error { return c.suite.power.Enter(state) }
 }
 
-// allButOne is a set-up for suspends that take all CPUs offline but one, which has to be one that tasks may run on.
+// allButOne is a set-up for suspends that take all CPUs offline but one, so that those have to be given.
 func allButOne(setup func(*Suite) ([]int, func() error, string, error)) func(*Suite) ([]int, func() error, string, error) {
+	return func(s *Suite) (cpus []int, undo func() error, missing string, err error) {
+		online, err := s.cpus.Online()
+		if err != nil {
+			return nil, nil, "", err
+		}
+		if why := s.notGiven(online.Without(s.awake)); why != "" {
+			return nil, nil, fmt.Sprintf("a suspend takes all CPUs offline but cpu%d: %s", s.awake, why), nil
+		}
+		return setup(s)
+	}
+}
+
+// butHousekeeping is a set-up for suspends whose last CPU has to be one that tasks may run on.
+func butHousekeeping(setup func(*Suite) ([]int, func() error, string, error)) func(*Suite) ([]int, func() error, string, error) {
 	return func(s *Suite) (cpus []int, undo func() error, missing string, err error) {
 		if s.counts(IsolcpusFirst) {
 			return nil, nil, "the CPU that stays online is isolated, which TestSuspend/last-housekeeping is about", nil
 		}
-		return setup(s)
+		return allButOne(setup)(s)
 	}
 }
 

@@ -44,7 +44,9 @@ type Suite struct {
 	isolated affinity.CPUSet // CPUs in no scheduler domain
 	fresh    affinity.CPUSet // CPUs that had never been online
 	stay     affinity.CPUSet // CPUs that must not go offline, but in a row that is about that
+	awake    int             // the CPU that stays online in a suspend
 
+	given   affinity.CPUSet // CPUs that the machine's owner has given, if it was not any
 	usable  affinity.CPUSet // CPUs that may be taken offline
 	targets []int           // those of them to probe
 	log     *eventLog

@@ -53,6 +53,23 @@ func Unsuitable(root string) string {
 	return ""
 }
 
+// OccupiedV1Cpusets returns the child cpusets of cgroup v1 that have tasks in them, parents first, of the machine whose file
+// system is at root, "/" but for tests. They lose each CPU that goes offline, and their tasks, when it was the last one, their
+// cpuset. A [Snapshot] gives both back, but not before the end. Cpusets that do not lose CPUs, by the mount option
+// cpuset_v2_mode or since they are cgroup v2's, are not among them.
+func OccupiedV1Cpusets(root string) []string {
+	var occupied []string
+	s := &Snapshot{Root: root}
+	if _, losing, _ := s.mount(); losing {
+		s.cpusets(func(dir string) {
+			if tasks, _ := read(filepath.Join(s.path(dir), "tasks")); tasks != "" {
+				occupied = append(occupied, dir)
+			}
+		})
+	}
+	return occupied
+}
+
 // Warnings says what is special about the machine whose file system is at root, "/" but for tests, for those who read the
 // results:
 //

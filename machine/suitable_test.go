@@ -1,6 +1,7 @@
 package machine_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -31,6 +32,28 @@ func TestUnsuitable(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			assert.Equal(t, tt.want, machine.Unsuitable(tree(t, tt.files)))
+		})
+	}
+}
+
+func TestOccupiedV1Cpusets(t *testing.T) {
+	files := map[string]string{
+		"cg/tasks": "1\n", "cg/a/tasks": "", "cg/a/b/tasks": "7\n8\n", "cg/c/tasks": "9\n", "cg/hotplugtest-7/tasks": "10\n",
+	}
+	for _, tt := range []struct {
+		name  string
+		mount string
+		want  []string
+	}{
+		{"v1", mountV1, []string{"/cg/a/b", "/cg/c"}},
+		{"v1 with cpuset_v2_mode", strings.Replace(mountV1, "rw,cpuset\n", "rw,cpuset,cpuset_v2_mode\n", 1), nil},
+		{"v2", mountV2, nil},
+		{"none", "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files["proc/self/mountinfo"] = tt.mount
+			files["cg/cgroup.controllers"] = "cpuset\n"
+			assert.Equal(t, tt.want, machine.OccupiedV1Cpusets(tree(t, files)))
 		})
 	}
 }

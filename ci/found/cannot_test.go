@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 )
 
@@ -66,6 +67,10 @@ var places = []place{
 	{
 		name: "one CPU", prepare: oneCPU,
 		reason: `only CPU 0 is online: there is none that could be taken offline`,
+	},
+	{
+		name: "a host of cgroup v1 cpusets", prepare: v1Host,
+		reason: `/\S+/tenant is a cpuset of cgroup v1 that has tasks, which would lose each CPU that goes offline until the end: give CPUs that may with -cpus`,
 	},
 	{
 		name: "no cgroups", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{noCgroups},
@@ -160,4 +165,13 @@ func oneCPU(t *testing.T) {
 	others := online.Without(0)
 	setAll(t, others, false)
 	t.Cleanup(func() { setAll(t, others, true) })
+}
+
+// v1Host puts a process into a cpuset of cgroup v1.
+func v1Host(t *testing.T) {
+	h := mountV1(t)
+	set := create(t, h, "tenant", 0)
+	pid := process(t, "sleeps", affinity.CPUSet{})
+	require.NoError(t, set.AttachProcess(pid))
+	t.Cleanup(func() { assert.NoError(t, h.Root().AttachProcess(pid)) })
 }

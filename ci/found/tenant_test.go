@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
@@ -135,25 +136,29 @@ func TestTenants(t *testing.T) {
 		t.Cleanup(func() { assert.NoError(t, restore()) })
 		runBeside(t, h)
 	})
-	t.Run("v1", func(t *testing.T) {
-		dir := t.TempDir()
-		var err error
-		// It is v2's until the kernel has done with the last cpuset there, a moment after that was removed.
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-			if err = unix.Mount("cgroup", dir, "cgroup", 0, "cpuset"); err != unix.EBUSY {
-				break
-			}
+	t.Run("v1", func(t *testing.T) { runBeside(t, mountV1(t)) })
+}
+
+// mountV1 gives the machine cpusets of cgroup v1.
+func mountV1(t *testing.T) *cpuset.Hierarchy {
+	t.Helper()
+	dir := t.TempDir()
+	var err error
+	// It is v2's until the kernel has done with the last cpuset there, a moment after that was removed.
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if err = unix.Mount("cgroup", dir, "cgroup", 0, "cpuset"); err != unix.EBUSY {
+			break
 		}
-		if err == unix.EINVAL {
-			t.Skip("this kernel has no cpuset controller of cgroup v1 (CONFIG_CPUSETS_V1)")
-		}
-		require.NoError(t, err)
-		t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
-		h, err := cpuset.Find("/")
-		require.NoError(t, err)
-		require.Equal(t, 1, h.Version())
-		runBeside(t, h)
-	})
+	}
+	if err == unix.EINVAL {
+		t.Skip("this kernel has no cpuset controller of cgroup v1 (CONFIG_CPUSETS_V1)")
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
+	h, err := cpuset.Find("/")
+	require.NoError(t, err)
+	require.Equal(t, 1, h.Version())
+	return h
 }
 
 func runBeside(t *testing.T, h *cpuset.Hierarchy) {
@@ -172,11 +177,11 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 	}
 	before := look()
 	beside := func(pattern string, known func(said string) bool, ran ...string) {
-		code, said := run(t, suite("-test.run="+pattern))
+		code, said := run(t, suite("-test.run="+pattern, "-cpus="+given(t, h)))
 		assert.Equal(t, before, look())
 		assert.NotContains(t, said, "the machine is not as it was found")
 		for _, name := range ran {
-			assert.Regexp(t, `(?m)^ +--- \w+: TestSuite/`+name+` \(`, said)
+			assert.Regexp(t, `(?m)^ +--- (PASS|FAIL): TestSuite/`+name+` \(`, said)
 		}
 		if code != 0 {
 			assert.True(t, known(said), "the suite failed beside them, and not by what is known of this kernel")
@@ -194,6 +199,21 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 		// Before v6.2 (8f9ea86fdf99) tasks in other cpusets lose what they were pinned to.
 		return partition && older(t, 6, 2)
 	}, "Suspend/mem-freezer", "Suspend/mem-core")
+}
+
+// given are all CPUs that can go offline, for cgroup v1, where they have to be named, and otherwise none.
+func given(t *testing.T, h *cpuset.Hierarchy) string {
+	t.Helper()
+	if h.Version() != 1 {
+		return ""
+	}
+	sys, err := cpuhp.New("/sys")
+	require.NoError(t, err)
+	online, err := sys.Online()
+	require.NoError(t, err)
+	hotpluggable, _, err := sys.Hotpluggable()
+	require.NoError(t, err)
+	return online.Intersect(hotpluggable).String()
 }
 
 // older tells whether the kernel is older than a version.
