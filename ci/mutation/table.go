@@ -298,6 +298,12 @@ var mutants = []mutant{
 		rows:   []string{"TestScenario/deadline"},
 	},
 	{
+		name:   "quota-unenforced",
+		breaks: "tasks that have used up their quota of cpu.max go on",
+		pokes:  all("throttle_cfs_rq=ret0"),
+		rows:   []string{"TestScenario/quota"},
+	},
+	{
 		name:      "fallback-in-cpuset-missing",
 		breaks:    "a task that loses its last CPU is not sent to the other CPUs of its cpuset",
 		pokes:     all("cpuset_cpus_allowed_fallback=ret0"),
