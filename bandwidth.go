@@ -187,8 +187,9 @@ var deadlines = Actor{
 		}
 		a.Cleanup(func() error {
 			err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
-			// What it was promised is free again when its period ends.
-			time.Sleep(deadlinePeriod)
+			// What it was promised is free when its period ends, by a timer on this CPU. One that is set here now comes after it.
+			for rest := unix.NsecToTimespec(deadlinePeriod.Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
+			}
 			return os.NewSyscallError("sched_setattr", err)
 		})
 		return idle, nil
@@ -196,6 +197,13 @@ var deadlines = Actor{
 }
 
 func deadlineRefuses(x *Scene, cpu int) error {
+	x.undo.add(func() error {
+		err := x.set(cpu, Offline)
+		if err != nil {
+			err = fmt.Errorf("when there are no deadline tasks any more: %w", err)
+		}
+		return errors.Join(err, x.set(cpu, Online))
+	})
 	if err := x.set(cpu, Offline); !errors.Is(err, unix.EBUSY) {
 		return errors.Join(fmt.Errorf("taking cpu%d offline: %v, want EBUSY", cpu, err), x.set(cpu, Online))
 	}
