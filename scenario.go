@@ -182,7 +182,7 @@ var Scenarios = []Scenario{
 	},
 	{
 		Name:    "quota",
-		Promise: "a task that a cpu.max quota throttles can take CPUs offline and online, and the quota holds meanwhile",
+		Promise: "a task that a cpu.max quota throttles can take CPUs offline and online, and the quota holds meanwhile and after that",
 		Source:  `2b8272ff4a70 ("cpu/hotplug: Prevent self deadlock on CPU hot-unplug", v6.6); af98d8a36a96 ("sched/fair: Fix CPU bandwidth limit bypass during CPU hotplug", v6.14)`,
 		Needs:   needsQuota,
 		Setup:   makeQuota,
