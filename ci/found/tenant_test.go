@@ -143,18 +143,25 @@ func TestTenants(t *testing.T) {
 func mountV1(t *testing.T) *cpuset.Hierarchy {
 	t.Helper()
 	dir := t.TempDir()
-	var err error
-	// It is v2's until the kernel has done with the last cpuset there, a moment after that was removed.
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-		if err = unix.Mount("cgroup", dir, "cgroup", 0, "cpuset"); err != unix.EBUSY {
-			break
+	// The controller goes from one version to the other when the kernel has done with the last cpuset there, a moment after
+	// that was removed.
+	soon := func(f func() error) (err error) {
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+			if err = f(); err == nil || err == unix.EINVAL {
+				break
+			}
 		}
+		return err
 	}
+	err := soon(func() error { return unix.Mount("cgroup", dir, "cgroup", 0, "cpuset") })
 	if err == unix.EINVAL {
 		t.Skip("this kernel has no cpuset controller of cgroup v1 (CONFIG_CPUSETS_V1)")
 	}
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
+	t.Cleanup(func() {
+		assert.NoError(t, unix.Unmount(dir, 0))
+		assert.NoError(t, soon(func() error { _, err := cpuset.Find("/"); return err }))
+	})
 	h, err := cpuset.Find("/")
 	require.NoError(t, err)
 	require.Equal(t, 1, h.Version())
