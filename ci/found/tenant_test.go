@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,8 +144,7 @@ func TestTenants(t *testing.T) {
 func mountV1(t *testing.T) *cpuset.Hierarchy {
 	t.Helper()
 	dir := t.TempDir()
-	// The controller goes from one version to the other when the kernel has done with the last cpuset there, a moment after
-	// that was removed.
+	// It is v2's until the kernel has done with the last cpuset there, a moment after that was removed.
 	soon := func(f func() error) (err error) {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 			if err = f(); err == nil || err == unix.EINVAL {
@@ -159,6 +159,15 @@ func mountV1(t *testing.T) *cpuset.Hierarchy {
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		// With another cpuset than the root, which is there until a moment after its removal, the hierarchy would stay.
+		alone := regexp.MustCompile(`(?m)^cpuset\t\d+\t1\t`)
+		assert.NoError(t, soon(func() error {
+			cgroups, err := os.ReadFile("/proc/cgroups")
+			if err == nil && !alone.Match(cgroups) {
+				err = fmt.Errorf("cpusets are left: %s", cgroups)
+			}
+			return err
+		}))
 		assert.NoError(t, unix.Unmount(dir, 0))
 		assert.NoError(t, soon(func() error { _, err := cpuset.Find("/"); return err }))
 	})
