@@ -192,15 +192,25 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 		return seen
 	}
 	before := look()
+	able, given := hotpluggable(t), ""
+	if h.Version() == 1 {
+		given = able.String() // there they have to be named
+	}
+	ran := []string{"Online", "Offline"}
+	if able.Has(0) {
+		ran = append(ran, "Refused/last-cpu")
+	}
 	beside := func(pattern string, known func(said string) bool, ran ...string) {
-		code, said := run(t, suite("-test.run="+pattern, "-cpus="+given(t, h)))
+		code, said := run(t, suite("-test.run="+pattern, "-cpus="+given))
 		assert.Equal(t, before, look())
 		assert.NotContains(t, said, "the machine is not as it was found")
 		for _, name := range ran {
 			assert.Regexp(t, `(?m)^ +--- (PASS|FAIL): TestSuite/`+name+` \(`, said)
 		}
-		if code != 0 {
-			assert.True(t, known(said), "the suite failed beside them, and not by what is known of this kernel")
+		if code != 0 && known(said) {
+			t.Logf("the suite failed beside them, by what is known of this kernel: %s", pattern)
+		} else if code != 0 {
+			t.Errorf("the suite failed beside them, and not by what is known of this kernel")
 		}
 		if t.Failed() {
 			t.Log(said)
@@ -210,26 +220,23 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 	beside(hotplugs, func(said string) bool {
 		// Before v6.0 a partition takes its CPUs from the kernel's own threads that are bound to them, of which those warn.
 		return partition && older(t, 6, 0) && strings.Contains(said, "process_one_work") && !strings.Contains(said, "promised:")
-	}, "Online", "Offline", "Refused/last-cpu")
+	}, ran...)
 	beside(suspends, func(string) bool {
 		// Before v6.2 (8f9ea86fdf99) tasks in other cpusets lose what they were pinned to.
 		return partition && older(t, 6, 2)
 	}, "Suspend/mem-freezer", "Suspend/mem-core")
 }
 
-// given are all CPUs that can go offline, for cgroup v1, where they have to be named, and otherwise none.
-func given(t *testing.T, h *cpuset.Hierarchy) string {
+// hotpluggable are the CPUs that are online and can go offline.
+func hotpluggable(t *testing.T) affinity.CPUSet {
 	t.Helper()
-	if h.Version() != 1 {
-		return ""
-	}
 	sys, err := cpuhp.New("/sys")
 	require.NoError(t, err)
 	online, err := sys.Online()
 	require.NoError(t, err)
-	hotpluggable, _, err := sys.Hotpluggable()
+	cpus, _, err := sys.Hotpluggable()
 	require.NoError(t, err)
-	return online.Intersect(hotpluggable).String()
+	return online.Intersect(cpus)
 }
 
 // older tells whether the kernel is older than a version.
