@@ -65,36 +65,36 @@ func TestStaying(t *testing.T) {
 	}
 }
 
-// To a cpuset of cgroup v1 a CPU that has been offline is gone.
-// -cpus limits what goes offline, also where the kernel takes more along than the one CPU.
-func TestGiven(t *testing.T) {
+// What goes offline has to be given with -cpus, and nobody's, also where the kernel takes others along.
+func TestOffLimits(t *testing.T) {
 	sys, err := cpuhp.New("cpuhp/testdata/x86")
 	require.NoError(t, err)
+	nothing := func(*Suite) (cpus []int, undo func() error, missing string, err error) { return nil, nil, "", nil }
+	last := func(s *Suite) (cpus []int, undo func() error, missing string, err error) {
+		return s.only(3, affinity.Of(1, 2), "the last one")
+	}
 	for _, tt := range []struct {
+		setup func(*Suite) (cpus []int, undo func() error, missing string, err error)
 		cpus  string
-		setup func(*Suite) ([]int, func() error, string, error)
+		owned affinity.CPUSet
 		want  string
 	}{
-		{"", allButOne(nothing), ""},
-		{"1-3", allButOne(nothing), ""},
-		{"2-3", allButOne(nothing), "a suspend takes all CPUs offline but cpu0: CPU 1 is not among those to be used, 2-3"},
-		{"2-3", butHousekeeping(nothing), "a suspend takes all CPUs offline but cpu0: CPU 1 is not among those to be used, 2-3"},
-		{"2-3", func(s *Suite) ([]int, func() error, string, error) {
-			return s.only(3, affinity.Of(1, 2), "alone")
-		}, "cpu3 cannot be alone: CPU 1 is not among those to be used, 2-3"},
+		{allButOne(nothing), "", affinity.Of(2), ""},
+		{allButOne(nothing), "1-3", affinity.CPUSet{}, ""},
+		{allButOne(nothing), "2-3", affinity.CPUSet{}, "a suspend takes all CPUs offline but cpu0: CPU 1 is not among those to be used, 2-3"},
+		{butHousekeeping(nothing), "2-3", affinity.CPUSet{}, "a suspend takes all CPUs offline but cpu0: CPU 1 is not among those to be used, 2-3"},
+		{last, "2-3", affinity.CPUSet{}, "cpu3 cannot be the last one: CPU 1 is not among those to be used, 2-3"},
+		{last, "", affinity.Of(2), "cpu3 cannot be the last one: CPU 2 belongs to a cpuset partition"},
 	} {
 		given, err := affinity.ParseList(tt.cpus)
 		require.NoError(t, err)
-		_, _, missing, err := tt.setup(&Suite{cpus: sys, opts: Options{CPUs: tt.cpus}, given: given})
+		_, _, missing, err := tt.setup(&Suite{cpus: sys, opts: Options{CPUs: tt.cpus}, given: given, owned: tt.owned})
 		assert.NoError(t, err)
-		assert.Equal(t, tt.want, missing, tt.cpus)
+		assert.Equal(t, tt.want, missing)
 	}
 }
 
-func nothing(*Suite) (cpus []int, undo func() error, missing string, err error) {
-	return nil, nil, "", nil
-}
-
+// To a cpuset of cgroup v1 a CPU that has been offline is gone.
 func TestView(t *testing.T) {
 	prepared := func(*Suite, int) error { return nil }
 	for _, tt := range []struct {

@@ -35,10 +35,11 @@ func (s *Suite) choose() error {
 		if err != nil {
 			return err
 		}
-		for cpu := range usable.Difference(shared).All() {
+		s.owned = online.Difference(shared)
+		for cpu := range s.owned.All() {
 			why[cpu] = fmt.Sprintf("it belongs to a cpuset partition (it is not effective in %s)", h.Root().Path())
 		}
-		usable = usable.Intersect(shared)
+		usable = usable.Difference(s.owned)
 	}
 	if s.opts.CPUs != "" {
 		allowed, err := affinity.ParseList(s.opts.CPUs)
@@ -78,6 +79,14 @@ func (s *Suite) choose() error {
 		s.targets = differing(s.cpus, usable)
 	}
 	return nil
+}
+
+// offLimits tells which CPUs are somebody's, or not given by the machine's owner, or "".
+func (s *Suite) offLimits(cpus affinity.CPUSet) string {
+	if owned := cpus.Intersect(s.owned); !owned.Empty() {
+		return fmt.Sprintf("CPU %v belongs to a cpuset partition", owned)
+	}
+	return s.notGiven(cpus)
 }
 
 // notGiven tells which CPUs the machine's owner has not given, or "".

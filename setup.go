@@ -63,7 +63,7 @@ func (s *Suite) only(cpu int, others affinity.CPUSet, role string) (cpus []int, 
 	if stay := others.Intersect(s.stay); !stay.Empty() {
 		return nil, nil, fmt.Sprintf("cpu%d cannot be %s: CPU %v has to stay online", cpu, role, stay), nil
 	}
-	if why := s.notGiven(touched); why != "" {
+	if why := s.offLimits(touched); why != "" {
 		return nil, nil, fmt.Sprintf("cpu%d cannot be %s: %s", cpu, role, why), nil
 	}
 	undo = func() error { return s.setAll(others, true) }

@@ -145,7 +145,8 @@ func enter(state string) func(*Cycle) error {
 	return func(c *Cycle) error { return c.suite.power.Enter(state) }
 }
 
-// allButOne is a set-up for suspends that take all CPUs offline but one, so that those have to be given.
+// allButOne is a set-up for suspends that take all CPUs offline but one, so that those have to be given. Of somebody's
+// partition they may be, since whatever runs there is frozen.
 func allButOne(setup func(*Suite) ([]int, func() error, string, error)) func(*Suite) ([]int, func() error, string, error) {
 	return func(s *Suite) (cpus []int, undo func() error, missing string, err error) {
 		online, err := s.cpus.Online()

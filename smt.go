@@ -58,6 +58,9 @@ func needSMT(s *Suite) (cpus []int, undo func() error, missing string, err error
 			cpus = []int{cpu}
 		}
 	}
+	if why := s.offLimits(others); why != "" {
+		return nil, undo, "SMT control takes second threads offline: " + why, nil
+	}
 	if stay := others.Intersect(s.stay); !stay.Empty() {
 		return nil, undo, fmt.Sprintf("CPU %v has to stay online, and is the second thread of a core", stay), nil
 	}
