@@ -3,6 +3,7 @@ package hotplugtest
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
@@ -37,7 +38,7 @@ func parseDomains(text string) (affinity.CPUSet, error) {
 		fields := strings.Fields(line)
 		switch {
 		case len(fields) == 2 && fields[0] == "version":
-			if len(fields[1]) >= 2 && fields[1] >= "17" {
+			if version, err := strconv.Atoi(fields[1]); err == nil && version >= 17 {
 				mask = 2
 			}
 		case len(fields) > mask && strings.HasPrefix(fields[0], "domain"):

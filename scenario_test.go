@@ -113,6 +113,25 @@ func TestIdleTimes(t *testing.T) {
 	}
 }
 
+func FuzzIdleTimes(f *testing.F) {
+	f.Add("cpu  1 2 3 30 9 7\ncpu0 1 2 3 10 5 7\ncpu11 1 2 3 20 4 7\nintr 1 2 3\n")
+	f.Add("cpu0 1 2 3 4\n")
+	f.Add("cpu0 1 2 3 4 x\n")
+	f.Fuzz(func(t *testing.T, stat string) {
+		once, err := idleTimes(stat)
+		if err != nil {
+			assert.ErrorContains(t, err, "/proc/stat: line")
+			return
+		}
+		twice, err := idleTimes(stat + "\n" + stat)
+		require.NoError(t, err)
+		assert.Len(t, twice, len(once))
+		for cpu, idle := range once {
+			assert.Equal(t, 2*idle, twice[cpu])
+		}
+	})
+}
+
 func TestGoOn(t *testing.T) {
 	last := make(map[string]uint64)
 	assert.NoError(t, goOn(last, map[string]uint64{"cpu0": 10, "cpu1": 20}))

@@ -290,6 +290,24 @@ func TestParseDomains(t *testing.T) {
 	assert.ErrorContains(t, err, "/proc/schedstat: domain0")
 }
 
+func FuzzParseDomains(f *testing.F) {
+	f.Add("version 15\ntimestamp 1\ncpu0 0 0\ndomain0 3 0 0\ndomain1 00000000,0000000b 0\ncpu1 0\n")
+	f.Add("version 17\ntimestamp 1\ncpu0 0 0\ndomain0 MC 5 0 0\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		spans, err := parseDomains(text)
+		if err != nil {
+			assert.ErrorContains(t, err, "/proc/schedstat: domain")
+			return
+		}
+		more, err := parseDomains(text + "\ndomain0 MC 5 0\n")
+		if err != nil { // before version 17, what stands there is a mask
+			more, err = parseDomains(text + "\ndomain0 5 0\n")
+		}
+		require.NoError(t, err)
+		assert.Equal(t, spans.Union(affinity.Of(0, 2)).String(), more.String())
+	})
+}
+
 func TestVersion(t *testing.T) {
 	v := version{6, 12}
 	assert.True(t, v.since(5, 14))
