@@ -196,14 +196,20 @@ var deadlines = Actor{
 	},
 }
 
-func deadlineRefuses(x *Scene, cpu int) error {
+// deadlinesOver has the CPU go when there are no deadline tasks any more.
+func deadlinesOver(x *Scene) error {
 	x.undo.add(func() error {
+		cpu := x.Targets()[len(x.Targets())-1]
 		err := x.set(cpu, Offline)
 		if err != nil {
 			err = fmt.Errorf("when there are no deadline tasks any more: %w", err)
 		}
 		return errors.Join(err, x.set(cpu, Online))
 	})
+	return nil
+}
+
+func deadlineRefuses(x *Scene, cpu int) error {
 	if err := x.set(cpu, Offline); !errors.Is(err, unix.EBUSY) {
 		return errors.Join(fmt.Errorf("taking cpu%d offline: %v, want EBUSY", cpu, err), x.set(cpu, Online))
 	}

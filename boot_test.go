@@ -67,7 +67,9 @@ func TestStaying(t *testing.T) {
 
 // What goes offline has to be given with -cpus, and nobody's, also where the kernel takes others along.
 func TestOffLimits(t *testing.T) {
-	sys, err := cpuhp.New("cpuhp/testdata/x86")
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("cpuhp/testdata/x86")), "where it fails, CPUs are taken offline there")
+	sys, err := cpuhp.New(dir)
 	require.NoError(t, err)
 	nothing := func(*Suite) (cpus []int, undo func() error, missing string, err error) { return nil, nil, "", nil }
 	last := func(s *Suite) (cpus []int, undo func() error, missing string, err error) {
@@ -86,9 +88,9 @@ func TestOffLimits(t *testing.T) {
 		{last, "2-3", affinity.CPUSet{}, "cpu3 cannot be the last one: CPU 1 is not among those to be used, 2-3"},
 		{last, "", affinity.Of(2), "cpu3 cannot be the last one: CPU 2 belongs to a cpuset partition"},
 	} {
-		given, err := affinity.ParseList(tt.cpus)
+		usable, err := affinity.ParseList(tt.cpus)
 		require.NoError(t, err)
-		_, _, missing, err := tt.setup(&Suite{cpus: sys, opts: Options{CPUs: tt.cpus}, given: given, owned: tt.owned})
+		_, _, missing, err := tt.setup(&Suite{cpus: sys, opts: Options{CPUs: tt.cpus}, usable: usable, owned: tt.owned})
 		assert.NoError(t, err)
 		assert.Equal(t, tt.want, missing)
 	}

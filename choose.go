@@ -53,7 +53,7 @@ func (s *Suite) choose() error {
 			}
 			return fmt.Errorf("-cpus %s: cpu%d cannot be used: %s", s.opts.CPUs, cpu, reason)
 		}
-		usable, s.given = allowed, allowed
+		usable = allowed
 	} else if occupied := machine.OccupiedV1Cpusets("/"); len(occupied) > 0 {
 		return &Unsupported{fmt.Sprintf("%s is a cpuset of cgroup v1 that has tasks, which would lose each CPU that goes offline until the end: give CPUs that may with -cpus", occupied[0])}
 	}
@@ -91,7 +91,7 @@ func (s *Suite) offLimits(cpus affinity.CPUSet) string {
 
 // notGiven tells which CPUs the machine's owner has not given, or "".
 func (s *Suite) notGiven(cpus affinity.CPUSet) string {
-	if rest := cpus.Difference(s.given); s.opts.CPUs != "" && !rest.Empty() {
+	if rest := cpus.Difference(s.usable); s.opts.CPUs != "" && !rest.Empty() {
 		return fmt.Sprintf("CPU %v is not among those to be used, %s", rest, s.opts.CPUs)
 	}
 	return ""

@@ -281,6 +281,7 @@ var Scenarios = []Scenario{
 		Promise:  "a CPU whose going would leave SCHED_DEADLINE tasks with less than they were promised does not go, EBUSY, until they are none",
 		Source:   `Documentation/scheduler/sched-deadline.rst; 53916d5fd3c0 ("sched/deadline: Check bandwidth overflow earlier for hotplug", v6.14)`,
 		Needs:    both(needsBalanced, needsDeadline),
+		Setup:    deadlinesOver,
 		Actors:   []Actor{deadlines},
 		Cycle:    deadlineRefuses,
 		Together: true,

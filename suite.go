@@ -47,7 +47,6 @@ type Suite struct {
 	awake    int             // the CPU that stays online in a suspend
 
 	owned   affinity.CPUSet // CPUs of somebody's partition
-	given   affinity.CPUSet // CPUs that the machine's owner has given, if it was not any
 	usable  affinity.CPUSet // CPUs that may be taken offline
 	targets []int           // those of them to probe
 	log     *eventLog
