@@ -45,7 +45,7 @@ func TakeStock() *Stock {
 }
 
 // leakGrace is how long goroutines, threads and children have for their end. It is used up only where there is a leak.
-const leakGrace = 500 * time.Millisecond
+const leakGrace = 3 * time.Second
 
 // Leaks says what the process has now and had not then, a line each.
 func (s *Stock) Leaks() []string {
