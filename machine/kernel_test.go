@@ -223,6 +223,36 @@ func sprint(diffs []Difference) string {
 }
 
 // A machine that nothing is done to does not differ from itself.
+// What an IRQ that nobody can move is on is not for anybody to restore.
+func TestKernelRestoreIRQ(t *testing.T) {
+	s, err := Take("/")
+	require.NoError(t, err)
+	fixed, movable := "", ""
+	for path, cpus := range s.Settings["irq"] {
+		if write(path, cpus) != nil {
+			fixed = path
+		} else {
+			movable = path
+		}
+	}
+	require.NotEmpty(t, fixed, "all IRQs can be moved")
+	require.NotEmpty(t, movable, "no IRQ can be moved")
+	at := s.Settings["irq"][movable]
+	s.Settings["irq"][fixed], s.Settings["irq"][movable] = "1", "1"
+	diffs, err := s.Compare()
+	require.NoError(t, err)
+	assert.Contains(t, sprint(diffs), fixed+" is ")
+
+	assert.NoError(t, s.Restore())
+	diffs, err = s.Compare()
+	assert.NoError(t, err)
+	assert.Empty(t, sprint(diffs))
+	now, err := read(movable)
+	assert.NoError(t, err)
+	assert.Equal(t, "1", strings.TrimSpace(now))
+	assert.NoError(t, write(movable, at))
+}
+
 func TestKernelTake(t *testing.T) {
 	Claim(t)
 	before, err := Take("/")

@@ -34,7 +34,7 @@ var (
 	pmNotifier  = setting{name: "notifier-error-inject", pattern: "/sys/kernel/debug/notifier-error-inject/pm/actions/*/error"}
 	memSleep    = setting{name: "mem_sleep", pattern: "/sys/power/mem_sleep", value: chosen}
 	smtControl  = setting{name: "smt/control", pattern: "/sys/devices/system/cpu/smt/control"}
-	irqMasks    = setting{name: "irq", pattern: "/proc/irq/[0-9]*/smp_affinity_list"}
+	irqMasks    = setting{name: "irq", pattern: "/proc/irq/[0-9]*/smp_affinity_list", mend: moveIRQ}
 	governors   = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
 
 	// subtreeControl takes what is to change, not what it is to become.
@@ -143,6 +143,17 @@ func disarm(s *Snapshot, path, was, _ string) error {
 		if err = sys.SetOnline(cpu, online); err != nil && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
+	}
+	return err
+}
+
+// moveIRQ gives an IRQ the mask that it had. One that nobody can move has a mask of the kernel's own making: the driver has
+// moved it away from a CPU that went, and is the one to know where it goes then. So it is left out of the snapshot.
+func moveIRQ(s *Snapshot, path, was, _ string) error {
+	err := write(s.path(path), was)
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EPERM) { // EPERM since v6.11
+		delete(s.Settings["irq"], path)
+		return nil
 	}
 	return err
 }
