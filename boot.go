@@ -126,16 +126,21 @@ func staying(online, hotpluggable, isolated, nohzFull affinity.CPUSet) (stay aff
 
 // unbind lets the process run on all CPUs if it may not: with isolcpus the kernel starts it on the others. A promise about
 // a thread that is free to run anywhere could not be looked at.
-func unbind(online affinity.CPUSet) (undo func() error, err error) {
+func (s *Suite) unbind(present affinity.CPUSet) (undo func() error, err error) {
 	bound, err := affinity.Get(os.Getpid())
-	if err != nil || online.Difference(bound).Empty() {
+	if err != nil || s.online.Difference(bound).Empty() {
 		return func() error { return nil }, err
 	}
-	if err := rebind(bound, online); err != nil {
+	if err := rebind(bound, present); err != nil {
 		return nil, err
 	}
+	free, err := affinity.Get(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	s.rebound = true
 	runtime.SetDefaultGOMAXPROCS()
-	return func() error { return rebind(online, bound) }, nil
+	return func() error { return rebind(free, bound) }, nil
 }
 
 // rebind gives all threads of the process that have one affinity another one. Those that have any other are meant to.

@@ -18,6 +18,7 @@ func (s *Suite) choose() error {
 	if err != nil {
 		return err
 	}
+	s.online = online
 	hotpluggable, why, err := s.cpus.Hotpluggable()
 	if err != nil {
 		return err
@@ -79,6 +80,12 @@ func (s *Suite) choose() error {
 		s.targets = differing(s.cpus, usable)
 	}
 	return nil
+}
+
+// shared are the CPUs that are online, without those of somebody's partition: a task outside that may not run there.
+func (s *Suite) shared() (affinity.CPUSet, error) {
+	online, err := s.cpus.Online()
+	return online.Difference(s.owned), err
 }
 
 // offLimits tells which CPUs are somebody's, or not given by the machine's owner, or "".

@@ -160,7 +160,7 @@ var Invariants = []Invariant{
 				cpu int
 				err error
 			}
-			answers := make(chan answer)
+			answers := make(chan answer, 1) // for one that comes late, too
 			err = p.spawn(func() error {
 				defer wake.Close()
 				for buf := make([]byte, 1); ; {
@@ -195,10 +195,15 @@ var Invariants = []Invariant{
 		Placed:  true,
 		Arm: func(p *Probe) (Check, error) {
 			// While the CPU is offline, this leaves a mask without it, which the cpuset has to mend when the CPU is back. A
-			// thread that just comes into the cpuset may keep the mask that it had. The root cpuset mends none.
+			// thread that just comes into the cpuset may keep the mask that it had. The root cpuset mends none, but before v6.2
+			// has a thread that comes run anywhere.
 			if p.placement.enter {
 				present, err := p.suite.cpus.Present()
 				if err := errors.Join(err, affinity.Set(0, present)); err != nil {
+					return nil, err
+				}
+			} else if p.suite.rebound && !p.suite.kernel.since(6, 2) && p.suite.places[1].cpuset != nil {
+				if err := errors.Join(p.suite.places[1].cpuset.AttachThread(0), p.placement.cpuset.AttachThread(0)); err != nil {
 					return nil, err
 				}
 			}

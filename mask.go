@@ -132,7 +132,7 @@ func maskOfTwo(x *Scene, cpu int) error {
 }
 
 func maskOfOneRunning(x *Scene, cpu int) error {
-	online, err := x.suite.cpus.Online()
+	shared, err := x.suite.shared()
 	if err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ func maskOfOneRunning(x *Scene, cpu int) error {
 			if slept = before != after; slept || err != nil {
 				return errors.Join(err, x.set(cpu, Online))
 			}
-			err = mayRun(tid, online.Without(cpu), fmt.Sprintf("when cpu%d has gone offline", cpu))
-			return errors.Join(err, x.set(cpu, Online), mayRun(tid, online, fmt.Sprintf("when cpu%d is back", cpu)))
+			err = mayRun(tid, shared.Without(cpu), fmt.Sprintf("when cpu%d has gone offline", cpu))
+			return errors.Join(err, x.set(cpu, Online), mayRun(tid, shared, fmt.Sprintf("when cpu%d is back", cpu)))
 		})
 		if err != nil || !slept {
 			return err
@@ -192,7 +192,7 @@ func maskHalfOffline(x *Scene, cpu int) error {
 	if err := x.set(cpu, Offline); err != nil {
 		return err
 	}
-	online, err := x.suite.cpus.Online()
+	shared, err := x.suite.shared()
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func maskHalfOffline(x *Scene, cpu int) error {
 			return err
 		}
 		for range 20 {
-			for other := range online.All() {
+			for other := range shared.All() {
 				mask := affinity.Of(other, cpu)
 				if err := affinity.Set(0, mask); err != nil {
 					return err
@@ -250,11 +250,12 @@ func allMasks(x *Scene, _ int) error {
 	if err != nil {
 		return err
 	}
-	online, err := x.suite.cpus.Online()
+	shared, err := x.suite.shared()
 	if err != nil {
 		return err
 	}
-	for i, want := range masks(online, free) {
+	for i, want := range masks(shared, free) {
+		want = want.Union(x.suite.owned)
 		now, err := x.suite.cpus.Online()
 		if err != nil {
 			return err
@@ -268,7 +269,7 @@ func allMasks(x *Scene, _ int) error {
 		if err != nil {
 			return fmt.Errorf("from online CPUs %v to %v: %w", now, want, err)
 		}
-		if err := x.do("sched_setaffinity", func() error { return x.checkMask(want, online) }); err != nil {
+		if err := x.do("sched_setaffinity", func() error { return x.checkMask(want, shared) }); err != nil {
 			return fmt.Errorf("after going from online CPUs %v to %v: %w", now, want, err)
 		}
 		time.Sleep(spacings[i%len(spacings)])
@@ -320,7 +321,7 @@ func (x *Scene) checkMask(want, before affinity.CPUSet) error {
 	if err := x.enter(); err != nil {
 		return err
 	}
-	if err := mayRun(0, want, "of a task that may run anywhere"); err != nil {
+	if err := mayRun(0, want.Difference(x.suite.owned), "of a task that may run anywhere"); err != nil {
 		return err
 	}
 	for cpu := range before.All() {

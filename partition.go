@@ -32,11 +32,11 @@ func (s *Suite) partition(want *Partition) (place *placement, cpu int, undo func
 	} else {
 		return nil, 0, nil, fmt.Sprintf("a partition needs another CPU beside cpu%d that may be used", cpu), nil
 	}
-	online, err := s.cpus.Online()
+	shared, err := s.shared()
 	if err != nil {
 		return nil, 0, nil, "", err
 	}
-	if online.Difference(cpus).Empty() {
+	if shared.Difference(cpus).Empty() {
 		return nil, 0, nil, fmt.Sprintf("a partition of CPUs %v would leave no CPU to all others", cpus), nil
 	}
 	c, err := s.ownCpuset("-partition")

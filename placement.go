@@ -74,7 +74,13 @@ func (s *Suite) placements(siblings int) (cleanup func() error, err error) {
 		if err := root.cpuset.AttachProcess(os.Getpid()); err != nil {
 			return fail(err)
 		}
-		undo.add(func() error { return home.AttachProcess(os.Getpid()) })
+		undo.add(func() error {
+			err := home.AttachProcess(os.Getpid())
+			if errors.Is(err, os.ErrNotExist) {
+				return nil // it was the last process there, and systemd, say, has removed the cgroup
+			}
+			return err
+		})
 	}
 	disable, err := h.EnableController()
 	if err != nil {

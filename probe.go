@@ -27,6 +27,8 @@ type Cycle struct {
 	also               *Probe // looks at the return of the operation, where this cycle is about the uevent
 }
 
+func (c *Cycle) String() string { return fmt.Sprintf("%s of cpu%d", c.Transition.Name, c.CPU) }
+
 // Probe is one look at one CPU in one cycle.
 type Probe struct {
 	CPU       int
@@ -37,6 +39,7 @@ type Probe struct {
 	suite     *Suite
 	placement *placement
 	cleanups  []func()
+	over      time.Time // when it is cleaned up, whatever has not come to its end by then
 
 	checkErr error         // of the first check
 	window   time.Duration // from the moment until the promise was kept
@@ -87,6 +90,7 @@ func (s *Suite) put(cpu int, state State) error {
 	if online, err := s.cpus.IsOnline(cpu); err != nil || online == (state == Online) {
 		return err
 	}
+	defer s.progress.Add(1)
 	return s.cpus.SetOnline(cpu, state == Online)
 }
 
@@ -98,13 +102,13 @@ func (c *Cycle) atReturn() *Cycle {
 // alone makes a cycle for one probe, or for one at the uevent and one at the return. The probing thread does the operation
 // itself, or is the one that waits for the uevent, so that nothing comes between the moment and the check.
 func (c *Cycle) alone(p *Probe) error {
-	if err := c.giveBack([]int{p.CPU}, p); err != nil {
-		return err
-	}
-	if err := c.prepare([]int{p.CPU}); err != nil {
-		return err
-	}
-	return bounded(c, func() error {
+	return c.suite.bounded(c.String(), func() error {
+		if err := c.giveBack([]int{p.CPU}, p); err != nil {
+			return err
+		}
+		if err := c.prepare([]int{p.CPU}); err != nil {
+			return err
+		}
 		return p.onThread(always, func(check Check) error {
 			return c.run(func() {
 				p.checkErr = check()
@@ -119,6 +123,10 @@ func always() bool { return true }
 
 // together makes one cycle for many probes, each on a thread of its own. At the moment they check one after the other.
 func (c *Cycle) together(cpus []int, probes []*Probe) error {
+	return c.suite.bounded(c.String(), func() error { return c.allTogether(cpus, probes) })
+}
+
+func (c *Cycle) allTogether(cpus []int, probes []*Probe) error {
 	if err := c.giveBack(cpus, probes...); err != nil {
 		return err
 	}
@@ -172,6 +180,7 @@ func (c *Cycle) together(cpus []int, probes []*Probe) error {
 		var errs []error
 		for range probes {
 			errs = append(errs, <-ready)
+			c.suite.progress.Add(1)
 		}
 		return errors.Join(errs...)
 	}
@@ -184,14 +193,13 @@ func (c *Cycle) together(cpus []int, probes []*Probe) error {
 		err = wait()
 	}
 	if err == nil {
-		err = bounded(c, func() error {
-			return affinity.Thread(func() error {
-				return c.run(func() {
-					for _, h := range handles {
-						close(h.fire)
-						<-h.checked
-					}
-				})
+		err = affinity.Thread(func() error {
+			return c.run(func() {
+				for _, h := range handles {
+					close(h.fire)
+					<-h.checked
+					c.suite.progress.Add(1)
+				}
 			})
 		})
 	}
@@ -200,15 +208,22 @@ func (c *Cycle) together(cpus []int, probes []*Probe) error {
 	return err
 }
 
-// bounded runs f, which is not waited for beyond the limit: it can hang in the kernel for good.
-func bounded(c *Cycle, f func() error) error {
+// bounded runs f, which is not waited for when it makes no progress any more: it can hang in the kernel for good.
+func (s *Suite) bounded(what string, f func() error) error {
+	// A single write to SMT control or to power/state takes many CPUs along.
+	limit := opLimit + goesOn + time.Duration(s.online.Count())*time.Second
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(opLimit + goesOn):
-		return fmt.Errorf("%s did not return within %v", c.Transition.Name, opLimit)
+	for {
+		before := s.progress.Load()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(limit):
+			if s.progress.Load() == before {
+				return s.stuck(what, limit)
+			}
+		}
 	}
 }
 
@@ -238,6 +253,7 @@ func (c *Cycle) run(look func()) error {
 	c.begin = time.Now()
 	c.err = c.Transition.Op(c)
 	c.moment = time.Now()
+	c.suite.progress.Add(1)
 	if c.err == errInapplicable {
 		return c.err
 	}
@@ -256,6 +272,7 @@ func (c *Cycle) atUevent(look func()) error {
 		close(begun)
 		c.err = c.Transition.Op(c)
 		c.toReturn = time.Since(c.begin)
+		c.suite.progress.Add(1)
 		returned.Store(true)
 	}
 	done := make(chan error, 1)
@@ -456,7 +473,14 @@ func (p *Probe) spawnIn(enter, run func() error, stop func()) error {
 			return run()
 		})
 	}()
-	p.cleanups = append(p.cleanups, func() { stop(); <-ended })
+	p.cleanups = append(p.cleanups, func() {
+		stop()
+		select {
+		case <-ended:
+		case <-time.After(time.Until(p.over)):
+			// The kernel has lost it, as the check has found.
+		}
+	})
 	return <-ready
 }
 
@@ -480,6 +504,7 @@ func (p *Probe) enter() error {
 }
 
 func (p *Probe) cleanup() {
+	p.over = time.Now().Add(goesOn)
 	for _, f := range p.cleanups {
 		f()
 	}

@@ -53,8 +53,8 @@ func (s *Suite) scenario(t *testing.T, sc *Scenario) {
 	for _, f := range s.facts {
 		t.Attr(f[0], f[1])
 	}
-	if s.hung != "" {
-		t.Fatalf("cannot run: %s has not come to its end, and may hold the locks", s.hung)
+	if err := s.gone(); err != nil {
+		t.Fatalf("cannot run: %v", err)
 	}
 	if major, minor := sc.Since[0], sc.Since[1]; !s.kernel.since(major, minor) {
 		s.skip(t, fmt.Sprintf("this is promised since v%d.%d, and the kernel is %d.%d", major, minor, s.kernel.major, s.kernel.minor))
@@ -145,12 +145,12 @@ func needsBalanced(s *Suite) string {
 
 // needsStaying is for scenarios that need a CPU beside those that go.
 func needsStaying(s *Suite) string {
-	online, err := s.cpus.Online()
+	shared, err := s.shared()
 	if err != nil {
 		return err.Error()
 	}
-	if online.Difference(affinity.Of(s.targets...)).Empty() {
-		return fmt.Sprintf("all of the online CPUs, %v, come and go; a CPU that stays is needed", online)
+	if shared.Difference(affinity.Of(s.targets...)).Empty() {
+		return fmt.Sprintf("all of the online CPUs, %v, come and go; a CPU that stays is needed", shared)
 	}
 	return ""
 }
@@ -237,6 +237,7 @@ var Scenarios = []Scenario{
 		Name:    "scheduler-storm",
 		Promise: "sched_setattr(2) works and returns while CPUs come and go",
 		Source:  `04193d590b39 ("sched: Fix balance_push() vs __sched_setscheduler()", v5.19)`,
+		Needs:   needsRealTime,
 		Actors:  []Actor{policies},
 	},
 	{

@@ -70,8 +70,8 @@ func (x *Scene) Targets() []int { return x.suite.targets }
 
 // stays is a CPU that is online and does not go, or -1.
 func (x *Scene) stays() (int, error) {
-	online, err := x.suite.cpus.Online()
-	cpu, ok := online.Difference(affinity.Of(x.suite.targets...)).First()
+	shared, err := x.suite.shared()
+	cpu, ok := shared.Difference(affinity.Of(x.suite.targets...)).First()
 	if !ok {
 		cpu = -1
 	}
@@ -147,7 +147,7 @@ func (x *Scene) stop() error {
 		}
 	}
 	if late != nil {
-		errs = append(errs, x.suite.stuck(strings.Join(late, "; ")))
+		errs = append(errs, x.suite.stuck(strings.Join(late, "; "), opLimit))
 	}
 	if x.procs > 0 {
 		runtime.GOMAXPROCS(x.procs)
@@ -174,7 +174,7 @@ func (x *Scene) do(what string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(opLimit):
-		return x.suite.stuck(what)
+		return x.suite.stuck(what, opLimit)
 	}
 }
 
@@ -204,10 +204,10 @@ func (x *Scene) enter() error {
 }
 
 // stuck is the error of something that has not come to its end within the limit, with what the kernel knows of it.
-func (s *Suite) stuck(what string) error {
+func (s *Suite) stuck(what string, limit time.Duration) error {
 	s.hung = what
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s has not come to its end within %v", what, opLimit)
+	fmt.Fprintf(&b, "%s has not come to its end within %v", what, limit)
 	if present, err := s.cpus.Present(); err == nil {
 		for cpu := range present.All() {
 			if state, target, err := s.cpus.State(cpu); err == nil {

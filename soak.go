@@ -103,7 +103,8 @@ func (s *Suite) newSoak() (*soak, error) {
 		return nil, err
 	}
 	k := &soak{suite: s, begin: time.Now(), said: time.Now(), place: s.places[1]}
-	if k.place.missing != "" {
+	// One that loses the CPUs which go is no place to see them come back from.
+	if k.place.missing != "" || k.place.losing {
 		k.place = s.places[0]
 	}
 	i := slices.IndexFunc(Invariants, func(inv Invariant) bool { return inv.Name == "affinity" })
@@ -165,7 +166,7 @@ func (k *soak) step(step step) {
 	s, r := k.suite, k.current
 	cpu := s.targets[k.rounds%len(s.targets)]
 	c := &Cycle{CPU: cpu, Transition: step.transition, Moment: step.moment, suite: s}
-	p := &Probe{CPU: cpu, State: step.transition.After, Invariant: k.affinity, cycle: c, suite: s, placement: k.place}
+	p := c.probe(cpu, slot{k.affinity, k.place})
 	s.said.begin()
 	err := c.alone(p)
 	said := s.said.end().judge()
@@ -179,10 +180,13 @@ func (k *soak) step(step step) {
 		err = fmt.Errorf("no %s uevent was sent", step.transition.Uevent)
 	}
 	if err != nil {
-		k.fail(fmt.Sprintf("%s of cpu%d: %v", step.transition.Name, cpu, err))
+		k.fail(fmt.Sprintf("%v: %v", c, err))
 	}
 	if said != nil {
-		k.fail(fmt.Sprintf("during %s of cpu%d: %v", step.transition.Name, cpu, said))
+		k.fail(fmt.Sprintf("during %v: %v", c, said))
+	}
+	if s.hung != "" {
+		k.stop = errFirstFailure
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,16 +46,18 @@ type Suite struct {
 	fresh    affinity.CPUSet // CPUs that had never been online
 	stay     affinity.CPUSet // CPUs that must not go offline, but in a row that is about that
 	awake    int             // the CPU that stays online in a suspend
+	rebound  bool            // the process was not free to run on all of them
 
-	owned   affinity.CPUSet // CPUs of somebody's partition
-	usable  affinity.CPUSet // CPUs that may be taken offline
-	targets []int           // those of them to probe
-	log     *eventLog
-	times   times
-	said    kernelLog
-	hung    string      // what did not come to its end, and never will
-	facts   [][2]string // about the machine, for the report
-	undo    undoList
+	owned    affinity.CPUSet // CPUs of somebody's partition
+	usable   affinity.CPUSet // CPUs that may be taken offline
+	targets  []int           // those of them to probe
+	log      *eventLog
+	times    times
+	said     kernelLog
+	hung     string        // what did not come to its end, and never will
+	progress atomic.Uint64 // counts what was done, for who watches whether it goes on
+	facts    [][2]string   // about the machine, for the report
+	undo     undoList
 }
 
 // opLimit bounds one operation. The kernel itself gives a CPU 10 s to come or go.
@@ -86,13 +89,14 @@ func Open(opts Options) (s *Suite, err error) {
 	if s.cpus, err = cpuhp.New("/sys"); err != nil {
 		return nil, &Unsupported{err.Error()}
 	}
-	if err := s.choose(); err != nil {
-		return nil, err
-	}
 
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
+		if err == nil {
+			return
+		}
+		// Nobody is to take a machine that was left changed for one that the suite cannot run on.
+		if closeErr := s.Close(); closeErr != nil {
+			err = fmt.Errorf("%v; and then: %w", err, closeErr)
 		}
 	}()
 	release, err := machine.Guard(os.Stderr)
@@ -100,10 +104,15 @@ func Open(opts Options) (s *Suite, err error) {
 		return s, err
 	}
 	s.undo.add(release)
-	if s.online, err = s.cpus.Online(); err != nil {
+	// Not before: another run may have had CPUs offline until now.
+	if err := s.choose(); err != nil {
 		return s, err
 	}
-	rebind, err := unbind(s.online)
+	present, err := s.cpus.Present()
+	if err != nil {
+		return s, err
+	}
+	rebind, err := s.unbind(present)
 	if err != nil {
 		return s, err
 	}
@@ -116,9 +125,7 @@ func Open(opts Options) (s *Suite, err error) {
 			s.caches = s.caches.With(cpu)
 		}
 	}
-	if present, err := s.cpus.Present(); err != nil {
-		return s, err
-	} else if s.caches.Equal(s.online) {
+	if s.caches.Equal(s.online) {
 		s.caches = present // what all have that are online, the others will have
 	}
 	if s.events, err = uevent.Open(nil); err != nil {
@@ -146,6 +153,9 @@ func Open(opts Options) (s *Suite, err error) {
 
 // Close removes the cpusets and gives each CPU the state that it had before [Open].
 func (s *Suite) Close() error {
+	if s.hung != "" {
+		return fmt.Errorf("%w; its supervisor tries to restore it when this process has ended", s.gone())
+	}
 	return s.undo.run()
 }
 
@@ -162,6 +172,7 @@ func (s *Suite) setAll(cpus affinity.CPUSet, online bool) error {
 	var errs []error
 	for cpu := range cpus.All() {
 		errs = append(errs, s.cpus.SetOnline(cpu, online))
+		s.progress.Add(1)
 	}
 	return errors.Join(errs...)
 }
@@ -242,7 +253,18 @@ func (s *Suite) Run(t *testing.T, name string) {
 	}
 }
 
+// gone is the error of what cannot be done any more, or nil.
+func (s *Suite) gone() error {
+	if s.hung == "" {
+		return nil
+	}
+	return fmt.Errorf("%s has not come to its end, and may hold the kernel's locks", s.hung)
+}
+
 func (s *Suite) transition(t *testing.T, tr *Transition) {
+	if err := s.gone(); err != nil {
+		t.Fatalf("cannot run: %v", err)
+	}
 	if tr.Destructive && !s.opts.Destructive {
 		s.skip(t, "it may take a broken kernel down: it runs with -destructive")
 	}
@@ -252,9 +274,17 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 		t.Fatal(err)
 	}
 	var undo undoList
-	targets, missing, err := s.setUp(tr, &undo)
+	var targets []int
+	var missing string
+	err = s.bounded("setting up "+tr.Name, func() (err error) {
+		targets, missing, err = s.setUp(tr, &undo)
+		return err
+	})
 	// Now, not in a t.Cleanup: the next row may be a subtest of the same test.
 	defer func() {
+		if s.hung != "" {
+			return
+		}
 		// The set-up may be what keeps the CPUs offline.
 		if err := undo.run(); err != nil {
 			t.Errorf("undoing the set-up of %s: %v", tr.Name, err)
@@ -387,11 +417,21 @@ func (s *Suite) missing(at slot, cpu int) string {
 // result is made here, unless there is one already: of a cycle that was made for all invariants, or of those that were made
 // to look at the uevent, which look at the return as well.
 func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made map[slot]*result) {
+	if err := s.gone(); err != nil {
+		t.Fatalf("cannot run: %v", err)
+	}
 	s.said.watch(t)
+	var able []int
+	var missing string
 	for _, cpu := range cpus {
-		if missing := s.missing(at, cpu); missing != "" {
-			s.skip(t, missing)
+		if why := s.missing(at, cpu); why != "" {
+			missing = why
+		} else {
+			able = append(able, cpu)
 		}
+	}
+	if cpus = able; len(cpus) == 0 {
+		s.skip(t, missing)
 	}
 	r := made[at]
 	if r == nil {
@@ -444,12 +484,18 @@ func (s *Suite) cycles(cpus []int, tr *Transition, moment Moment, at slot, r *re
 	return nil
 }
 
-// exhaustible tells whether the last CPU would be asked to go if all that are looked at went.
-func (s *Suite) exhaustible() bool { return len(s.targets) == s.online.Count() }
+// exhaustible tells whether the last CPU would be asked to go if all that are looked at went. One that is left to somebody's
+// partition would be taken from it.
+func (s *Suite) exhaustible() bool {
+	return s.online.Difference(s.owned).Difference(affinity.Of(s.targets...)).Empty()
+}
 
 // cycleTogether makes the cycles of a transition that is looked at by all invariants at once: as often as Cycles says, for
 // each CPU that a uevent is to come from, or all CPUs in one.
 func (s *Suite) cycleTogether(cpus []int, tr *Transition, moment Moment, variant string) (map[slot]*result, error) {
+	if err := s.gone(); err != nil {
+		return nil, fmt.Errorf("cannot run: %w", err)
+	}
 	all := make(map[slot]*result)
 	cycles := s.opts.Cycles
 	if tr.Once {
@@ -458,7 +504,13 @@ func (s *Suite) cycleTogether(cpus []int, tr *Transition, moment Moment, variant
 	if err := s.crowd.set(tr.crowded()); err != nil {
 		return nil, err
 	}
+	// Each of the looks has a thread or more for each CPU, and Go ends a process that has 10000.
+	const most = 32
+	var groups [][]int
 	for range cycles {
+		groups = slices.AppendSeq(groups, slices.Chunk(cpus, most))
+	}
+	for _, cpus := range groups {
 		c := &Cycle{CPU: cpus[len(cpus)-1], Transition: tr, Moment: moment, Variant: variant, suite: s}
 		var probes []*Probe
 		var slots []slot

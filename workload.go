@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -34,7 +33,7 @@ var Workloads = []Workload{
 }
 
 // perCPU is one thread for each CPU that is online.
-func perCPU(*Scene) int { return runtime.NumCPU() }
+func perCPU(x *Scene) int { return x.suite.online.Count() }
 
 // hogs compute, wherever they are put, and note where that is.
 var hogs = Actor{
@@ -77,7 +76,7 @@ var rtHogs = Actor{
 	Count: perCPU,
 	Begin: func(a *Act) (func() error, error) {
 		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 10}
-		err := a.Scene.enter()
+		err := a.Scene.enterRealTime()
 		if err == nil {
 			err = os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
 		}
@@ -87,6 +86,33 @@ var rtHogs = Actor{
 			return nil
 		}, err
 	},
+}
+
+// realTime makes the calling thread one of the lowest real-time priority.
+func realTime() error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
+}
+
+// needsRealTime is for threads that are to be real-time. They are from the root cpuset, where the process is.
+func needsRealTime(*Suite) string {
+	if err := affinity.Thread(realTime); err != nil {
+		return fmt.Sprintf("no thread can be real-time: %v (is this a cgroup without real-time bandwidth, with CONFIG_RT_GROUP_SCHED?)", err)
+	}
+	return ""
+}
+
+// enterRealTime is [Scene.enter] for a thread that becomes real-time. With CONFIG_RT_GROUP_SCHED none of a cgroup can that
+// has no real-time bandwidth, which in cgroup v2 just the root has. It stays there then.
+func (x *Scene) enterRealTime() error {
+	if err := x.enter(); err != nil {
+		return err
+	}
+	err := realTime()
+	if root := x.suite.places[0].cpuset; errors.Is(err, unix.EPERM) && root != nil {
+		return root.AttachThread(0)
+	}
+	return err
 }
 
 // forks makes processes. Their program does not exist, so that each ends at once.
@@ -332,7 +358,7 @@ var affinities = Actor{
 	Name:  "affinity storm",
 	Count: func(*Scene) int { return 2 },
 	Begin: func(a *Act) (func() error, error) {
-		all, err := a.Scene.suite.cpus.Online()
+		all, err := a.Scene.suite.shared()
 		if err != nil {
 			return nil, err
 		}
@@ -374,6 +400,6 @@ var policies = Actor{
 			attr := classes[turn%len(classes)]
 			attr.Size = unix.SizeofSchedAttr
 			return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
-		}, a.Scene.enter()
+		}, a.Scene.enterRealTime()
 	},
 }

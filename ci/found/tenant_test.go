@@ -221,6 +221,7 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 		// Before v6.0 a partition takes its CPUs from the kernel's own threads that are bound to them, of which those warn.
 		return partition && older(t, 6, 0) && strings.Contains(said, "process_one_work") && !strings.Contains(said, "promised:")
 	}, ran...)
+	beside("TestSuite/Scenario/^(irqs|mask-.*|affinity-storm|online-masks)$", func(string) bool { return false }, "Scenario/affinity-storm", "Scenario/online-masks")
 	beside(suspends, func(said string) bool {
 		// Before v6.2 (8f9ea86fdf99) tasks in other cpusets lose what they were pinned to, and nothing else breaks.
 		lost := strings.Count(said, "which it was pinned to, is online")
