@@ -84,11 +84,13 @@ func (f FS) IsOnline(cpu int) (bool, error) {
 // The error is an [*Error]; it wraps the errno:
 //   - [unix.EBUSY]: the last CPU that is online, or the last that tasks can
 //     run on; or CPU hotplug is disabled at the moment, as by a suspend
-//   - [unix.EPERM]: a sibling thread while SMT is off
+//   - [unix.EPERM], on arm64 and riscv64 [unix.ECANCELED]: a sibling thread
+//     while SMT is off
 //   - [unix.EOPNOTSUPP]: the platform cannot do it
 //   - [unix.EINVAL]: the CPU is not possible
 //   - [unix.EAGAIN]: the failure was injected through cpuN/hotplug/fail
-//   - [unix.EIO]: the CPU did not come up, or did not die, in time
+//   - [unix.EIO]: the CPU did not come up in time. Of one that did not die in
+//     time the kernel's log tells, and the operation succeeds
 //   - [unix.ENOENT]: there is no such CPU, or it is not hotpluggable
 //   - [unix.EACCES], [unix.EROFS]: without root; in a container
 func (f FS) SetOnline(cpu int, online bool) error {

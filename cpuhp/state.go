@@ -71,7 +71,8 @@ func (f FS) State(cpu int) (state, target int, err error) {
 // SetFail writes to /sys/devices/system/cpu/cpuN/hotplug/fail: the next time
 // that the CPU comes to the state, on its way up or down, that state's callback
 // is said to have failed, and the operation is rolled back with EAGAIN. This
-// happens once. A state of -1 calls it off.
+// happens once. A state of -1 calls it off, which before v5.13 (3ae70c251f34)
+// cannot be done, and is EINVAL.
 //
 // The error wraps the errno: [unix.EINVAL] for a state that cannot fail, as
 // there is no way back from it or it has nothing to do in either direction, and

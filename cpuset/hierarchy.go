@@ -53,14 +53,19 @@ func Find(root string) (*Hierarchy, error) {
 			unified = append(unified, h)
 		}
 	}
+	var unreadable error
 	for _, h := range unified {
 		controllers, err := readFile(h.Root().file("cgroup.controllers"))
 		if err != nil {
-			return nil, err
+			unreadable = err // hidden by another mount, say
+			continue
 		}
 		if slices.Contains(strings.Fields(controllers), "cpuset") {
 			return h, nil
 		}
+	}
+	if unreadable != nil {
+		return nil, unreadable
 	}
 	return nil, fmt.Errorf("cpuset: %w: not in a cgroup v1 mount of %s, nor in cgroup.controllers of a cgroup v2 mount",
 		ErrNotFound, path)
@@ -73,6 +78,10 @@ func (h *Hierarchy) Version() int { return h.version }
 // cpuset_v2_mode, where a cpuset keeps its configured CPUs when they go
 // offline, as on v2, and gets them back.
 func (h *Hierarchy) V2Mode() bool { return h.v2Mode }
+
+// FileName returns the name that a file of the controller has in each cgroup:
+// "cpuset.cpus" for "cpus", but "cpus" on a v1 mount with the option noprefix.
+func (h *Hierarchy) FileName(name string) string { return h.prefix + name }
 
 // Mount returns the directory where the hierarchy is mounted.
 func (h *Hierarchy) Mount() string { return h.mount }

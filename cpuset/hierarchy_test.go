@@ -44,6 +44,18 @@ func TestFindNone(t *testing.T) {
 	assert.ErrorContains(t, err, "testdata/none/proc/self/mountinfo")
 }
 
+// A mount that cannot be read, being below another one, is not all that there is.
+func TestFindBehindAHiddenMount(t *testing.T) {
+	root := t.TempDir()
+	writeTree(t, root, map[string]string{
+		"proc/self/mountinfo":       "30 22 0:25 / /hidden rw - cgroup2 none rw\n31 22 0:26 / /cgroup rw - cgroup2 none rw\n",
+		"cgroup/cgroup.controllers": "cpuset\n",
+	})
+	h, err := cpuset.Find(root)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(root, "cgroup"), h.Mount())
+}
+
 func TestFindErrors(t *testing.T) {
 	tests := []struct {
 		name      string

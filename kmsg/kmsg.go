@@ -37,7 +37,7 @@ type Log struct {
 	next uint64 // number of the record that is to come, if known
 }
 
-// recordMax is PRINTKRB_RECORD_MAX, CONSOLE_EXT_LOG_MAX before v6.4: no record is longer.
+// recordMax is CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX since v6.4, which is less: no record is longer.
 const recordMax = 8192
 
 // Open opens the log at path, "/dev/kmsg" but for tests, to be read from the start, or from the end, for what is logged from

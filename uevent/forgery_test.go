@@ -51,7 +51,7 @@ func forge() int {
 	var result forged
 	for i := range f.Count {
 		text := fmt.Sprintf("offline@/devices/system/cpu/cpu0\nACTION=offline\nDEVPATH=/devices/system/cpu/cpu0\nSUBSYSTEM=cpu\nFORGED=%d\n", i)
-		msg := message(text + fmt.Sprintf("SEQNUM=%d\n", 1<<32+i))
+		msg := message(text + fmt.Sprintf("SEQNUM=%d\n", uint64(1)<<32+uint64(i)))
 		switch {
 		case f.Ask:
 			msg = request(message(text))

@@ -77,7 +77,13 @@ func WriteFile(path, value string) error {
 		return &WriteError{path, value, err}
 	}
 	defer unix.Close(fd)
-	if _, err = retry(func() (int, error) { return unix.Write(fd, []byte(value)) }); err != nil {
+	// A signal may have come before it began. But the kernel may also mean it, and would do the same thing for ever.
+	for range 10 {
+		if _, err = unix.Write(fd, []byte(value)); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
 		return &WriteError{path, value, err}
 	}
 	return nil
