@@ -49,13 +49,24 @@ func (s *Snapshot) cpusets(f func(dir string)) {
 	walk(mount)
 }
 
-// cpusetFiles returns what finds the file of that name in all cpusets.
-func cpusetFiles(name string) func(s *Snapshot) []string {
-	return func(s *Snapshot) []string {
-		var files []string
-		s.cpusets(func(dir string) { files = append(files, filepath.Join(dir, name)) })
-		return files
+// v1CPUsFiles returns cpuset.cpus of all cpusets, where the kernel takes CPUs that go offline out of it. On v2 it does not,
+// so that what is different there was somebody's wish.
+func v1CPUsFiles(s *Snapshot) []string {
+	h, err := cpuset.Find(s.Root)
+	if _, losing, _ := s.mount(); err != nil || !losing {
+		return nil
 	}
+	return s.cpusetFiles(h.FileName("cpus"))
+}
+
+// partitionFiles returns cpuset.cpus.partition of all cpusets.
+func partitionFiles(s *Snapshot) []string { return s.cpusetFiles("cpuset.cpus.partition") }
+
+// cpusetFiles returns the file of that name in all cpusets.
+func (s *Snapshot) cpusetFiles(name string) []string {
+	var files []string
+	s.cpusets(func(dir string) { files = append(files, filepath.Join(dir, name)) })
+	return files
 }
 
 // subtreeControlFile is that of the root of a v2 hierarchy.
@@ -94,6 +105,9 @@ func (leftovers) diff(was, now *Snapshot) []Difference {
 
 // exitLimit bounds the wait for threads that were killed. One that has the kernel bring a CPU up ends when that is done.
 const exitLimit = 30 * time.Second
+
+// ownLimit bounds the wait for threads of this process, which nobody kills.
+const ownLimit = 2 * time.Second
 
 // removeTree removes a cgroup and those below, and kills what is still in them.
 func removeTree(dir string) error {
@@ -143,7 +157,11 @@ func killAll(dir string, deadline time.Time) error {
 			}
 			pid, _ := strconv.Atoi(field(status, "Tgid"))
 			if pid == os.Getpid() {
-				return fmt.Errorf("machine: %s has thread %s of this process: EBUSY (%w)", dir, thread, unix.EBUSY)
+				// It may be about to end: a thread is in its cgroup for a moment longer than it runs.
+				if time.Now().After(deadline.Add(ownLimit - exitLimit)) {
+					return fmt.Errorf("machine: %s has thread %s of this process: EBUSY (%w)", dir, thread, unix.EBUSY)
+				}
+				continue
 			}
 			if err := kill(pid, deadline); err != nil {
 				return err

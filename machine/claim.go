@@ -5,9 +5,24 @@ import (
 	"testing"
 )
 
-// Claim is for tests that change the machine: it takes the [Lock] until the test ends. It skips the test, and says why,
-// with -short and without root.
+// Claim is for tests that change the machine: it has a [Guard] until the test ends. It skips the test, and says why, with
+// -short, without root, and where the machine is [Unsuitable].
 func Claim(tb testing.TB) {
+	tb.Helper()
+	skipUnlessOurs(tb)
+	release, err := Guard(tb.Output())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := release(); err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
+// skipUnlessOurs skips a test that must not change this machine.
+func skipUnlessOurs(tb testing.TB) {
 	tb.Helper()
 	if testing.Short() {
 		tb.Skip("-short: this test changes the machine")
@@ -15,13 +30,7 @@ func Claim(tb testing.TB) {
 	if os.Geteuid() != 0 {
 		tb.Skip("not root: this test changes the machine; run with sudo")
 	}
-	unlock, err := Lock(tb.Output())
-	if err != nil {
-		tb.Fatal(err)
+	if why := Unsuitable("/"); why != "" {
+		tb.Skip(why)
 	}
-	tb.Cleanup(func() {
-		if err := unlock(); err != nil {
-			tb.Error(err)
-		}
-	})
 }

@@ -25,9 +25,8 @@ func Guard(log io.Writer) (release func() error, err error) {
 		return fail(err)
 	}
 	return func() error {
-		errs := []error{s.Restore()}
-		diffs, err := s.Compare()
-		errs = append(errs, err)
+		diffs, err := s.mendAll()
+		errs := []error{err}
 		for _, d := range diffs {
 			errs = append(errs, fmt.Errorf("machine: %v", d))
 		}

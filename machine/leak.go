@@ -55,9 +55,18 @@ func (s *Stock) Leaks() []string {
 		for _, kind := range []struct{ before, after map[string]string }{
 			{s.files, now.files}, {s.goroutines, now.goroutines}, {s.children, now.children}, {s.threads, now.threads}, {s.cgroups, now.cgroups},
 		} {
+			poller := maps.Clone(runtimePoller)
+			for _, file := range kind.before {
+				delete(poller, file)
+			}
 			for _, name := range slices.Sorted(maps.Keys(kind.after)) {
-				if _, ok := kind.before[name]; !ok {
-					leaks = append(leaks, name+": "+kind.after[name])
+				if _, ok := kind.before[name]; ok {
+					continue
+				}
+				if file := kind.after[name]; poller[file] {
+					delete(poller, file)
+				} else {
+					leaks = append(leaks, name+": "+file)
 				}
 			}
 		}
@@ -67,13 +76,16 @@ func (s *Stock) Leaks() []string {
 	}
 }
 
-// files are the open descriptors, but for those that the runtime opens by itself, once, for its network poller.
+// runtimePoller are descriptors of which the runtime opens one each by itself, when it begins to poll.
+var runtimePoller = map[string]bool{"anon_inode:[eventpoll]": true, "anon_inode:[eventfd]": true}
+
+// files are the open descriptors.
 func files() map[string]string {
 	found := make(map[string]string)
 	for _, fd := range numbers("/proc/self/fd") {
 		// The directory that is being read is no more when its link is.
 		file, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-		if err != nil || file == "anon_inode:[eventpoll]" || file == "anon_inode:[eventfd]" || file == cpuProfile() {
+		if err != nil || file == cpuProfile() {
 			continue
 		}
 		found["descriptor "+strconv.Itoa(fd)] = file

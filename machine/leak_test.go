@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/machine"
@@ -31,6 +32,15 @@ func TestLeaks(t *testing.T) {
 			require.NoError(t, err)
 			return func() { f.Close() }
 		}, `^descriptor \d+: /dev/null$`},
+		{"descriptor such as the runtime has one of", func(t *testing.T) func() {
+			var fds [2]int
+			for i := range fds {
+				fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+				require.NoError(t, err)
+				fds[i] = fd
+			}
+			return func() { unix.Close(fds[0]); unix.Close(fds[1]) }
+		}, `^descriptor \d+: anon_inode:\[eventfd\]`},
 		{"goroutine", func(t *testing.T) func() {
 			stop := make(chan struct{})
 			go func() { <-stop }()
@@ -66,7 +76,7 @@ func TestLeaks(t *testing.T) {
 			}()
 			require.NoError(t, <-pinned)
 			return func() { w.Close(); <-done; r.Close() }
-		}, `thread \d+: may run on CPUs 0, the process on `},
+		}, `thread \d+: may run on CPUs \d+, the process on `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.name == "thread" && runtime.NumCPU() == 1 {

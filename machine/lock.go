@@ -17,14 +17,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// LockPath is the file that is locked by whoever changes the machine.
-const LockPath = "/run/lock/hotplugtest"
+// LockPath is the file that is locked by whoever changes the machine. Just root can make or lock it.
+const LockPath = "/run/hotplugtest.lock"
 
 // held is the file that this process has locked, or nil. A supervisor inherits it.
 var held struct {
@@ -34,21 +35,25 @@ var held struct {
 
 // Lock waits until no other process changes the machine, and returns what lets the next one. Whom it waits for is
 // written to log. The lock is flock(2)'s, so it ends with the process that holds it, however that ends; with a
-// [Supervisor], when that has put the machine back.
+// [Supervisor], when that has put the machine back. Within a process it does not nest: who locks twice waits for ever.
 func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath, log) }
 
 func lock(path string, log io.Writer) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("machine: lock: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("machine: lock: %w", err)
 	}
 	fd := int(f.Fd())
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
-		holder, _ := os.ReadFile(path)
-		fmt.Fprintf(log, "waiting for process %s, which has locked %s\n", strings.TrimSpace(string(holder)), path)
+		text, _ := os.ReadFile(path)
+		holder := strings.TrimSpace(string(text))
+		if holder == strconv.Itoa(os.Getpid()) {
+			holder += " (this one)"
+		}
+		fmt.Fprintf(log, "waiting for process %s, which has locked %s\n", holder, path)
 		for {
 			if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
 				break

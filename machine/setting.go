@@ -35,14 +35,19 @@ var (
 	memSleep    = setting{name: "mem_sleep", pattern: "/sys/power/mem_sleep", value: chosen}
 	smtControl  = setting{name: "smt/control", pattern: "/sys/devices/system/cpu/smt/control"}
 	irqMasks    = setting{name: "irq", pattern: "/proc/irq/[0-9]*/smp_affinity_list", mend: moveIRQ}
-	governors   = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
+	// The kernel takes a CPU that goes offline out of its resctrl groups, and puts one that comes into the default group. A
+	// monitor group can have but CPUs of its control group, so those come first.
+	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list"}
+	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups}
+
+	governors = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
 
 	// subtreeControl takes what is to change, not what it is to become.
 	subtreeControl = setting{name: "cgroup.subtree_control", paths: subtreeControlFile, value: sorted, same: sameControllers, mend: setControllers}
 
-	cpusetCPUs = setting{name: "cpuset.cpus", paths: cpusetFiles("cpuset.cpus")}
+	cpusetCPUs = setting{name: "cpuset.cpus", paths: v1CPUsFiles}
 	// A partition without CPUs is "root invalid (REASON)", and gets well by itself when they are back.
-	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: cpusetFiles("cpuset.cpus.partition"), value: withoutReason,
+	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: partitionFiles, value: withoutReason,
 		mend: func(s *Snapshot, path, was, _ string) error {
 			kind, _, _ := strings.Cut(was, " ")
 			return write(s.path(path), kind)
@@ -223,6 +228,18 @@ func setAlarm(s *Snapshot, path, was, is string) error {
 		return nil
 	}
 	return write(s.path(path), was)
+}
+
+// monitorGroups returns the CPUs of resctrl's monitor groups, those of the default control group and those of the others.
+func monitorGroups(s *Snapshot) []string {
+	var files []string
+	for _, group := range []string{"", "*"} {
+		found, _ := filepath.Glob(s.path(filepath.Join("/sys/fs/resctrl", group, "mon_groups/*/cpus_list")))
+		for _, file := range found {
+			files = append(files, s.name(file))
+		}
+	}
+	return files
 }
 
 // wakeupFiles returns power/wakeup of all devices that may have one. It looks for the devices alone: the file would be

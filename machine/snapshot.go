@@ -81,6 +81,8 @@ var parts = []part{
 	cpusetTasks{},
 	threads{},
 	irqMasks,
+	resctrlControl,
+	resctrlMonitor,
 	governors,
 	memSleep,
 	rtcTime,
@@ -154,6 +156,19 @@ func (s *Snapshot) Restore() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mendAll restores until nothing is different, and returns what is at last.
+func (s *Snapshot) mendAll() (diffs []Difference, err error) {
+	// What was changed can change more in turn, such as the masks of what moves when a CPU comes back.
+	for range 3 {
+		restoreErr := s.Restore()
+		diffs, err = s.Compare()
+		if err = errors.Join(restoreErr, err); err == nil && len(diffs) == 0 {
+			break
+		}
+	}
+	return diffs, err
 }
 
 // path returns where a file of the machine is.

@@ -24,6 +24,7 @@ import (
 
 const (
 	cpu      = "sys/devices/system/cpu/"
+	resctrl  = "sys/fs/resctrl/"
 	notifier = "sys/kernel/debug/notifier-error-inject/pm/actions/PM_SUSPEND_PREPARE/error"
 	mountV1  = "33 24 0:28 / /cg rw,nosuid - cgroup cgroup rw,cpuset\n"
 	mountV2  = "33 24 0:28 / /cg rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -146,14 +147,23 @@ var differences = []struct {
 		[]string{"/cg/a/b/cpuset.cpus is empty, was 3", "/cg/a/cpuset.cpus is 0-2, was 0-3",
 			"thread 20 (x) in cpusets is /cg/a, was /cg/a/b", "thread 20 (x) on CPUs is 0-2, was 3"},
 		map[string]string{"cg/a/cpuset.cpus": "0-3", "cg/a/b/cpuset.cpus": "3", "cg/a/b/tasks": "20", "affinity 20": "3"}},
+	{"v1 cpusets without a prefix",
+		map[string]string{"proc/self/mountinfo": strings.Replace(mountV1, "rw,cpuset\n", "rw,cpuset,noprefix\n", 1), "cg/a/cpus": "0-3\n"},
+		map[string]string{"cg/a/cpus": "0-2\n"},
+		[]string{"/cg/a/cpus is 0-2, was 0-3"},
+		map[string]string{"cg/a/cpus": "0-3"}},
+	{"resctrl groups",
+		map[string]string{resctrl + "cpus_list": "0-1\n", resctrl + "rt/cpus_list": "2-3\n", resctrl + "rt/mon_groups/m/cpus_list": "3\n", resctrl + "mon_groups/n/cpus_list": "1\n"},
+		map[string]string{resctrl + "cpus_list": "0-1,3\n", resctrl + "rt/cpus_list": "2\n", resctrl + "rt/mon_groups/m/cpus_list": "\n", resctrl + "mon_groups/n/cpus_list": "\n"},
+		[]string{"/sys/fs/resctrl/rt/cpus_list is 2, was 2-3", "/sys/fs/resctrl/mon_groups/n/cpus_list is empty, was 1", "/sys/fs/resctrl/rt/mon_groups/m/cpus_list is empty, was 3"},
+		map[string]string{resctrl + "cpus_list": "0-1,3", resctrl + "rt/cpus_list": "2-3", resctrl + "rt/mon_groups/m/cpus_list": "3", resctrl + "mon_groups/n/cpus_list": "1"}},
 	{"v2 cpusets and partitions",
 		map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset cpu\n", "cg/cgroup.subtree_control": "memory\n",
 			"cg/a/cpuset.cpus": "3\n", "cg/a/cpuset.cpus.partition": "isolated\n"},
 		map[string]string{"cg/cgroup.subtree_control": "cpuset cpu memory\n",
 			"cg/a/cpuset.cpus": "2\n", "cg/a/cpuset.cpus.partition": "isolated invalid (Parent is not a partition root)\n"},
-		[]string{"/cg/cgroup.subtree_control is cpu cpuset memory, was memory", "/cg/a/cpuset.cpus is 2, was 3",
-			"/cg/a/cpuset.cpus.partition is isolated invalid, was isolated"},
-		map[string]string{"cg/cgroup.subtree_control": "-cpu -cpuset", "cg/a/cpuset.cpus": "3", "cg/a/cpuset.cpus.partition": "isolated"}},
+		[]string{"/cg/cgroup.subtree_control is cpu cpuset memory, was memory", "/cg/a/cpuset.cpus.partition is isolated invalid, was isolated"},
+		map[string]string{"cg/cgroup.subtree_control": "-cpu -cpuset", "cg/a/cpuset.cpus": "2", "cg/a/cpuset.cpus.partition": "isolated"}},
 	{"a controller that another program has come to use",
 		map[string]string{"proc/self/mountinfo": mountV2, "cg/cgroup.controllers": "cpuset cpu\n", "cg/cgroup.subtree_control": "memory\n",
 			"cg/system.slice/cgroup.subtree_control": "memory\n", "cg/hotplugtest-1/cgroup.subtree_control": "cpu\n"},

@@ -12,24 +12,31 @@ import (
 // capSysAdmin is CAP_SYS_ADMIN of the kernel's include/uapi/linux/capability.h.
 const capSysAdmin = 21
 
+// firstPIDNamespace is the one that the kernel boots with: PROC_PID_INIT_INO of its include/linux/proc_ns.h.
+const firstPIDNamespace = "pid:[4026531836]"
+
 // Unsuitable says why tests must not change the machine whose file system is at root, "/" but for tests, or "" if they
 // may:
 //
 //   - sysfs is mounted read-only
 //   - the process has no CAP_SYS_ADMIN
 //   - this is a container: the CPUs are those of the host, and of everything else on it, also where the container is
-//     privileged. Known by /.dockerenv, /run/.containerenv, /run/systemd/container, or container= in the environment of
-//     process 1
+//     privileged. Known by /.dockerenv, /run/.containerenv, /run/systemd/container, container= in the environment of
+//     process 1, or a PID namespace that is not the first
 //   - this is a guest of Hyper-V: a CPU that a VMBus channel is bound to is refused with EBUSY, and any can be. Known by
 //     its name in DMI and by devices on /sys/bus/vmbus
 func Unsuitable(root string) string {
 	at := func(path string) string { return filepath.Join(root, path) }
 	mounts, _ := read(at("/proc/self/mountinfo"))
+	readOnly := false
 	for line := range strings.Lines(mounts) {
 		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS …; a later mount hides one before.
-		if f := strings.Fields(line); len(f) > 5 && f[4] == "/sys" && slices.Contains(strings.Split(f[5], ","), "ro") {
-			return "/sys is mounted read-only"
+		if f := strings.Fields(line); len(f) > 5 && f[4] == "/sys" {
+			readOnly = slices.Contains(strings.Split(f[5], ","), "ro")
 		}
+	}
+	if readOnly {
+		return "/sys is mounted read-only"
 	}
 	for _, path := range []string{"/.dockerenv", "/run/.containerenv", "/run/systemd/container"} {
 		if _, err := os.Stat(at(path)); err == nil {
@@ -41,6 +48,9 @@ func Unsuitable(root string) string {
 		if strings.HasPrefix(variable, "container=") {
 			return fmt.Sprintf("this is a container (%s in the environment of process 1): its CPUs are the host's", variable)
 		}
+	}
+	if namespace, err := os.Readlink(at("/proc/self/ns/pid")); err == nil && namespace != firstPIDNamespace {
+		return fmt.Sprintf("this is a container (it has a PID namespace of its own, %s): its CPUs are the host's", namespace)
 	}
 	status, _ := read(at("/proc/self/status"))
 	if caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64); err == nil && caps&(1<<capSysAdmin) == 0 {

@@ -1,10 +1,13 @@
 package machine_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/machine"
 )
@@ -23,6 +26,7 @@ func TestUnsuitable(t *testing.T) {
 		{"a machine", map[string]string{"proc/self/status": caps, "proc/self/mountinfo": sysfs, "proc/1/environ": "HOME=/\x00TERM=linux\x00"}, ""},
 		{"read-only sysfs", map[string]string{"proc/self/mountinfo": "24 1 0:22 / /sys ro,nosuid - sysfs sysfs rw\n"}, "/sys is mounted read-only"},
 		{"read-only below sysfs", map[string]string{"proc/self/mountinfo": sysfs + "25 24 0:23 / /sys/firmware ro - tmpfs tmpfs rw\n"}, ""},
+		{"read-only sysfs below another", map[string]string{"proc/self/mountinfo": "24 1 0:22 / /sys ro - sysfs sysfs rw\n" + sysfs}, ""},
 		{"docker", map[string]string{".dockerenv": ""}, "this is a container (/.dockerenv): its CPUs are the host's"},
 		{"podman", map[string]string{"run/.containerenv": ""}, "this is a container (/run/.containerenv): its CPUs are the host's"},
 		{"nspawn", map[string]string{"proc/1/environ": "HOME=/\x00container=systemd-nspawn\x00"}, "this is a container (container=systemd-nspawn in the environment of process 1): its CPUs are the host's"},
@@ -33,6 +37,17 @@ func TestUnsuitable(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			assert.Equal(t, tt.want, machine.Unsuitable(tree(t, tt.files)))
 		})
+	}
+}
+
+func TestUnsuitableNamespace(t *testing.T) {
+	for namespace, want := range map[string]string{
+		"pid:[4026531836]": "",
+		"pid:[4026532201]": "this is a container (it has a PID namespace of its own, pid:[4026532201]): its CPUs are the host's",
+	} {
+		root := tree(t, map[string]string{"proc/self/ns/": ""})
+		require.NoError(t, os.Symlink(namespace, filepath.Join(root, "proc/self/ns/pid")))
+		assert.Equal(t, want, machine.Unsuitable(root))
 	}
 }
 

@@ -173,15 +173,9 @@ func (o *order) restore() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "hotplugtest: process %d ended and left the machine changed:\n", o.Parent)
 	list(&text, diffs)
-	// What was changed can change more in turn, such as the masks of what moves when a CPU comes back.
-	for range 3 {
-		err = o.Snapshot.Restore()
-		var compareErr error
-		diffs, compareErr = o.Snapshot.Compare()
-		if err = errors.Join(err, compareErr); err == nil && len(diffs) == 0 {
-			fmt.Fprintln(&text, "hotplugtest: the machine is as it was")
-			return text.String()
-		}
+	if diffs, err = o.Snapshot.mendAll(); err == nil && len(diffs) == 0 {
+		fmt.Fprintln(&text, "hotplugtest: the machine is as it was")
+		return text.String()
 	}
 	fmt.Fprintln(&text, "hotplugtest: this could not be put back:")
 	list(&text, diffs)
