@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,16 +50,26 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	if err := o.test(ctx); err != nil {
-		if !errors.Is(err, errReported) {
-			fmt.Fprintln(os.Stderr, "selftest:", err)
-		}
+	err = o.test(ctx)
+	if err != nil && !errors.Is(err, errFailed) && !errors.Is(err, errUntold) {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, errFailed):
 		os.Exit(1)
+	case ctx.Err() != nil:
+		os.Exit(130)
+	default:
+		os.Exit(125)
 	}
 }
 
-// errReported is a failure that the report has told of already.
-var errReported = errors.New("tests failed")
+// What the report has told of already.
+var (
+	errFailed = errors.New("tests failed")
+	errUntold = errors.New("no test could tell")
+)
 
 // bootArgs are for the kernels of an architecture that do not offer what the suite tests by themselves. On x86 before
 // v6.5 the boot CPU can go offline only on request, and without it no other CPU can be the last one.
@@ -100,7 +111,8 @@ func parse(args []string) (*options, error) {
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Print("usage: ci/selftest [flags] [-- flags of the test binary]\n\n" +
-			"Runs the suite on a kernel in a virtual machine. Exits 0 only if all tests passed.\n\n")
+			"Runs the suite on a kernel in a virtual machine. Exits 0 only if all tests passed, 1 if one failed, and 125 if none\n" +
+			"could tell, by which git bisect run skips a commit.\n\n")
 		flags.SetOutput(os.Stdout)
 		flags.PrintDefaults()
 	}
@@ -108,6 +120,15 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.args = flags.Args()
+	if before := len(args) - len(o.args) - 1; len(o.args) > 0 && (before < 0 || args[before] != "--") {
+		return nil, fmt.Errorf("unexpected %q: a kernel is named by -kernel, and flags of the test binary come after --", o.args[0])
+	}
+	if !slices.Contains(qemu.Architectures(), o.arch) {
+		return nil, fmt.Errorf("-arch %s: there is no virtual machine for it, only for %s", o.arch, strings.Join(qemu.Architectures(), ", "))
+	}
+	if oneCPU.MatchString(o.vm.SMP) {
+		return nil, fmt.Errorf("-smp %s: the suite needs two CPUs or more, one to take offline and one that stays", o.vm.SMP)
+	}
 	if o.soak < 0 {
 		return nil, fmt.Errorf("-soak %v: a soak takes time", o.soak)
 	}
@@ -141,6 +162,12 @@ func (o *options) path(path string) string {
 	return filepath.Join(o.dir, path)
 }
 
+// The files of the report.
+const (
+	junitFile   = "junit.xml"
+	resultsFile = "results.json"
+)
+
 // plan is what stream is to run: a VM for each kernel and profile.
 type plan struct {
 	VMs      []vm
@@ -161,11 +188,14 @@ var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
 
 // test builds the suite, runs it on each kernel and reports.
 func (o *options) test(ctx context.Context) error {
-	if oneCPU.MatchString(o.vm.SMP) {
-		return fmt.Errorf("-smp %s: the suite needs two CPUs or more, one to take offline and one that stays", o.vm.SMP)
-	}
 	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
 		return err
+	}
+	// Nobody is to take the reports of an earlier run for those of one that made none.
+	for _, name := range []string{junitFile, resultsFile} {
+		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	tmp, err := os.MkdirTemp("", "selftest-")
 	if err != nil {
@@ -262,22 +292,31 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		return err
 	}
-	results := filepath.Join(out, "results.json")
+	results := filepath.Join(out, resultsFile)
 	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
-		"--junitfile="+filepath.Join(out, "junit.xml"), "--jsonfile="+results, "--", self, "stream", file)
+		"--junitfile="+filepath.Join(out, junitFile), "--jsonfile="+results, "--", self, "stream", file)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// An interrupt reaches gotestsum too, which then still writes its reports.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
-	err = cmd.Run()
+	runErr := cmd.Run()
+	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
+		return runErr
+	}
 	if err := showTimes(results, os.Stdout); err != nil {
 		return err
 	}
-	if errors.As(err, new(*exec.ExitError)) {
-		return errReported
-	} else if err != nil {
+	passed, failed, err := outcome(results)
+	switch {
+	case err != nil:
 		return err
+	case failed:
+		return errFailed
+	case runErr != nil:
+		return errUntold
+	case !passed:
+		return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
 	}
-	return someTestRan(results)
+	return nil
 }
 
 // showTimes prints the table of what the transitions took, of each kernel. gotestsum shows nothing of a package that
@@ -330,19 +369,49 @@ func (p *plan) showProgress(path string) (done func(), err error) {
 	return func() { in.Close(); <-copied }, nil
 }
 
-// someTestRan tells a run of nothing, as by a -run that matches no test, from a success.
-func someTestRan(results string) error {
+// outcome tells whether a test passed, which one that only has others below it does not; and whether one failed, or
+// something else when tests had run. A virtual machine that did not get so far tells nothing of the suite's.
+func outcome(results string) (passed, failed bool, err error) {
 	data, err := os.ReadFile(results)
 	if err != nil {
-		return err
+		return false, false, err
 	}
+	type test struct{ pkg, name string }
+	var passes []test
+	parents := make(map[test]bool)
+	ran := make(map[string]bool)   // packages in which a test has come to its end
+	empty := make(map[string]bool) // and those in which -run matched none, though perhaps the beginning of one's name
 	for line := range strings.Lines(string(data)) {
-		var event struct{ Action, Test string }
-		if json.Unmarshal([]byte(line), &event) == nil && event.Action == "pass" && event.Test != "" {
-			return nil
+		var event struct{ Action, Package, Test, Output string }
+		if json.Unmarshal([]byte(line), &event) != nil {
+			continue
+		}
+		if parent, _, ok := cutLast(event.Test, "/"); ok {
+			parents[test{event.Package, parent}] = true
+		}
+		switch event.Action {
+		case "pass", "skip", "fail":
+			failed = failed || event.Action == "fail" && (event.Test != "" || ran[event.Package])
+			ran[event.Package] = ran[event.Package] || event.Test != ""
+			if event.Action == "pass" && event.Test != "" {
+				passes = append(passes, test{event.Package, event.Test})
+			}
+		case "output":
+			if event.Test == "" && event.Output == "testing: warning: no tests to run\n" {
+				empty[event.Package] = true
+			}
 		}
 	}
-	return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
+	passed = slices.ContainsFunc(passes, func(t test) bool { return !parents[t] && !empty[t.pkg] })
+	return passed, failed, nil
+}
+
+// cutLast is [strings.Cut] around the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // stream runs the plan's VMs and prints their results as test2json does.
@@ -359,11 +428,18 @@ func stream(file string) int {
 	}
 	defer progress.Close()
 	code := 0
+	// What is ended with this process hangs on this thread.
+	runtime.LockOSThread()
 	for i, vm := range p.VMs {
 		cmd := exec.Command(tool("test2json"), "-t", "-p", vm.Package, os.Args[0], "boot", file, strconv.Itoa(i))
 		cmd.Stdout, cmd.Stderr = &withoutEchoes{w: os.Stdout, progress: progress}, os.Stderr
+		// It pays no heed to an interrupt, and would wait for the next line of a guest that may have none.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 		if err := cmd.Run(); err != nil {
 			code = 1
+			if !errors.As(err, new(*exec.ExitError)) {
+				fmt.Fprintln(os.Stderr, "selftest:", err)
+			}
 		}
 	}
 	return code

@@ -203,30 +203,46 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errGone }
 
-func TestSomeTestRan(t *testing.T) {
-	const nothing = "no test ran and passed: does -run match any, and are they all skipped?"
-	for _, tt := range []struct{ name, results, err string }{
-		{name: "one passed", results: `{"Action":"start"}` + "\n" + `{"Action":"pass","Test":"TestA"}` + "\n"},
-		{name: "no line end", results: `{"Action":"pass","Test":"TestA"}`},
-		{name: "nothing", err: nothing},
-		{name: "only the package passed", results: `{"Action":"start"}` + "\n" + `{"Action":"pass","Package":"p"}` + "\n", err: nothing},
-		{name: "all skipped", results: `{"Action":"skip","Test":"TestA"}` + "\n" + `{"Action":"pass","Package":"p"}` + "\n", err: nothing},
-		{name: "a test prints such a line", results: `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", err: nothing},
-		{name: "not JSON", results: `"Action":"pass","Test":"TestA"` + "\n", err: nothing},
+func TestOutcome(t *testing.T) {
+	const (
+		passed = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+		child  = `{"Action":"skip","Package":"p","Test":"TestA/b"}` + "\n"
+		failed = `{"Action":"fail","Package":"p","Test":"TestA"}` + "\n"
+		none   = `{"Action":"output","Package":"p","Output":"testing: warning: no tests to run\n"}` + "\n"
+		pass   = `{"Action":"pass","Package":"p"}` + "\n"
+		fail   = `{"Action":"fail","Package":"p"}` + "\n"
+	)
+	for _, tt := range []struct {
+		name, results  string
+		passed, failed bool
+	}{
+		{"one passed", `{"Action":"start"}` + "\n" + passed + pass, true, false},
+		{"no line end", strings.TrimSpace(passed), true, false},
+		{"nothing", "", false, false},
+		{"only the package passed", pass, false, false},
+		{"all below it skipped", child + passed + pass, false, false},
+		{"what is to run below it is not there", passed + none + pass, false, false},
+		{"of one kernel just", none + pass + strings.ReplaceAll(passed, `"p"`, `"q"`), true, false},
+		{"one failed", failed + fail, false, true},
+		{"one failed, and another passed", failed + strings.ReplaceAll(passed, "TestA", "TestB"), true, true},
+		{"the machine was left changed", passed + fail, true, true},
+		{"the kernel did not boot", fail, false, false},
+		{"the second kernel did not boot", passed + pass + strings.ReplaceAll(fail, `"p"`, `"q"`), true, false},
+		{"a test prints such a line", `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", false, false},
+		{"not JSON", `"Action":"pass","Test":"TestA"` + "\n", false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "results.json")
 			require.NoError(t, os.WriteFile(path, []byte(tt.results), 0o600))
-			err := someTestRan(path)
-			if tt.err == "" {
-				assert.NoError(t, err)
-			} else {
-				assert.EqualError(t, err, tt.err)
-			}
+			passed, failed, err := outcome(path)
+			assert.NoError(t, err)
+			assert.Equal(t, tt.passed, passed, "passed")
+			assert.Equal(t, tt.failed, failed, "failed")
 		})
 	}
 	t.Run("no report", func(t *testing.T) {
-		assert.ErrorIs(t, someTestRan(filepath.Join(t.TempDir(), "results.json")), os.ErrNotExist)
+		_, _, err := outcome(filepath.Join(t.TempDir(), "results.json"))
+		assert.ErrorIs(t, err, os.ErrNotExist)
 	})
 }
 

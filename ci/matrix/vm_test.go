@@ -165,7 +165,7 @@ func TestForged(t *testing.T) {
 func TestFail(t *testing.T) {
 	for _, tt := range []struct {
 		name, args     string
-		code           int    // 0 stands for 1
+		code           int    // 0 stands for 125
 		stdout, stderr string // regular expressions of a line
 	}{
 		{
@@ -173,8 +173,8 @@ func TestFail(t *testing.T) {
 			stderr: `selftest: no test ran and passed: does -run match any, and are they all skipped\?`,
 		},
 		{
-			name: "one CPU", args: "-smp 1",
-			stderr: `selftest: -smp 1: the suite needs two CPUs or more, one to take offline and one that stays`,
+			name: "one CPU", args: "-smp 1", code: 2,
+			stderr: `selftest: -smp 1: the suite needs two CPUs or more, one to take offline and one that stays .*`,
 		},
 		{
 			name: "a poke of what is not there", args: "-run TestSameValue -poke nosuchsymbol=ret",
@@ -189,6 +189,22 @@ func TestFail(t *testing.T) {
 			stderr: `selftest: no kernel file /.*/nosuch`,
 		},
 		{
+			name: "no test below one", args: "-run TestSameValue/offline/at-retrun",
+			stderr: `selftest: no test ran and passed: does -run match any, and are they all skipped\?`,
+		},
+		{
+			name: "no -kernel before it", args: "bzImage -run TestSameValue", code: 2,
+			stderr: `selftest: unexpected "bzImage": a kernel is named by -kernel, and flags of the test binary come after -- .*`,
+		},
+		{
+			name: "no such architecture", args: "-arch x86_64", code: 2,
+			stderr: `selftest: -arch x86_64: there is no virtual machine for it, only for amd64, arm64 .*`,
+		},
+		{
+			name: "a test that fails", args: "-run TestSameValue/offline/at-return/(offline-mask|cpu-online)$ -poke print_cpus_offline=ret0", code: 1,
+			stdout: `.*suite.go:.*offline-mask`,
+		},
+		{
 			name: "no such profile", args: "-profile isolcpu", code: 2,
 			stderr: `selftest: invalid value "isolcpu" for flag -profile: there is no such profile, only default, .*`,
 		},
@@ -199,7 +215,7 @@ func TestFail(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, code, stdout, stderr := selftest(t, strings.Fields(tt.args)...)
-			assert.Equal(t, cmp.Or(tt.code, 1), code)
+			assert.Equal(t, cmp.Or(tt.code, 125), code)
 			assert.Regexp(t, `(?m)^`+tt.stdout+`$`, stdout)
 			assert.Regexp(t, `(?m)^`+tt.stderr+`$`, stderr)
 		})

@@ -82,6 +82,9 @@ func run(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected %q: what is to be measured is named by -run", flags.Arg(0))
+	}
 	wanted, err := regexp.Compile(*match)
 	if err != nil {
 		return err
@@ -251,6 +254,9 @@ func start(ctx context.Context, b *bench) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
+		if r.code != 0 {
+			return nil, fmt.Errorf("ci/selftest: exit status %d", r.code)
+		}
 		ours = append(ours, r.first.Nanoseconds())
 		took, err := vm.BareBoot(ctx, b.baseline())
 		if err != nil {
@@ -270,7 +276,7 @@ func defaultRun(ctx context.Context, b *bench) ([]row, error) {
 	}
 	return []row{{
 		what: "the whole default run", result: fmt.Sprintf("%.1f s", r.all.Seconds()), goal: fmt.Sprintf("%.0f s", goal.Seconds()),
-		missed: r.all > goal, runs: fmt.Sprintf("1 run of %d tests, exit status %d", r.tests, r.code),
+		missed: r.all > goal || r.code != 0, runs: fmt.Sprintf("1 run of %d tests, exit status %d", r.tests, r.code),
 	}}, nil
 }
 

@@ -30,6 +30,9 @@ var broken = regexp.MustCompile(`broken in (\d+) of (\d+) probes`)
 // selftest runs ci/selftest. Tests that fail are no error.
 func (b *bench) selftest(ctx context.Context, args ...string) (r selftestRun, err error) {
 	out := filepath.Join(b.dir, "out")
+	if err := os.RemoveAll(out); err != nil {
+		return r, err
+	}
 	cmd := exec.CommandContext(ctx, "ci/selftest", append([]string{"-out", out}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	var said bytes.Buffer

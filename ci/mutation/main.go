@@ -84,6 +84,9 @@ func parse(args []string) (*lab, error) {
 		return nil, err
 	}
 	l.args = flags.Args()
+	if before := len(args) - len(l.args) - 1; len(l.args) > 0 && (before < 0 || args[before] != "--") {
+		return nil, fmt.Errorf("unexpected %q: mutants are named by -run, and flags of the test binary come after --", l.args[0])
+	}
 	l.rows = l.rows || l.short
 	if len(l.kernels) == 0 {
 		l.kernels = kernels

@@ -53,7 +53,7 @@ func parseOutcome(data []byte) (*outcome, error) {
 			}
 		case "output":
 			// The first of these lines says what happened, those after it are the console's.
-			if what, ok := strings.CutPrefix(event.Output, "vm: "); ok && o.died == "" {
+			if what, ok := strings.CutPrefix(event.Output, "vm: "); ok && o.died == "" && !strings.HasPrefix(what, "by /dev/kvm") {
 				o.died = strings.TrimSpace(what)
 			}
 		}

@@ -58,6 +58,7 @@ func Build(ctx context.Context, name, goarch, pkg string, command ...string) ([]
 	cmd := exec.CommandContext(ctx, "go", append(command, "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", path, pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
 	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) } // it removes what it has made then
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("building %s: %w", pkg, err)
 	}

@@ -20,6 +20,8 @@ func Exec(opts Options, argv []string) int {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "vm: prctl(PR_SET_PDEATHSIG):", err)
 	}
+	// A reader that goes away is an error of the write, by which everything comes to its end.
+	signal.Ignore(unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	defer stop()
 	code, err := Run(ctx, opts, argv, os.Stdout, os.Stderr)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/ci/vm/kernel"
 )
 
@@ -49,7 +51,7 @@ func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 		return "", fmt.Errorf("%s is not installed, and there is no apt-get to install it with: install QEMU by other means", m.qemu)
 	}
 	if os.Geteuid() != 0 {
-		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s", m.qemu, m.pkg)
+		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s (8.1 or newer, if there is), or this as root, which does so", m.qemu, m.pkg)
 	}
 	fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
 	if err := install(ctx, m.pkg); err != nil {
@@ -158,6 +160,8 @@ func apt(ctx context.Context, name string, args ...string) (string, error) {
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
+	// An interrupt is APT's to judge: in the midst of dpkg's work it goes on.
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w: %s", name, args[0], err, lastLine(stderr.String()))

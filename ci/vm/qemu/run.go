@@ -105,12 +105,15 @@ type Failure struct {
 
 func (f *Failure) Error() string { return f.What }
 
+// Architectures are those that there are virtual machines for, by the names that Go has for them.
+func Architectures() []string { return slices.Sorted(maps.Keys(machines)) }
+
 // Prepare gets everything that a VM for programs of the architecture needs: QEMU, the kernel and init. What is wrong with
 // the options, or missing here, is known after it. Messages about the way there go to log.
 func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*VM, error) {
 	m, ok := machines[goarch]
 	if !ok {
-		return nil, fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(slices.Sorted(maps.Keys(machines)), ", "))
+		return nil, fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
 	}
 	vm := &VM{opts: opts, machine: m, log: log}
 	for _, s := range opts.Pokes {
