@@ -33,6 +33,8 @@ var profiles = []profile{
 	{name: defaultProfile},
 	// One CPU is left for all that is not pinned, and that one cannot go.
 	{name: "isolcpus", append: "isolcpus=0-2", smp: "4", skip: suspendOfIsolated},
+	// The isolated one is alone in its root domain, and the first that goes since the kernel was booted.
+	{name: "isolcpus-one", append: "isolcpus=1", smp: "4", run: "^TestOffline$/^at-return$"},
 	// Its row has not been passed by a kernel yet. What comes after it would be lost each time.
 	{name: "isolcpus-suspend", append: "isolcpus=0-2", smp: "4", run: suspendOfIsolated, apart: true},
 	// CPU 0 keeps the time for the others.
