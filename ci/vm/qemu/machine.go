@@ -46,9 +46,11 @@ var machines = map[string]machine{
 	},
 }
 
-// bootArgs are for every kernel: it says why it dies, then stops instead of waiting, and does not lose time on a
-// check of the timer interrupt that an emulator on a busy machine can fail.
-const bootArgs = "panic=-1 oops=panic no_timer_check no_console_suspend"
+// bootArgs are for every kernel: it says why it dies, then stops instead of waiting, and does without two checks that an
+// emulator on a busy machine can fail. That of the timer interrupt takes time. That of the TSC by the clocksource watchdog
+// calls it unstable, and if a CPU comes online just then, two that wait to compare theirs may wait for ever, in 6.1 at least:
+// check_tsc_sync_source() returns at once for a TSC that is unstable, while check_tsc_sync_target() saw it when it was not.
+const bootArgs = "panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend"
 
 // commandLine is QEMU's, without the emulator itself.
 func (m machine) commandLine(vm *VM, accel string) []string {
