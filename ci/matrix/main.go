@@ -382,8 +382,8 @@ func outcome(results string) (passed, failed bool, err error) {
 	ran := make(map[string]bool)   // packages in which a test has come to its end
 	empty := make(map[string]bool) // and those in which -run matched none, though perhaps the beginning of one's name
 	for line := range strings.Lines(string(data)) {
-		var event struct{ Action, Package, Test, Output string }
-		if json.Unmarshal([]byte(line), &event) != nil {
+		var event event
+		if json.Unmarshal([]byte(line), &event) != nil || event.Test == wholeRun {
 			continue
 		}
 		if parent, _, ok := cutLast(event.Test, "/"); ok {
@@ -432,7 +432,7 @@ func stream(file string) int {
 	runtime.LockOSThread()
 	for i, vm := range p.VMs {
 		cmd := exec.Command(tool("test2json"), "-t", "-p", vm.Package, os.Args[0], "boot", file, strconv.Itoa(i))
-		cmd.Stdout, cmd.Stderr = &withoutEchoes{w: os.Stdout, progress: progress}, os.Stderr
+		cmd.Stdout, cmd.Stderr = &forReports{w: os.Stdout, progress: progress}, os.Stderr
 		// It pays no heed to an interrupt, and would wait for the next line of a guest that may have none.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 		if err := cmd.Run(); err != nil {
@@ -445,15 +445,30 @@ func stream(file string) int {
 	return code
 }
 
-// withoutEchoes passes test2json's lines on, without what gotestsum would take amiss: it shows the line that an attribute
-// was made from beside the attribute, and takes an artifacts event for the end of a test.
-type withoutEchoes struct {
+// forReports passes the lines of one VM on, as test2json makes them, without what gotestsum would take amiss: it shows the
+// line that an attribute was made from beside the attribute, and takes an artifacts event for the end of a test. And with
+// what it would not know how to name: a VM that fails, though no test does, is a failure of wholeRun's.
+type forReports struct {
 	w        io.Writer
 	progress io.Writer // where lines that tell of the progress of a soak go too
 	rest     []byte    // of a line whose end has not come yet
+	failed   bool      // a test has
+	said     []string  // outside of tests, of what is wrong
 }
 
-func (f *withoutEchoes) Write(p []byte) (int, error) {
+// wholeRun is the test that a failure outside of all tests goes under: go test's function for that.
+const wholeRun = "TestMain"
+
+// event is a line of test2json's.
+type event struct {
+	Time    string `json:",omitempty"`
+	Action  string
+	Package string `json:",omitempty"`
+	Test    string `json:",omitempty"`
+	Output  string `json:",omitempty"`
+}
+
+func (f *forReports) Write(p []byte) (int, error) {
 	f.rest = append(f.rest, p...)
 	for {
 		end := bytes.IndexByte(f.rest, '\n')
@@ -462,20 +477,49 @@ func (f *withoutEchoes) Write(p []byte) (int, error) {
 		}
 		line := f.rest[:end+1]
 		f.rest = f.rest[end+1:]
-		var event struct{ Action, Output string }
-		if json.Unmarshal(line, &event) == nil &&
-			(event.Action == "artifacts" || event.Action == "output" && strings.HasPrefix(event.Output, "=== ATTR ")) {
-			continue
-		}
-		if event.Action == "output" && strings.HasPrefix(event.Output, "soak: ") {
-			if _, err := io.WriteString(f.progress, event.Output); err != nil {
-				return 0, err
-			}
-		}
-		if _, err := f.w.Write(line); err != nil {
+		if err := f.pass(line); err != nil {
 			return 0, err
 		}
 	}
+}
+
+func (f *forReports) pass(line []byte) error {
+	var e event
+	if json.Unmarshal(line, &e) == nil {
+		const most = 100
+		switch {
+		case e.Action == "artifacts", e.Action == "output" && strings.HasPrefix(e.Output, "=== ATTR "):
+			return nil
+		case e.Action == "output" && strings.HasPrefix(e.Output, "soak: "):
+			if _, err := io.WriteString(f.progress, e.Output); err != nil {
+				return err
+			}
+		case e.Action == "output" && e.Test == "" && len(f.said) < most && (strings.HasPrefix(e.Output, "vm: ") || strings.HasPrefix(e.Output, "FAIL: ")):
+			f.said = append(f.said, e.Output)
+		case e.Action == "fail" && e.Test != "":
+			f.failed = true
+		case e.Action == "fail" && !f.failed:
+			if err := f.failWhole(e); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := f.w.Write(line)
+	return err
+}
+
+// failWhole writes the failure of the run as a whole.
+func (f *forReports) failWhole(e event) error {
+	e.Test = wholeRun
+	write := func(action, output string) error {
+		e.Action, e.Output = action, output
+		return json.NewEncoder(f.w).Encode(e)
+	}
+	err := write("run", "")
+	for _, line := range f.said {
+		err = errors.Join(err, write("output", line))
+	}
+	return errors.Join(err, write("fail", ""))
 }
 
 // boot runs one of the plan's VMs.
