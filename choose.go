@@ -68,11 +68,6 @@ func (s *Suite) choose() error {
 		first, _ := online.Without(0).First()
 		return &Unsupported{fmt.Sprintf("of the online CPUs %v none can be taken offline; cpu%d: %s", online, first, why[first])}
 	}
-	first, _ := usable.First()
-	path := fmt.Sprintf("/sys/devices/system/cpu/cpu%d/online", first)
-	if err := unix.Access(path, unix.W_OK); err != nil {
-		return &Unsupported{fmt.Sprintf("%s cannot be written: %v (is this a container with a read-only /sys?)", path, err)}
-	}
 	s.usable = usable
 	if s.opts.AllCPUs {
 		s.targets = slices.Collect(usable.All())
@@ -80,6 +75,20 @@ func (s *Suite) choose() error {
 		s.targets = differing(s.cpus, usable)
 	}
 	return nil
+}
+
+// unwritable tells why no CPU can be taken offline by this process, or "".
+func (s *Suite) unwritable() string {
+	hotpluggable, _, err := s.cpus.Hotpluggable()
+	cpu, ok := hotpluggable.First()
+	if err != nil || !ok {
+		return "" // choose tells why
+	}
+	path := fmt.Sprintf("/sys/devices/system/cpu/cpu%d/online", cpu)
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return fmt.Sprintf("%s cannot be written: %v (is this a container with a read-only /sys?)", path, err)
+	}
+	return ""
 }
 
 // shared are the CPUs that are online, without those of somebody's partition: a task outside that may not run there.

@@ -89,6 +89,9 @@ func Open(opts Options) (s *Suite, err error) {
 	if s.cpus, err = cpuhp.New("/sys"); err != nil {
 		return nil, &Unsupported{err.Error()}
 	}
+	if reason := s.unwritable(); reason != "" {
+		return nil, &Unsupported{reason}
+	}
 
 	defer func() {
 		if err == nil {
