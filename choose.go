@@ -61,6 +61,9 @@ func (s *Suite) choose() error {
 	if online.Count() < 2 {
 		return &Unsupported{fmt.Sprintf("only CPU %v is online: there is none that could be taken offline", online)}
 	}
+	if rest := online.Difference(s.owned); rest.Count() < 2 {
+		return &Unsupported{fmt.Sprintf("of the online CPUs %v only %v is in no cpuset partition: without it those lose theirs", online, rest)}
+	}
 	if usable.Empty() && !s.stay.Empty() {
 		return &Unsupported{fmt.Sprintf("of the online CPUs %v none can be taken offline but %v, which the others need", online, s.stay)}
 	}

@@ -203,7 +203,13 @@ var Invariants = []Invariant{
 					return nil, err
 				}
 			} else if p.suite.rebound && !p.suite.kernel.since(6, 2) && p.suite.places[1].cpuset != nil {
-				if err := errors.Join(p.suite.places[1].cpuset.AttachThread(0), p.placement.cpuset.AttachThread(0)); err != nil {
+				child := p.suite.places[1]
+				if child.losing {
+					if err := p.suite.giveBack(child, nil); err != nil { // or it may have none
+						return nil, err
+					}
+				}
+				if err := errors.Join(child.cpuset.AttachThread(0), p.placement.cpuset.AttachThread(0)); err != nil {
 					return nil, err
 				}
 			}

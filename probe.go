@@ -39,6 +39,7 @@ type Probe struct {
 	suite     *Suite
 	placement *placement
 	cleanups  []func()
+	lost      error     // a task that was spawned and has not come to its end
 	over      time.Time // when it is cleaned up, whatever has not come to its end by then
 
 	checkErr error         // of the first check
@@ -214,13 +215,16 @@ func (s *Suite) bounded(what string, f func() error) error {
 	limit := opLimit + goesOn + time.Duration(s.online.Count())*time.Second
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	for {
-		before := s.progress.Load()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for progress, at := s.progress.Load(), time.Now(); ; {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(limit):
-			if s.progress.Load() == before {
+		case <-look.C:
+			if now := s.progress.Load(); now != progress {
+				progress, at = now, time.Now()
+			} else if time.Since(at) > limit {
 				return s.stuck(what, limit)
 			}
 		}
@@ -229,8 +233,14 @@ func (s *Suite) bounded(what string, f func() error) error {
 
 // onThread gets a thread of its own into the probe's cpuset, arms the check there if entered says so, and calls f.
 func (p *Probe) onThread(entered func() bool, f func(Check) error) error {
-	return affinity.Thread(func() error {
-		defer p.cleanup()
+	return affinity.Thread(func() (err error) {
+		defer func() {
+			p.cleanup()
+			// A check that failed has said so already.
+			if p.checkErr == nil {
+				err = errors.Join(err, p.lost)
+			}
+		}()
 		if err := p.enter(); err != nil {
 			return err
 		}
@@ -478,7 +488,7 @@ func (p *Probe) spawnIn(enter, run func() error, stop func()) error {
 		select {
 		case <-ended:
 		case <-time.After(time.Until(p.over)):
-			// The kernel has lost it, as the check has found.
+			p.lost = fmt.Errorf("a task that was pinned to cpu%d for it has not come to its end for %v", p.CPU, goesOn)
 		}
 	})
 	return <-ready

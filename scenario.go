@@ -112,9 +112,12 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 	err = errors.Join(err, x.stop())
 	if x.suite.hung == "" {
 		// Whatever went wrong, the CPUs come back.
-		for _, cpu := range slices.Collect(x.suite.usable.All()) {
-			err = errors.Join(err, x.suite.put(cpu, Online))
-		}
+		err = errors.Join(err, x.suite.bounded("bringing all CPUs online", func() (err error) {
+			for cpu := range x.suite.usable.All() {
+				err = errors.Join(err, x.suite.put(cpu, Online))
+			}
+			return err
+		}))
 	}
 	// Nobody is to take the uevents of a scene for their own.
 	return cycles, errors.Join(err, x.suite.drain())

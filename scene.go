@@ -203,9 +203,13 @@ func (x *Scene) enter() error {
 	return nil
 }
 
+// hung is what has not come to its end in this process. With it go the lock and the snapshot, to the supervisor.
+var hung atomic.Pointer[string]
+
 // stuck is the error of something that has not come to its end within the limit, with what the kernel knows of it.
 func (s *Suite) stuck(what string, limit time.Duration) error {
 	s.hung = what
+	hung.Store(&what)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s has not come to its end within %v", what, limit)
 	if present, err := s.cpus.Present(); err == nil {

@@ -72,6 +72,10 @@ func Open(opts Options) (s *Suite, err error) {
 		opts.Cpusets = 5000
 	}
 	s = &Suite{opts: opts, log: newEventLog(), power: suspend.New("/sys")}
+	if what := hung.Load(); what != nil {
+		s.hung = *what
+		return nil, fmt.Errorf("cannot run: %w", s.gone())
+	}
 	if opts.Require != "" {
 		if s.require, err = regexp.Compile(opts.Require); err != nil {
 			return nil, err
@@ -289,10 +293,13 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 			return
 		}
 		// The set-up may be what keeps the CPUs offline.
-		if err := undo.run(); err != nil {
+		if err := s.bounded("undoing the set-up of "+tr.Name, undo.run); err != nil {
 			t.Errorf("undoing the set-up of %s: %v", tr.Name, err)
 		}
-		if err := s.restore(online); err != nil {
+		if s.hung != "" {
+			return
+		}
+		if err := s.bounded("restoring the CPUs after "+tr.Name, func() error { return s.restore(online) }); err != nil {
 			t.Errorf("after %s: %v", tr.Name, err)
 		}
 	}()
@@ -471,7 +478,7 @@ func (s *Suite) cycles(cpus []int, tr *Transition, moment Moment, at slot, r *re
 		}
 		// Where all that are online are looked at, one of them has to be there when the next one goes.
 		if len(cpus) > 1 && s.exhaustible() {
-			if err := s.put(cpu, Online); err != nil {
+			if err := s.bounded(fmt.Sprintf("bringing cpu%d online", cpu), func() error { return s.put(cpu, Online) }); err != nil {
 				return err
 			}
 		}

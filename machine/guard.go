@@ -9,7 +9,7 @@ import (
 // Guard takes the [Lock] and a [Snapshot] of the machine, and starts a [Supervisor]. What it returns restores the snapshot,
 // ends the supervisor, and unlocks. Its error names what is different after that.
 //
-// Whom it waits for is written to log. Without root there is nothing that could be restored.
+// Whom it waits for is written to log. It takes root: the error is that of [Lock].
 func Guard(log io.Writer) (release func() error, err error) {
 	unlock, err := Lock(log)
 	if err != nil {

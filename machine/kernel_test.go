@@ -222,9 +222,9 @@ func sprint(diffs []Difference) string {
 	return strings.Join(lines, "\n")
 }
 
-// A machine that nothing is done to does not differ from itself.
 // What an IRQ that nobody can move is on is not for anybody to restore.
 func TestKernelRestoreIRQ(t *testing.T) {
+	Claim(t)
 	s, err := Take("/")
 	require.NoError(t, err)
 	fixed, movable := "", ""
@@ -253,6 +253,7 @@ func TestKernelRestoreIRQ(t *testing.T) {
 	assert.NoError(t, write(movable, at))
 }
 
+// A machine that nothing is done to does not differ from itself.
 func TestKernelTake(t *testing.T) {
 	Claim(t)
 	before, err := Take("/")

@@ -36,6 +36,7 @@ var held struct {
 // Lock waits until no other process changes the machine, and returns what lets the next one. Whom it waits for is
 // written to log. The lock is flock(2)'s, so it ends with the process that holds it, however that ends; with a
 // [Supervisor], when that has put the machine back. Within a process it does not nest: who locks twice waits for ever.
+// Without root the error wraps [fs.ErrPermission].
 func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath, log) }
 
 func lock(path string, log io.Writer) (unlock func() error, err error) {

@@ -41,7 +41,8 @@ func parseOutcome(data []byte) (*outcome, error) {
 		}
 		switch event.Action {
 		case "pass", "fail":
-			if event.Test == "" {
+			// TestMain is what ci/selftest calls a failure outside of all tests.
+			if event.Test == "" || event.Test == "TestMain" {
 				packageFailed = packageFailed || event.Action == "fail"
 				continue
 			}

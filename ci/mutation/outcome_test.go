@@ -50,7 +50,7 @@ func TestParseOutcome(t *testing.T) {
 		},
 		{
 			name:    "none of the tests, but the suite",
-			data:    events("pass TestA", "fail "),
+			data:    events("pass TestA", "fail TestMain", "fail "),
 			want:    outcome{tests: 1, failed: []string{"(the suite as a whole)"}},
 			noticed: true,
 		},
@@ -63,7 +63,7 @@ func TestParseOutcome(t *testing.T) {
 		},
 		{
 			name:    "no test",
-			data:    events("output vm: poke: this kernel has no symbol f", "fail "),
+			data:    events("output vm: poke: this kernel has no symbol f", "fail TestMain", "fail "),
 			want:    outcome{died: "poke: this kernel has no symbol f"},
 			noticed: true,
 		},
