@@ -44,17 +44,15 @@ func needsQuota(s *Suite) string {
 // makeQuota makes a cgroup with a quota.
 func makeQuota(x *Scene) error {
 	root := x.suite.places[0].cpuset
-	control := filepath.Join(root.Path(), "cgroup.subtree_control")
-	enabled, err := sysfs.ReadFile(control)
+	h, err := cpuset.Find("/")
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(strings.Fields(enabled), "cpu") {
-		if err := sysfs.WriteFile(control, "+cpu"); err != nil {
-			return err
-		}
-		x.undo.add(func() error { return sysfs.WriteFile(control, "-cpu") })
+	disable, err := h.Enable("cpu")
+	if err != nil {
+		return err
 	}
+	x.undo.add(disable)
 	if x.group, err = root.Create(fmt.Sprintf("hotplugtest-%d-quota", os.Getpid())); err != nil {
 		return err
 	}

@@ -107,6 +107,9 @@ func Open(opts Options) (s *Suite, err error) {
 		}
 	}()
 	release, err := machine.Guard(os.Stderr)
+	if errors.Is(err, machine.ErrUnwritable) {
+		return s, &Unsupported{err.Error()}
+	}
 	if err != nil {
 		return s, err
 	}

@@ -120,7 +120,7 @@ var changes = []change{
 		for _, irq := range numbers("/proc/irq") {
 			path := filepath.Join("/proc/irq", strconv.Itoa(irq), "smp_affinity_list")
 			if write(path, "1") == nil {
-				return path + " is 1, was "
+				return path
 			}
 		}
 		return ""
@@ -227,30 +227,30 @@ func TestKernelRestoreIRQ(t *testing.T) {
 	Claim(t)
 	s, err := Take("/")
 	require.NoError(t, err)
-	fixed, movable := "", ""
-	for path, cpus := range s.Settings["irq"] {
-		if write(path, cpus) != nil {
-			fixed = path
+	fixed, movable := -1, -1
+	for i, irq := range s.IRQs {
+		if write(maskFile(irq.Number), irq.CPUs) != nil {
+			fixed = i
 		} else {
-			movable = path
+			movable = i
 		}
 	}
-	require.NotEmpty(t, fixed, "all IRQs can be moved")
-	require.NotEmpty(t, movable, "no IRQ can be moved")
-	at := s.Settings["irq"][movable]
-	s.Settings["irq"][fixed], s.Settings["irq"][movable] = "1", "1"
+	require.GreaterOrEqual(t, fixed, 0, "all IRQs can be moved")
+	require.GreaterOrEqual(t, movable, 0, "no IRQ can be moved")
+	path, at := maskFile(s.IRQs[movable].Number), s.IRQs[movable].CPUs
+	s.IRQs[fixed].CPUs, s.IRQs[movable].CPUs = "1", "1"
 	diffs, err := s.Compare()
 	require.NoError(t, err)
-	assert.Contains(t, sprint(diffs), fixed+" is ")
+	assert.Contains(t, sprint(diffs), maskFile(s.IRQs[fixed].Number))
 
 	assert.NoError(t, s.Restore())
 	diffs, err = s.Compare()
 	assert.NoError(t, err)
 	assert.Empty(t, sprint(diffs))
-	now, err := read(movable)
+	now, err := read(path)
 	assert.NoError(t, err)
 	assert.Equal(t, "1", strings.TrimSpace(now))
-	assert.NoError(t, write(movable, at))
+	assert.NoError(t, write(path, at))
 }
 
 // A machine that nothing is done to does not differ from itself.

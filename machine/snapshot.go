@@ -22,8 +22,14 @@ type Snapshot struct {
 	Online string
 
 	// Settings are files that hold one value each, by what they are about and their path: SMT control, cpuset.cpus of all
-	// cpusets, the masks of the IRQs and so on.
+	// cpusets, cpufreq governors and so on.
 	Settings map[string]map[string]string
+
+	// Groups are the directories of cpusets and of resctrl's groups, and the numbers of their inodes.
+	Groups map[string]uint64
+
+	// IRQs are the interrupts whose mask can be read.
+	IRQs []IRQ
 
 	// Threads are those of other processes and of the kernel, by their id, without those whose affinity is the kernel's
 	// affair.
@@ -80,7 +86,7 @@ var parts = []part{
 	cpusetPartition,
 	cpusetTasks{},
 	threads{},
-	irqMasks,
+	irqMasks{},
 	resctrlControl,
 	resctrlMonitor,
 	governors,
