@@ -344,6 +344,80 @@ func TestKernelSupervisor(t *testing.T) {
 	}
 }
 
+// Both the process and its supervisor are killed: the next run restores the
+// machine before it begins, and says so.
+func TestKernelBothKilled(t *testing.T) {
+	skipUnlessOurs(t)
+	before, err := Take("/")
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "GUARDED=yes")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, len("changed\n")))
+	require.NoError(t, err)
+	require.NoError(t, unix.Kill(child(t, cmd.Process.Pid), unix.SIGKILL))
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	diffs, err := before.Compare()
+	require.NoError(t, err)
+	require.NotEmpty(t, diffs, "nothing was left changed")
+
+	var log strings.Builder
+	release, err := Guard(&log)
+	require.NoError(t, err)
+	diffs, err = before.Compare()
+	assert.NoError(t, err)
+	assert.Empty(t, sprint(diffs))
+	assert.Contains(t, log.String(), "hotplugtest: process "+strconv.Itoa(cmd.Process.Pid)+" was killed together with its supervisor, and left the machine changed:\n")
+	assert.Contains(t, log.String(), "hotplugtest-"+strconv.Itoa(cmd.Process.Pid)+" is left over, was absent\n")
+	assert.NoError(t, release())
+	assert.NoError(t, Recover(&log))
+	assert.Equal(t, 1, strings.Count(log.String(), "killed"), "the snapshot is not gone: %s", log.String())
+}
+
+// What another process changes during a run is there at the end, and what the
+// process of the run changes is not.
+func TestKernelOthers(t *testing.T) {
+	skipUnlessOurs(t)
+	sys, cpu := lastCPU(t)
+	var irqs []IRQ
+	s, err := Take("/")
+	require.NoError(t, err)
+	for _, irq := range s.IRQs {
+		if write(maskFile(irq.Number), irq.CPUs) == nil {
+			irqs = append(irqs, irq)
+		}
+	}
+	require.GreaterOrEqual(t, len(irqs), 2, "IRQs that can be moved")
+	theirs, ours := maskFile(irqs[0].Number), maskFile(irqs[1].Number)
+	t.Cleanup(func() { assert.NoError(t, write(theirs, irqs[0].CPUs)) })
+
+	release, err := Guard(t.Output())
+	require.NoError(t, err)
+	require.NoError(t, write(ours, "1"))
+	otherWrites(t, theirs, "1")
+	require.NoError(t, release())
+	for path, want := range map[string]string{theirs: "1", ours: irqs[1].CPUs} {
+		cpus, err := read(path)
+		require.NoError(t, err)
+		assert.Equal(t, want, strings.TrimSpace(cpus), path)
+	}
+
+	release, err = Guard(t.Output())
+	require.NoError(t, err)
+	otherWrites(t, "/sys/devices/system/cpu/cpu"+strconv.Itoa(cpu)+"/online", "0")
+	require.NoError(t, sys.SetOnline(cpu, true))
+	require.NoError(t, release())
+	online, err := sys.IsOnline(cpu)
+	require.NoError(t, err)
+	assert.False(t, online, "somebody had taken it offline")
+	require.NoError(t, sys.SetOnline(cpu, true))
+}
+
 // On cgroup v1 a cpuset that loses its only CPU never gets it back, and its tasks are moved. This is the last test, for
 // the controller stays on v1 for a while after that is unmounted.
 func TestKernelRestoreV1(t *testing.T) {
