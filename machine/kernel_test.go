@@ -410,6 +410,11 @@ func TestKernelOthers(t *testing.T) {
 	release, err = Guard(t.Output())
 	require.NoError(t, err)
 	otherWrites(t, "/sys/devices/system/cpu/cpu"+strconv.Itoa(cpu)+"/online", "0")
+	// Before that a CPU that is taken online again looks as if nobody had.
+	require.Eventually(t, func() bool {
+		r, err := stored("/")
+		return err == nil && r != nil && !cpuList(r.Snapshot.Online).Has(cpu)
+	}, 10*time.Second, time.Millisecond, "the supervisor has not seen it")
 	require.NoError(t, sys.SetOnline(cpu, true))
 	require.NoError(t, release())
 	online, err := sys.IsOnline(cpu)
