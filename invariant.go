@@ -425,8 +425,10 @@ var Invariants = []Invariant{
 				if err != nil {
 					return err
 				}
-				if p.State == Online && !p.balanced() {
-					return nil
+				if p.State == Online {
+					if balanced, err := p.balanced(); err != nil || !balanced {
+						return err
+					}
 				}
 				return p.listed(spans.Has(p.CPU), "the domains of all CPUs have %v", spans)
 			}, nil

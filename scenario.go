@@ -29,10 +29,9 @@ type Scenario struct {
 
 	Actors []Actor
 
-	// Cycle is what a CPU does. It is called for each of the CPUs in turn, as often as [Options.Cycles] says and Repeat times
-	// that. nil: it goes offline and comes back.
-	Cycle  func(x *Scene, cpu int) error
-	Repeat int // 0: once
+	// Cycle is what a CPU does. It is called for each of the CPUs in turn, as often as [Options.Cycles] says. nil: it goes
+	// offline and comes back.
+	Cycle func(x *Scene, cpu int) error
 
 	// Together makes Cycle be called for the last of the CPUs alone, as it takes more of them along.
 	Together bool
@@ -70,7 +69,7 @@ func (s *Suite) scenario(t *testing.T, sc *Scenario) {
 		t.Fatal(err)
 	}
 	x := s.newScene()
-	cycles, err := x.play(sc, max(sc.Repeat, 1)*s.opts.Cycles)
+	cycles, err := x.play(sc, s.opts.Cycles)
 	t.Attr("cycles", strconv.Itoa(cycles))
 	t.Attr("time-per-cycle", ms(time.Since(x.begin)/time.Duration(max(cycles, 1))))
 	for _, name := range slices.Sorted(maps.Keys(x.notes)) {
