@@ -52,7 +52,7 @@ func (s *Suite) scenario(t *testing.T, sc *Scenario) {
 	for _, f := range s.facts {
 		t.Attr(f[0], f[1])
 	}
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
 	if major, minor := sc.Since[0], sc.Since[1]; !s.kernel.since(major, minor) {
@@ -109,7 +109,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		err = sc.Hold(x)
 	}
 	err = errors.Join(err, x.stop())
-	if x.suite.hung == "" {
+	if !x.suite.hung.any() {
 		// Whatever went wrong, the CPUs come back.
 		err = errors.Join(err, x.suite.bounded("bringing all CPUs online", func() (err error) {
 			for cpu := range x.suite.usable.All() {

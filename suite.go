@@ -16,6 +16,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/kmsg"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/suspend"
@@ -53,8 +54,8 @@ type Suite struct {
 	targets  []int           // those of them to probe
 	log      *eventLog
 	times    times
-	said     kernelLog
-	hung     string        // what did not come to its end, and never will
+	said     *kernelLog
+	hung     hang
 	progress atomic.Uint64 // counts what was done, for who watches whether it goes on
 	facts    [][2]string   // about the machine, for the report
 	undo     undoList
@@ -72,9 +73,9 @@ func Open(opts Options) (s *Suite, err error) {
 		opts.Cpusets = 5000
 	}
 	s = &Suite{opts: opts, log: newEventLog(), power: suspend.New("/sys")}
-	if what := hung.Load(); what != nil {
-		s.hung = *what
-		return nil, fmt.Errorf("cannot run: %w", s.gone())
+	s.said = &kernelLog{askForBlockedTasks: func() error { return sysfs.WriteFile("/proc/sysrq-trigger", "w") }}
+	if err := hung.err(); err != nil {
+		return nil, fmt.Errorf("cannot run: %w", err)
 	}
 	if opts.Require != "" {
 		if s.require, err = regexp.Compile(opts.Require); err != nil {
@@ -160,8 +161,8 @@ func Open(opts Options) (s *Suite, err error) {
 
 // Close removes the cpusets and gives each CPU the state that it had before [Open].
 func (s *Suite) Close() error {
-	if s.hung != "" {
-		return fmt.Errorf("%w; its supervisor tries to restore it when this process has ended", s.gone())
+	if err := s.hung.err(); err != nil {
+		return fmt.Errorf("%w; its supervisor tries to restore it when this process has ended", err)
 	}
 	return s.undo.run()
 }
@@ -260,16 +261,8 @@ func (s *Suite) Run(t *testing.T, name string) {
 	}
 }
 
-// gone is the error of what cannot be done any more, or nil.
-func (s *Suite) gone() error {
-	if s.hung == "" {
-		return nil
-	}
-	return fmt.Errorf("%s has not come to its end, and may hold the kernel's locks", s.hung)
-}
-
 func (s *Suite) transition(t *testing.T, tr *Transition) {
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
 	if tr.Destructive && !s.opts.Destructive {
@@ -289,14 +282,14 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 	})
 	// Now, not in a t.Cleanup: the next row may be a subtest of the same test.
 	defer func() {
-		if s.hung != "" {
+		if s.hung.any() {
 			return
 		}
 		// The set-up may be what keeps the CPUs offline.
 		if err := s.bounded("undoing the set-up of "+tr.Name, undo.run); err != nil {
 			t.Errorf("undoing the set-up of %s: %v", tr.Name, err)
 		}
-		if s.hung != "" {
+		if s.hung.any() {
 			return
 		}
 		if err := s.bounded("restoring the CPUs after "+tr.Name, func() error { return s.restore(online) }); err != nil {
@@ -427,7 +420,7 @@ func (s *Suite) missing(at slot, cpu int) string {
 // result is made here, unless there is one already: of a cycle that was made for all invariants, or of those that were made
 // to look at the uevent, which look at the return as well.
 func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made map[slot]*result) {
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
 	s.said.watch(t)
@@ -503,7 +496,7 @@ func (s *Suite) exhaustible() bool {
 // cycleTogether makes the cycles of a transition that is looked at by all invariants at once: as often as Cycles says, for
 // each CPU that a uevent is to come from, or all CPUs in one.
 func (s *Suite) cycleTogether(cpus []int, tr *Transition, moment Moment, variant string) (map[slot]*result, error) {
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		return nil, fmt.Errorf("cannot run: %w", err)
 	}
 	all := make(map[slot]*result)
