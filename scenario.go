@@ -119,7 +119,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		}))
 	}
 	// Nobody is to take the uevents of a scene for their own.
-	return cycles, errors.Join(err, x.suite.drain())
+	return cycles, errors.Join(err, x.suite.events.Drain())
 }
 
 // describe says what a kernel developer wants to know of a scenario that went wrong.

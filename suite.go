@@ -35,7 +35,7 @@ type Suite struct {
 	kernel  version
 	cpus    cpuhp.FS
 	power   suspend.FS
-	events  *uevent.Conn
+	events  *Events
 	places  []*placement
 	inside  *placement // the partition that everything is looked at from, if the transition has one
 	crowd   *crowd
@@ -52,7 +52,6 @@ type Suite struct {
 	owned    affinity.CPUSet // CPUs of somebody's partition
 	usable   affinity.CPUSet // CPUs that may be taken offline
 	targets  []int           // those of them to probe
-	log      *eventLog
 	times    times
 	said     *kernelLog
 	hung     hang
@@ -72,7 +71,7 @@ func Open(opts Options) (s *Suite, err error) {
 	if opts.Cpusets == 0 {
 		opts.Cpusets = 5000
 	}
-	s = &Suite{opts: opts, log: newEventLog(), power: suspend.New("/sys")}
+	s = &Suite{opts: opts, power: suspend.New("/sys")}
 	s.said = &kernelLog{askForBlockedTasks: func() error { return sysfs.WriteFile("/proc/sysrq-trigger", "w") }}
 	if err := hung.err(); err != nil {
 		return nil, fmt.Errorf("cannot run: %w", err)
@@ -136,10 +135,12 @@ func Open(opts Options) (s *Suite, err error) {
 	if s.caches.Equal(s.online) {
 		s.caches = present // what all have that are online, the others will have
 	}
-	if s.events, err = uevent.Open(nil); err != nil {
+	conn, err := uevent.Open(nil)
+	if err != nil {
 		return s, err
 	}
-	s.undo.add(s.events.Close)
+	s.undo.add(conn.Close)
+	s.events = NewEvents(conn)
 	if s.said.log, err = kmsg.Open("/dev/kmsg", kmsg.FromEnd); err == nil {
 		s.undo.add(s.said.log.Close)
 	}
