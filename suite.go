@@ -33,7 +33,7 @@ type Suite struct {
 	opts    Options
 	require *regexp.Regexp
 	kernel  version
-	cpus    cpuhp.FS
+	cpus    CPUs
 	power   suspend.FS
 	events  *Events
 	places  []*placement
