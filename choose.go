@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
-	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/machine"
 )
@@ -118,7 +117,7 @@ func (s *Suite) notGiven(cpus affinity.CPUSet) string {
 
 // differing picks CPUs that the kernel may treat differently: the first and the last, a second thread of the first one's
 // core, and one of another NUMA node. What a machine does not tell of its topology, it does not differ in.
-func differing(fs cpuhp.FS, usable affinity.CPUSet) []int {
+func differing(fs CPUs, usable affinity.CPUSet) []int {
 	first, _ := usable.First()
 	last, _ := usable.Last()
 	picked := affinity.Of(first, last)

@@ -2,31 +2,29 @@ package hotplugtest
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
-// balanced tells whether the CPU is to have load balanced to it from others: it is neither isolated nor, of those that are
+// balanced tells whether the CPU must have load balanced to it from others: it is neither isolated nor, of those that are
 // not, the only one.
-func (p *Probe) balanced() bool {
+func (p *Probe) balanced() (bool, error) {
 	cpus, err := p.suite.cpus.Online()
 	if err != nil {
-		return true
+		return false, err
 	}
 	if p.placement.partition != nil {
 		if cpus, err = p.placement.cpuset.CPUs(); err != nil {
-			return true
+			return false, err
 		}
 		if p.placement.partition.Kind == "isolated" {
-			return false
+			return false, nil
 		}
 	}
-	data, _ := os.ReadFile("/sys/devices/system/cpu/isolated")
-	isolated, _ := affinity.ParseList(string(data))
-	return !isolated.Has(p.CPU) && !cpus.Difference(isolated).Without(p.CPU).Empty()
+	isolated, err := p.suite.cpus.Isolated()
+	return !isolated.Has(p.CPU) && !cpus.Difference(isolated).Without(p.CPU).Empty(), err
 }
 
 // parseDomains returns the CPUs that are in any scheduling domain of a /proc/schedstat. Below each CPU's line are those of

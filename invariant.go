@@ -365,7 +365,7 @@ var Invariants = []Invariant{
 		Promise: "the operation sends exactly the uevents that it should: one for a CPU that came or went, none for one that did not, with a SEQNUM above all before it",
 		Source:  "drivers/base/core.c: device_online(), device_offline()",
 		Arm: func(p *Probe) (Check, error) {
-			return p.checkEvents, nil
+			return func() error { return p.suite.events.Check(p.CPU, p.cycle.Transition.Uevent) }, nil
 		},
 	},
 	{
@@ -425,8 +425,10 @@ var Invariants = []Invariant{
 				if err != nil {
 					return err
 				}
-				if p.State == Online && !p.balanced() {
-					return nil
+				if p.State == Online {
+					if balanced, err := p.balanced(); err != nil || !balanced {
+						return err
+					}
 				}
 				return p.listed(spans.Has(p.CPU), "the domains of all CPUs have %v", spans)
 			}, nil

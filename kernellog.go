@@ -4,16 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // kernelLog tells what the kernel has said during each test. Tests are nested, and what is said while a test runs is that of
-// the innermost.
+// the innermost. It may be asked by several goroutines at once: two threads of
+// a scene can hang, each with a report of its own.
 type kernelLog struct {
-	log  *kmsg.Log // nil: it cannot be read here
-	open []*said   // by tests that run, the outermost first
+	mu                 sync.Mutex
+	log                *kmsg.Log    // nil: it cannot be read here
+	askForBlockedTasks func() error // has the kernel log its blocked tasks
+	open               []*said      // by tests that run, the outermost first
 }
 
 // said is what the kernel has said during a test, as much as a report needs of it.
@@ -67,7 +71,7 @@ func indent(records []kmsg.Record) string {
 	return b.String()
 }
 
-// read takes what is new for the test that runs.
+// read takes what is new for the test that runs. The caller holds k.mu.
 func (k *kernelLog) read() {
 	if k.log == nil {
 		return
@@ -83,8 +87,28 @@ func (k *kernelLog) read() {
 	s.err = errors.Join(s.err, err)
 }
 
+// blockedTasks has the kernel log its blocked tasks, and returns the text.
+func (k *kernelLog) blockedTasks() string {
+	if k.log == nil {
+		return ""
+	}
+	// Two that ask at once would each get a part of the text.
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.read()
+	if err := k.askForBlockedTasks(); err != nil {
+		return "\n    " + err.Error()
+	}
+	records, _ := k.log.Read()
+	// Each task takes some 20 lines.
+	const most = 400
+	return indent(records[:min(len(records), most)])
+}
+
 // begin begins a test, or a part of one, and end ends it and returns what was said meanwhile.
 func (k *kernelLog) begin() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.read()
 	if n := len(k.open); n > 0 {
 		k.open[n-1].nested = true
@@ -93,6 +117,8 @@ func (k *kernelLog) begin() {
 }
 
 func (k *kernelLog) end() *said {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.read()
 	last := len(k.open) - 1
 	s := k.open[last]

@@ -280,7 +280,7 @@ func allMasks(x *Scene, _ int) error {
 // free are up to four CPUs that may be offline in any combination but that none at all is left. One that is not isolated
 // stays: without it there is none that tasks may run on.
 func (x *Scene) free() ([]int, error) {
-	isolated, err := sysfs.Read("/sys/devices/system/cpu/isolated", affinity.ParseList)
+	isolated, err := x.suite.cpus.Isolated()
 	if err != nil {
 		return nil, err
 	}

@@ -96,7 +96,6 @@ func (s *Suite) placements(siblings int) (cleanup func() error, err error) {
 		child.cpuset = parent
 		return undo.run, nil
 	}
-	child.parent = parent
 	// To remove cgroups that are no cpusets takes less time.
 	undo.add(func() error { return s.crowd.set(false) })
 	child.parent = parent

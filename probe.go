@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
-	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
 // Cycle is one operation on one CPU.
@@ -81,9 +80,7 @@ func (c *Cycle) prepare(cpus []int) error {
 			return err
 		}
 	}
-	err := s.drain()
-	s.log.forget()
-	return err
+	return s.events.Forget()
 }
 
 // put brings a CPU into a state, if it is not in it.
@@ -269,7 +266,7 @@ func (c *Cycle) run(look func()) error {
 	}
 	look()
 	c.toReturn = c.moment.Sub(c.begin)
-	return c.suite.drain()
+	return c.suite.events.Drain()
 }
 
 // atUevent has another thread do the operation, and looks when this one gets the uevent. It does not sleep until then: a
@@ -303,32 +300,14 @@ func (c *Cycle) atUevent(look func()) error {
 	case err := <-done:
 		return err
 	}
-	err := c.awaitUevent(&returned)
+	var err error
+	c.moment, err = c.suite.events.Await(c.CPU, c.Transition.Uevent, &returned)
 	if err == nil && !c.moment.IsZero() {
 		c.toUevent = c.moment.Sub(c.begin)
 		look()
 	}
 	c.missed = c.moment.IsZero()
-	return errors.Join(err, <-done, c.suite.drain())
-}
-
-// awaitUevent sets the moment to when the uevent is there, if it comes before the operation returns.
-func (c *Cycle) awaitUevent(returned *atomic.Bool) error {
-	for {
-		// Everything that the kernel sends during the operation is in the socket's queue when that has returned.
-		over := returned.Load()
-		queued, err := c.suite.receive()
-		if err != nil {
-			return err
-		}
-		if c.suite.log.has(c.CPU, c.Transition.Uevent) {
-			c.moment = time.Now()
-			return nil
-		}
-		if !queued && over {
-			return nil
-		}
-	}
+	return errors.Join(err, <-done, c.suite.events.Drain())
 }
 
 // atReturnOf looks at the return of the operation that another cycle has made.
@@ -354,107 +333,6 @@ func (p *Probe) poll(check Check) {
 		if p.window > lookLimit {
 			p.never = true
 			return
-		}
-	}
-}
-
-// cpuEvent is what matters of a uevent of a CPU's.
-type cpuEvent struct {
-	action string
-	seqnum uint64
-}
-
-// eventLog is what the CPUs have sent.
-type eventLog struct {
-	mu     sync.Mutex
-	ev     uevent.Event       // to receive into
-	seqnum map[int]uint64     // of the last uevent of each CPU
-	sent   map[int][]cpuEvent // since the cycle began
-	stale  map[int]error      // events out of order since then
-}
-
-func newEventLog() *eventLog {
-	return &eventLog{seqnum: make(map[int]uint64), sent: make(map[int][]cpuEvent), stale: make(map[int]error)}
-}
-
-// forget begins a new cycle.
-func (l *eventLog) forget() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.sent)
-	clear(l.stale)
-}
-
-// has tells whether a CPU has sent such a uevent in this cycle.
-func (l *eventLog) has(cpu int, action string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.sent[cpu], func(ev cpuEvent) bool { return ev.action == action })
-}
-
-// note keeps what matters of a uevent. Only those of one device come in the order of their SEQNUM: since 5c0941c55e5f
-// (v6.9) the kernel takes the number before it takes the lock to send.
-func (l *eventLog) note(ev *uevent.Event) {
-	cpu, ok := ev.CPU()
-	if !ok {
-		return
-	}
-	if last := l.seqnum[cpu]; ev.Seqnum() <= last {
-		l.stale[cpu] = fmt.Errorf("cpu%d sent a uevent with SEQNUM %d after one with %d", cpu, ev.Seqnum(), last)
-	}
-	l.seqnum[cpu] = ev.Seqnum()
-	l.sent[cpu] = append(l.sent[cpu], cpuEvent{ev.Action(), ev.Seqnum()})
-}
-
-// receive notes a uevent that is queued, if one is. Two threads may do so, and what has left the queue is in the log for both.
-func (s *Suite) receive() (queued bool, err error) {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	queued, err = s.events.TryReceiveInto(&s.log.ev)
-	if queued {
-		s.log.note(&s.log.ev)
-	}
-	return queued, err
-}
-
-// checkEvents is the check that the operation sent the uevents it should.
-func (p *Probe) checkEvents() error {
-	if err := p.suite.drain(); err != nil {
-		return err
-	}
-	p.suite.log.mu.Lock()
-	defer p.suite.log.mu.Unlock()
-	if err := p.suite.log.stale[p.CPU]; err != nil {
-		return err
-	}
-	return judgeEvents(p.CPU, p.cycle.Transition.Uevent, p.suite.log.sent[p.CPU])
-}
-
-// judgeEvents tells how the events that a CPU sent differ from the one that it should have, or none for "".
-func judgeEvents(cpu int, action string, sent []cpuEvent) error {
-	want, one := "none", 0
-	if action != "" {
-		want, one = "one "+action, 1
-	}
-	if len(sent) == one && (one == 0 || sent[0].action == action) {
-		return nil
-	}
-	got := "no uevent"
-	for i, ev := range sent {
-		if text := fmt.Sprintf("%s (SEQNUM %d)", ev.action, ev.seqnum); i == 0 {
-			got = text
-		} else {
-			got += ", " + text
-		}
-	}
-	return fmt.Errorf("cpu%d sent %s, want %s", cpu, got, want)
-}
-
-// drain takes what is queued of uevents.
-func (s *Suite) drain() error {
-	for {
-		if queued, err := s.receive(); err != nil || !queued {
-			return err
 		}
 	}
 }

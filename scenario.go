@@ -29,10 +29,9 @@ type Scenario struct {
 
 	Actors []Actor
 
-	// Cycle is what a CPU does. It is called for each of the CPUs in turn, as often as [Options.Cycles] says and Repeat times
-	// that. nil: it goes offline and comes back.
-	Cycle  func(x *Scene, cpu int) error
-	Repeat int // 0: once
+	// Cycle is what a CPU does. It is called for each of the CPUs in turn, as often as [Options.Cycles] says. nil: it goes
+	// offline and comes back.
+	Cycle func(x *Scene, cpu int) error
 
 	// Together makes Cycle be called for the last of the CPUs alone, as it takes more of them along.
 	Together bool
@@ -53,7 +52,7 @@ func (s *Suite) scenario(t *testing.T, sc *Scenario) {
 	for _, f := range s.facts {
 		t.Attr(f[0], f[1])
 	}
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
 	if major, minor := sc.Since[0], sc.Since[1]; !s.kernel.since(major, minor) {
@@ -70,7 +69,7 @@ func (s *Suite) scenario(t *testing.T, sc *Scenario) {
 		t.Fatal(err)
 	}
 	x := s.newScene()
-	cycles, err := x.play(sc, max(sc.Repeat, 1)*s.opts.Cycles)
+	cycles, err := x.play(sc, s.opts.Cycles)
 	t.Attr("cycles", strconv.Itoa(cycles))
 	t.Attr("time-per-cycle", ms(time.Since(x.begin)/time.Duration(max(cycles, 1))))
 	for _, name := range slices.Sorted(maps.Keys(x.notes)) {
@@ -110,7 +109,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		err = sc.Hold(x)
 	}
 	err = errors.Join(err, x.stop())
-	if x.suite.hung == "" {
+	if !x.suite.hung.any() {
 		// Whatever went wrong, the CPUs come back.
 		err = errors.Join(err, x.suite.bounded("bringing all CPUs online", func() (err error) {
 			for cpu := range x.suite.usable.All() {
@@ -120,7 +119,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		}))
 	}
 	// Nobody is to take the uevents of a scene for their own.
-	return cycles, errors.Join(err, x.suite.drain())
+	return cycles, errors.Join(err, x.suite.events.Drain())
 }
 
 // describe says what a kernel developer wants to know of a scenario that went wrong.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
-	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
 // Actor is what goes on, on threads of its own, while CPUs come and go.
@@ -152,7 +151,7 @@ func (x *Scene) stop() error {
 	if x.procs > 0 {
 		runtime.GOMAXPROCS(x.procs)
 	}
-	if x.suite.hung != "" {
+	if x.suite.hung.any() {
 		return errors.Join(errs...)
 	}
 	errs = append(errs, x.undo.run())
@@ -203,13 +202,9 @@ func (x *Scene) enter() error {
 	return nil
 }
 
-// hung is what has not come to its end in this process. With it go the lock and the snapshot, to the supervisor.
-var hung atomic.Pointer[string]
-
 // stuck is the error of something that has not come to its end within the limit, with what the kernel knows of it.
 func (s *Suite) stuck(what string, limit time.Duration) error {
-	s.hung = what
-	hung.Store(&what)
+	s.hung.note(what)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s has not come to its end within %v", what, limit)
 	if present, err := s.cpus.Present(); err == nil {
@@ -221,21 +216,6 @@ func (s *Suite) stuck(what string, limit time.Duration) error {
 	}
 	b.WriteString(s.said.blockedTasks())
 	return errors.New(b.String())
-}
-
-// blockedTasks has the kernel log its blocked tasks, and returns the text.
-func (k *kernelLog) blockedTasks() string {
-	if k.log == nil {
-		return ""
-	}
-	k.read()
-	if err := sysfs.WriteFile("/proc/sysrq-trigger", "w"); err != nil {
-		return "\n    " + err.Error()
-	}
-	records, _ := k.log.Read()
-	// Each task takes some 20 lines.
-	const most = 400
-	return indent(records[:min(len(records), most)])
 }
 
 // waitFor waits for f to be true, and returns whether that was so within the limit.

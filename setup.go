@@ -67,7 +67,10 @@ func (s *Suite) only(cpu int, others affinity.CPUSet, role string) (cpus []int, 
 		return nil, nil, fmt.Sprintf("cpu%d cannot be %s: %s", cpu, role, why), nil
 	}
 	undo = func() error { return s.setAll(others, true) }
-	return []int{cpu}, undo, "", s.setAll(others, false)
+	if missing, err = s.takeOffline(others); missing != "" {
+		missing = fmt.Sprintf("cpu%d cannot be %s: %s", cpu, role, missing)
+	}
+	return []int{cpu}, undo, missing, err
 }
 
 // firstOnline picks the CPUs that have never been online.

@@ -84,7 +84,7 @@ func (s *Suite) Soak(t *testing.T) {
 	if errors.Is(k.stop, errInterrupted) {
 		t.Errorf("interrupted after %v of %v", time.Since(k.begin).Round(time.Second), limit)
 	}
-	if s.hung == "" {
+	if !s.hung.any() {
 		if err := s.setAll(s.usable, true); err != nil {
 			t.Error(err)
 		}
@@ -156,7 +156,7 @@ func (k *soak) turn(ctx context.Context, r *soakResult, length time.Duration) {
 	if err := k.suite.said.end().judge(); err != nil {
 		k.fail(err.Error())
 	}
-	if k.suite.hung != "" {
+	if k.suite.hung.any() {
 		k.stop = errFirstFailure
 	}
 }
@@ -185,7 +185,7 @@ func (k *soak) step(step step) {
 	if said != nil {
 		k.fail(fmt.Sprintf("during %v: %v", c, said))
 	}
-	if s.hung != "" {
+	if s.hung.any() {
 		k.stop = errFirstFailure
 	}
 }

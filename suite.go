@@ -16,6 +16,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/kmsg"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/suspend"
@@ -32,9 +33,9 @@ type Suite struct {
 	opts    Options
 	require *regexp.Regexp
 	kernel  version
-	cpus    cpuhp.FS
+	cpus    CPUs
 	power   suspend.FS
-	events  *uevent.Conn
+	events  *Events
 	places  []*placement
 	inside  *placement // the partition that everything is looked at from, if the transition has one
 	crowd   *crowd
@@ -51,10 +52,9 @@ type Suite struct {
 	owned    affinity.CPUSet // CPUs of somebody's partition
 	usable   affinity.CPUSet // CPUs that may be taken offline
 	targets  []int           // those of them to probe
-	log      *eventLog
 	times    times
-	said     kernelLog
-	hung     string        // what did not come to its end, and never will
+	said     *kernelLog
+	hung     hang
 	progress atomic.Uint64 // counts what was done, for who watches whether it goes on
 	facts    [][2]string   // about the machine, for the report
 	undo     undoList
@@ -71,10 +71,10 @@ func Open(opts Options) (s *Suite, err error) {
 	if opts.Cpusets == 0 {
 		opts.Cpusets = 5000
 	}
-	s = &Suite{opts: opts, log: newEventLog(), power: suspend.New("/sys")}
-	if what := hung.Load(); what != nil {
-		s.hung = *what
-		return nil, fmt.Errorf("cannot run: %w", s.gone())
+	s = &Suite{opts: opts, power: suspend.New("/sys")}
+	s.said = &kernelLog{askForBlockedTasks: func() error { return sysfs.WriteFile("/proc/sysrq-trigger", "w") }}
+	if err := hung.err(); err != nil {
+		return nil, fmt.Errorf("cannot run: %w", err)
 	}
 	if opts.Require != "" {
 		if s.require, err = regexp.Compile(opts.Require); err != nil {
@@ -138,10 +138,12 @@ func Open(opts Options) (s *Suite, err error) {
 	if s.caches.Equal(s.online) {
 		s.caches = present // what all have that are online, the others will have
 	}
-	if s.events, err = uevent.Open(nil); err != nil {
+	conn, err := uevent.Open(nil)
+	if err != nil {
 		return s, err
 	}
-	s.undo.add(s.events.Close)
+	s.undo.add(conn.Close)
+	s.events = NewEvents(conn)
 	if s.said.log, err = kmsg.Open("/dev/kmsg", kmsg.FromEnd); err == nil {
 		s.undo.add(s.said.log.Close)
 	}
@@ -163,8 +165,8 @@ func Open(opts Options) (s *Suite, err error) {
 
 // Close removes the cpusets and gives each CPU the state that it had before [Open].
 func (s *Suite) Close() error {
-	if s.hung != "" {
-		return fmt.Errorf("%w; its supervisor tries to restore it when this process has ended", s.gone())
+	if err := s.hung.err(); err != nil {
+		return fmt.Errorf("%w; its supervisor tries to restore it when this process has ended", err)
 	}
 	return s.undo.run()
 }
@@ -263,16 +265,8 @@ func (s *Suite) Run(t *testing.T, name string) {
 	}
 }
 
-// gone is the error of what cannot be done any more, or nil.
-func (s *Suite) gone() error {
-	if s.hung == "" {
-		return nil
-	}
-	return fmt.Errorf("%s has not come to its end, and may hold the kernel's locks", s.hung)
-}
-
 func (s *Suite) transition(t *testing.T, tr *Transition) {
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
 	if tr.Destructive && !s.opts.Destructive {
@@ -292,14 +286,14 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 	})
 	// Now, not in a t.Cleanup: the next row may be a subtest of the same test.
 	defer func() {
-		if s.hung != "" {
+		if s.hung.any() {
 			return
 		}
 		// The set-up may be what keeps the CPUs offline.
 		if err := s.bounded("undoing the set-up of "+tr.Name, undo.run); err != nil {
 			t.Errorf("undoing the set-up of %s: %v", tr.Name, err)
 		}
-		if s.hung != "" {
+		if s.hung.any() {
 			return
 		}
 		if err := s.bounded("restoring the CPUs after "+tr.Name, func() error { return s.restore(online) }); err != nil {
@@ -430,7 +424,7 @@ func (s *Suite) missing(at slot, cpu int) string {
 // result is made here, unless there is one already: of a cycle that was made for all invariants, or of those that were made
 // to look at the uevent, which look at the return as well.
 func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made map[slot]*result) {
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
 	s.said.watch(t)
@@ -506,7 +500,7 @@ func (s *Suite) exhaustible() bool {
 // cycleTogether makes the cycles of a transition that is looked at by all invariants at once: as often as Cycles says, for
 // each CPU that a uevent is to come from, or all CPUs in one.
 func (s *Suite) cycleTogether(cpus []int, tr *Transition, moment Moment, variant string) (map[slot]*result, error) {
-	if err := s.gone(); err != nil {
+	if err := s.hung.err(); err != nil {
 		return nil, fmt.Errorf("cannot run: %w", err)
 	}
 	all := make(map[slot]*result)

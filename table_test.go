@@ -308,6 +308,31 @@ func FuzzParseDomains(f *testing.F) {
 	})
 }
 
+// Where no CPU is isolated some kernels print "(null)", and others have no such file.
+func TestIsolatedIsOptional(t *testing.T) {
+	for name, isolated := range map[string]string{"(null)": "(null)\n", "no file": "", "none": "\n", "one": "3\n"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.CopyFS(dir, os.DirFS("cpuhp/testdata/x86")))
+			file := filepath.Join(dir, "devices/system/cpu/isolated")
+			require.NoError(t, os.RemoveAll(file))
+			if isolated != "" {
+				require.NoError(t, os.WriteFile(file, []byte(isolated), 0o644))
+			}
+			sys, err := cpuhp.New(dir)
+			require.NoError(t, err)
+			s := &Suite{cpus: sys, usable: affinity.Of(1, 2, 3)}
+
+			free, err := s.newScene().free()
+			require.NoError(t, err)
+			assert.Equal(t, []int{1, 2, 3}, free)
+			balanced, err := (&Probe{CPU: 3, suite: s, placement: &placement{}}).balanced()
+			require.NoError(t, err)
+			assert.Equal(t, name != "one", balanced)
+		})
+	}
+}
+
 func TestVersion(t *testing.T) {
 	v := version{6, 12}
 	assert.True(t, v.since(5, 14))
