@@ -13,7 +13,7 @@ import (
 )
 
 var options = func() *hotplugtest.Options {
-	o := new(hotplugtest.Options)
+	o := &hotplugtest.Options{MustTest: true}
 	o.Flags(flag.CommandLine)
 	return o
 }()
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	if skip := flag.Lookup("test.skip").Value; options.Soak == 0 {
 		_ = skip.Set(strings.TrimPrefix(skip.String()+"|^TestSoak$", "|"))
 	}
-	os.Exit(machine.Main(func() int {
+	os.Exit(options.Conclude(machine.Main(func() int {
 		code := m.Run()
 		if opened {
 			if s, err := suite(); err == nil {
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 		return code
-	}))
+	})))
 }
 
 // neverCached keeps go test from answering for a kernel that has not been tested: it takes results from its cache as long
