@@ -14,6 +14,10 @@ type Options struct {
 	Soak    time.Duration // for how long to soak; default: not at all
 	Require string        // regular expression: a test of a matching name fails where it would be skipped; default: none
 
+	// MustTest makes a run fail that tests nothing, because the machine does not
+	// allow it or because each test is skipped; default: such a run passes.
+	MustTest bool
+
 	// SoakContinue makes a soak go on after a failure.
 	SoakContinue bool
 
@@ -25,8 +29,8 @@ type Options struct {
 	Sleep bool
 }
 
-// Flags defines a flag for each option: -cpus, -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -destructive
-// and -sleep.
+// Flags defines a flag for each option: -cpus, -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -must-test,
+// -destructive and -sleep. The default of -must-test is what MustTest is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CPUs, "cpus", "", "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", false, "probe each CPU (default some that differ in where they are)")
@@ -35,6 +39,7 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.Soak, "soak", 0, "for how long TestSoak is to take CPUs offline and online under changing workloads")
 	flags.BoolVar(&o.SoakContinue, "soak-continue", false, "don't end the soak with the first failure")
 	flags.StringVar(&o.Require, "require", "", "`regexp` of tests that fail where they would be skipped")
+	flags.BoolVar(&o.MustTest, "must-test", o.MustTest, "fail if nothing is tested")
 	flags.BoolVar(&o.Sleep, "sleep", false, "really suspend, too: the real-time clock has to be able to wake the machine")
 	flags.BoolVar(&o.Destructive, "destructive", false, "run what may take a broken kernel down, too")
 }

@@ -49,6 +49,7 @@ func (s *Suite) RunScenarios(t *testing.T) {
 }
 
 func (s *Suite) scenario(t *testing.T, sc *Scenario) {
+	counted.test(t)
 	for _, f := range s.facts {
 		t.Attr(f[0], f[1])
 	}

@@ -60,6 +60,7 @@ const (
 // Each workload becomes a subtest, at the end. Before that, lines on standard output that begin with "soak: " tell how it is
 // going.
 func (s *Suite) Soak(t *testing.T) {
+	counted.group(t)
 	limit := s.opts.Soak
 	if limit <= 0 {
 		t.Fatal("no time to soak for: -soak")
@@ -266,6 +267,7 @@ func (k *soak) report(t *testing.T) {
 			continue
 		}
 		t.Run(r.workload.Name, func(t *testing.T) {
+			counted.test(t)
 			r.attach(t)
 			for _, text := range r.texts {
 				t.Error(text)

@@ -67,6 +67,7 @@ const opLimit = 60 * time.Second
 // the process ends without it a [machine.Supervisor] does. The error is an [*Unsupported] where the machine, or the
 // caller's lack of privilege, does not allow the suite to run.
 func Open(opts Options) (s *Suite, err error) {
+	counted.ask()
 	opts.Cycles = max(opts.Cycles, 1)
 	if opts.Cpusets == 0 {
 		opts.Cpusets = 5000
@@ -190,11 +191,13 @@ func (s *Suite) setAll(cpus affinity.CPUSet, online bool) error {
 }
 
 // Run is the whole suite as subtests of t, for use in tests of one's own. It skips, with the reason, where the machine
-// does not allow it to run, and under -short.
+// does not allow it to run, and under -short. With [Options.MustTest] it fails if nothing was tested. Its last line of log
+// counts the tests by their result.
 func Run(t *testing.T, opts Options) {
 	if testing.Short() {
 		t.Skip("-short: the suite takes CPUs offline")
 	}
+	concludeRun(t, opts)
 	s, err := Open(opts)
 	if err != nil {
 		SkipOrFail(t, err, opts)
@@ -226,6 +229,7 @@ func Run(t *testing.T, opts Options) {
 // it, and fails otherwise.
 func SkipOrFail(t *testing.T, err error, opts Options) {
 	t.Helper()
+	counted.group(t)
 	var unsupported *Unsupported
 	if !errors.As(err, &unsupported) {
 		t.Fatal(err)
@@ -245,6 +249,7 @@ func (s *Suite) skip(t *testing.T, reason string) {
 	if s.require != nil && s.require.MatchString(t.Name()) {
 		t.Fatalf("cannot run, but is required: %s", reason)
 	}
+	counted.skip(t, reason)
 	t.Skip(reason)
 }
 
@@ -266,6 +271,7 @@ func (s *Suite) Run(t *testing.T, name string) {
 }
 
 func (s *Suite) transition(t *testing.T, tr *Transition) {
+	counted.group(t)
 	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
@@ -313,6 +319,7 @@ func (s *Suite) transition(t *testing.T, tr *Transition) {
 	made := make(map[slot]*result)
 	for i, moment := range tr.moments() {
 		t.Run(string(moment), func(t *testing.T) {
+			counted.group(t)
 			targets := targets
 			if tr.Once {
 				if i >= len(targets) {
@@ -424,6 +431,7 @@ func (s *Suite) missing(at slot, cpu int) string {
 // result is made here, unless there is one already: of a cycle that was made for all invariants, or of those that were made
 // to look at the uevent, which look at the return as well.
 func (s *Suite) probeAll(t *testing.T, cpus []int, tr *Transition, moment Moment, at slot, made map[slot]*result) {
+	counted.test(t)
 	if err := s.hung.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
@@ -561,6 +569,7 @@ func (s *Suite) variants(t *testing.T, cpus []int, tr *Transition) {
 		}
 		done++
 		t.Run(name, func(t *testing.T) {
+			counted.test(t)
 			defer said.report(t)
 			if err != nil {
 				t.Fatalf("%s: %v", tr.Name, err)

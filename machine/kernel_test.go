@@ -97,7 +97,7 @@ var changes = []change{
 			return ""
 		}
 		require.NoError(t, write(path, "freezer"))
-		return path + " is freezer, was none"
+		return path + " is freezer, was "
 	}},
 	{"pm_test_delay", nil, func(t *testing.T) string {
 		const path = "/sys/module/suspend/parameters/pm_test_delay"
@@ -105,12 +105,12 @@ var changes = []change{
 			return ""
 		}
 		require.NoError(t, write(path, "1"))
-		return path + " is 1, was 5"
+		return path + " is 1, was "
 	}},
 	{"RTC alarm", nil, func(t *testing.T) string {
 		const path = "/sys/class/rtc/rtc0/wakealarm"
-		if _, err := os.Stat(path); err != nil {
-			return ""
+		if alarm, err := read(path); err != nil || alarm != "" {
+			return "" // no clock, or an alarm that somebody has set
 		}
 		require.NoError(t, write(path, "+3600"))
 		return path + " is "
@@ -175,14 +175,27 @@ var changes = []change{
 			dir := filepath.Join(h.Mount(), "machinetest")
 			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus"), "1"))
 			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus.partition"), "root"))
-			return dir + "/cpuset.cpus.partition is root, was member"
+			// It is not valid if somebody's cpuset has CPU 1.
+			return dir + "/cpuset.cpus.partition is root"
 		}},
 	{"subtree_control", nil, func(t *testing.T) string {
 		h, err := cpuset.Find("/")
 		require.NoError(t, err)
-		_, err = h.EnableController()
+		path := filepath.Join(h.Mount(), "cgroup.subtree_control")
+		control, err := read(path)
+		if err != nil {
+			return "" // cgroup v1
+		}
+		available, err := read(filepath.Join(h.Mount(), "cgroup.controllers"))
 		require.NoError(t, err)
-		return "/cgroup.subtree_control is cpuset, was empty"
+		enabled := strings.Fields(control)
+		for _, controller := range append([]string{"cpuset"}, strings.Fields(available)...) {
+			if !slices.Contains(enabled, controller) {
+				require.NoError(t, write(path, "+"+controller))
+				return path + " is " + sorted(control+" "+controller) + ", was " + orNothing(sorted(control))
+			}
+		}
+		return "" // systemd has enabled all of them
 	}},
 }
 
@@ -211,7 +224,24 @@ func (c change) test(t *testing.T) {
 	require.NoError(t, s.Restore())
 	diffs, err = s.Compare()
 	require.NoError(t, err)
-	assert.Empty(t, sprint(diffs))
+	assert.Empty(t, sprint(ours(diffs)))
+}
+
+// ours are the differences that can be the suite's. Where irqbalance runs, it
+// moves interrupts whenever it likes.
+func ours(diffs []Difference) []Difference {
+	if !balanced() {
+		return diffs
+	}
+	return slices.DeleteFunc(diffs, func(d Difference) bool { return strings.Contains(d.What, "/proc/irq/") })
+}
+
+// balanced reports whether irqbalance runs on this machine.
+func balanced() bool {
+	return slices.ContainsFunc(numbers("/proc"), func(pid int) bool {
+		comm, _ := read("/proc/" + strconv.Itoa(pid) + "/comm")
+		return comm == "irqbalance\n"
+	})
 }
 
 func sprint(diffs []Difference) string {
@@ -225,6 +255,9 @@ func sprint(diffs []Difference) string {
 // What an IRQ that nobody can move is on is not for anybody to restore.
 func TestKernelRestoreIRQ(t *testing.T) {
 	Claim(t)
+	if balanced() {
+		t.Skip("irqbalance runs, and may move the interrupts of this test")
+	}
 	s, err := Take("/")
 	require.NoError(t, err)
 	fixed, movable := -1, -1
@@ -264,7 +297,7 @@ func TestKernelTake(t *testing.T) {
 	t.Logf("%d threads, online %s", len(before.Threads), before.Online)
 	diffs, err := before.Compare()
 	require.NoError(t, err)
-	assert.Empty(t, sprint(diffs))
+	assert.Empty(t, sprint(ours(diffs)))
 }
 
 // guarded is this binary as a process that changes the machine under a guard until it is killed.
@@ -332,8 +365,7 @@ func TestKernelSupervisor(t *testing.T) {
 			took := time.Since(killed)
 			diffs, err := before.Compare()
 			require.NoError(t, err)
-			assert.Empty(t, sprint(diffs))
-			assert.Less(t, took, 10*time.Second)
+			assert.Empty(t, sprint(ours(diffs)))
 			require.NoError(t, unlock())
 			said, err := io.ReadAll(stderr)
 			require.NoError(t, err)

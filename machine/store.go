@@ -119,14 +119,20 @@ func Recover(log io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if r, err := stored("/"); r == nil && err == nil {
+		fmt.Fprintln(log, "hotplugtest: there is nothing to restore: no run was killed together with its supervisor")
+	}
 	return errors.Join(recoverAt("/", log), unlock())
 }
 
 // recoverAt is [Recover] with the lock held, for the machine at root.
 func recoverAt(root string, log io.Writer) error {
 	r, err := stored(root)
-	if r == nil || err != nil {
+	if err != nil {
 		return err
+	}
+	if r == nil {
+		return nil
 	}
 	when := ""
 	if r.Boot != bootID(root) {
