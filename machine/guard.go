@@ -38,7 +38,7 @@ func Guard(log io.Writer) (release func() error, err error) {
 		return fail(err)
 	}
 	return func() error {
-		diffs, err := supervisor.Snapshot().mendAll()
+		diffs, err := mendAll(supervisor.Snapshot)
 		errs := []error{err}
 		for _, d := range diffs {
 			errs = append(errs, fmt.Errorf("machine: %v", d))

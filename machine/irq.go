@@ -95,7 +95,7 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 			continue
 		}
 		after := found[before]
-		if after.CPUs == before.CPUs {
+		if after.CPUs == before.CPUs || slices.Contains(was.fixedIRQs, before.whole()) {
 			continue
 		}
 		diffs = append(diffs, Difference{after.label(), before.CPUs, after.CPUs, func() error {
@@ -108,11 +108,11 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 // moveIRQ gives an interrupt, which has the given number now, the mask that it
 // had. The kernel itself chooses the mask of an interrupt that nobody can move:
 // its driver moves it away from a CPU that goes offline, and knows where it
-// belongs then. So it is left out of the snapshot.
+// belongs then. So that is no difference.
 func (s *Snapshot) moveIRQ(irq IRQ, number int) error {
 	err := write(s.path(maskFile(number)), irq.CPUs)
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EPERM) { // EPERM since v6.11
-		s.IRQs = slices.DeleteFunc(slices.Clone(s.IRQs), func(i IRQ) bool { return i == irq })
+		s.fixedIRQs = append(s.fixedIRQs, irq.whole())
 		return nil
 	}
 	return err
@@ -141,7 +141,7 @@ const (
 // that is known of them; then their handlers, as a driver may give a handler
 // another vector; then the place alone. An empty one is none.
 var identities = []func(IRQ) string{
-	func(i IRQ) string { return i.place() + "\x00" + i.Actions },
+	IRQ.whole,
 	func(i IRQ) string {
 		if i.Actions == "" {
 			return ""
@@ -150,6 +150,9 @@ var identities = []func(IRQ) string{
 	},
 	IRQ.place,
 }
+
+// whole is all that is known of an interrupt but its number and mask.
+func (i IRQ) whole() string { return i.place() + "\x00" + i.Actions }
 
 // place is where an interrupt comes from, whatever handles it.
 func (i IRQ) place() string { return i.Device + "\x00" + i.Hwirq }

@@ -403,18 +403,21 @@ func TestKernelBothKilled(t *testing.T) {
 	require.NoError(t, err)
 	diffs, err = before.Compare()
 	assert.NoError(t, err)
-	assert.Empty(t, sprint(diffs))
+	assert.Empty(t, sprint(ours(diffs)))
 	assert.Contains(t, log.String(), "hotplugtest: process "+strconv.Itoa(cmd.Process.Pid)+" was killed together with its supervisor, and left the machine changed:\n")
 	assert.Contains(t, log.String(), "hotplugtest-"+strconv.Itoa(cmd.Process.Pid)+" is left over, was absent\n")
 	assert.NoError(t, release())
 	assert.NoError(t, Recover(&log))
-	assert.Equal(t, 1, strings.Count(log.String(), "killed"), "the snapshot is not gone: %s", log.String())
+	assert.Equal(t, 1, strings.Count(log.String(), "left the machine changed"), "the snapshot is not gone: %s", log.String())
 }
 
 // What another process changes during a run is there at the end, and what the
 // process of the run changes is not.
 func TestKernelOthers(t *testing.T) {
 	skipUnlessOurs(t)
+	if balanced() {
+		t.Skip("irqbalance runs, and may move the interrupts of this test")
+	}
 	sys, cpu := lastCPU(t)
 	var irqs []IRQ
 	s, err := Take("/")

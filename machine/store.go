@@ -149,7 +149,7 @@ func recoverAt(root string, log io.Writer) error {
 	}
 	fmt.Fprintf(log, "hotplugtest: process %d was killed%s together with its supervisor, and left the machine changed:\n", r.Process, when)
 	list(log, diffs)
-	diffs, err = r.Snapshot.mendAll()
+	diffs, err = mendAll(r.Snapshot.clone)
 	for _, d := range diffs {
 		err = errors.Join(err, fmt.Errorf("machine: not restored: %v", d))
 	}

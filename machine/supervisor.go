@@ -127,8 +127,8 @@ func (v *Supervisor) listen() error {
 }
 
 // Snapshot returns what has to be restored: the snapshot that the supervisor was started with, and in it what other
-// processes have written since, such as the mask of an interrupt. Later writes are not seen any more. It is the first
-// snapshot if the supervisor has ended, of which [Supervisor.Close] tells.
+// processes have written since, such as the mask of an interrupt. It is the last known one if the supervisor has ended, of
+// which [Supervisor.Close] tells.
 func (v *Supervisor) Snapshot() *Snapshot {
 	if v.told.Encode(tell) == nil {
 		_ = v.listen()
@@ -195,8 +195,7 @@ func supervise() error {
 		// Its descriptors are closed, and so its threads are all on their way out.
 		_ = awaitExit(parent, time.Now().Add(exitLimit))
 	}
-	others.close()
-	text := o.restore()
+	text := o.restore(others)
 	if lockFile != nil {
 		lockFile.Close()
 	}
@@ -220,6 +219,14 @@ func (o *order) watch(r *record) *watch {
 	return w
 }
 
+// wanted returns what has to be restored now.
+func (o *order) wanted(others *watch) *Snapshot {
+	if others == nil {
+		return o.Snapshot.clone()
+	}
+	return others.latest()
+}
+
 // serve answers requests, and reports whether the parent has restored the machine before it ended.
 func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch) (restored bool) {
 	for {
@@ -230,16 +237,16 @@ func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch
 		if r == end {
 			return true
 		}
-		others.close()
-		if err := answers.Encode(answer{Snapshot: o.Snapshot}); err != nil {
+		if err := answers.Encode(answer{Snapshot: o.wanted(others)}); err != nil {
 			return false
 		}
 	}
 }
 
 // restore puts the machine back and says what it did.
-func (o *order) restore() string {
-	diffs, err := o.Snapshot.Compare()
+func (o *order) restore(others *watch) string {
+	wanted := func() *Snapshot { return o.wanted(others) }
+	diffs, err := wanted().Compare()
 	if err == nil && len(diffs) == 0 {
 		if err := unstore(o.Snapshot.Root); err != nil {
 			return fmt.Sprintf("hotplugtest: %v\n", err)
@@ -249,7 +256,7 @@ func (o *order) restore() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "hotplugtest: process %d ended and left the machine changed:\n", o.Parent)
 	list(&text, diffs)
-	if diffs, err = o.Snapshot.mendAll(); err == nil && len(diffs) == 0 {
+	if diffs, err = mendAll(wanted); err == nil && len(diffs) == 0 {
 		err = unstore(o.Snapshot.Root)
 	}
 	if err == nil && len(diffs) == 0 {

@@ -100,15 +100,18 @@ func (w *watch) run() {
 	_ = raw.Read(func(fd uintptr) bool { return w.drain(int(fd)) != nil })
 }
 
-// close ends the watch, with all writes so far in the snapshot. Without a watch
-// it does nothing.
-func (w *watch) close() {
-	if w == nil {
-		return
-	}
+// latest returns a copy of the snapshot, with all that was written so far.
+func (w *watch) latest() *Snapshot {
 	if raw, err := w.file.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { _ = w.drain(int(fd)) })
 	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.snapshot.clone()
+}
+
+// close ends the watch.
+func (w *watch) close() {
 	w.file.Close()
 	<-w.ended
 }
