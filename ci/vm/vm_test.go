@@ -85,7 +85,7 @@ var build = sync.OnceValues(func() (_ tools, err error) {
 	if err := os.Symlink(gotool, filepath.Join(b.goOnly, "go")); err != nil {
 		return b, err
 	}
-	for _, args := range [][]string{{"build", "-o", b.vm, "."}, {"test", "-c", "-o", b.guest, "."}} {
+	for _, args := range [][]string{{"build", "-buildvcs=false", "-o", b.vm, "."}, {"test", "-c", "-o", b.guest, "."}} {
 		cmd := exec.Command("go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
