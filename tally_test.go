@@ -140,7 +140,8 @@ func scriptedRun(run, env string, args ...string) *exec.Cmd {
 		env = "yes"
 	}
 	cmd := exec.Command("/proc/self/exe", append([]string{"-test.run=" + run}, args...)...)
-	cmd.Env = append(os.Environ(), scriptEnv+"="+env)
+	// The race detector sleeps for a second at the end of a process.
+	cmd.Env = append(os.Environ(), scriptEnv+"="+env, "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if os.Geteuid() == 0 {
 		const nobody = 65534
