@@ -36,8 +36,8 @@ func (o *Options) Conclude(code int) int {
 	case testing.Short(), isSet("test.list"), isSet("test.fuzz"):
 		return code
 	case !asked && (otherTests || isSet("test.bench")):
-		return code
-	case asked && o.MustTest && all.nothing() != "":
+		return code // the suite was not to be run
+	case o.MustTest && all.nothing() != "":
 		code = max(code, 1)
 	}
 	line := all.summary(code != 0) + "\n"

@@ -107,7 +107,7 @@ func TestConclude(t *testing.T) {
 		{name: "short", run: "TestOnline", env: "alone", args: []string{"-test.short"}},
 		{name: "other tests", run: "TestVersion"},
 		{name: "no such test", run: "NoSuch"},
-		{name: "no such test of the suite", run: "NoSuch", env: "alone", last: nothing + `no test of the suite matches -run "NoSuch"`},
+		{name: "no such test of the suite", run: "NoSuch", env: "alone", code: 1, last: nothing + `no test of the suite matches -run "NoSuch"`},
 		{name: "a list", run: "TestOnline", env: "alone", args: []string{"-test.list=TestOnline"}},
 		{name: "a benchmark", run: "^$", env: "alone", args: []string{"-test.bench=NoSuch"}},
 
