@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"flag"
 	"time"
 )
@@ -53,19 +54,18 @@ const (
 
 // Flags defines a flag for each option that a command line can have: -cpus,
 // -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -must-test,
-// -destructive and -sleep. The default of -must-test is what MustTest is by
-// then.
+// -destructive and -sleep. The default of each is what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
-	flags.StringVar(&o.CPUs, "cpus", "", "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
-	flags.BoolVar(&o.AllCPUs, "all-cpus", false, "probe each CPU (default some that differ in where they are)")
-	flags.IntVar(&o.Cycles, "cycles", defaultCycles, "probes of each CPU in each case")
-	flags.IntVar(&o.Cpusets, "cpusets", defaultCpusets, "how many cpusets come before the child that is probed from")
-	flags.DurationVar(&o.Soak, "soak", 0, "for how long TestSoak must take CPUs offline and online under changing workloads")
-	flags.BoolVar(&o.SoakContinue, "soak-continue", false, "don't end the soak with the first failure")
-	flags.StringVar(&o.Require, "require", "", "`regexp` of tests that fail instead of being skipped")
+	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
+	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
+	flags.IntVar(&o.Cycles, "cycles", cmp.Or(o.Cycles, defaultCycles), "probes of each CPU in each case")
+	flags.IntVar(&o.Cpusets, "cpusets", cmp.Or(o.Cpusets, defaultCpusets), "how many cpusets come before the child that is probed from")
+	flags.DurationVar(&o.Soak, "soak", o.Soak, "for how long TestSoak must take CPUs offline and online under changing workloads")
+	flags.BoolVar(&o.SoakContinue, "soak-continue", o.SoakContinue, "don't end the soak with the first failure")
+	flags.StringVar(&o.Require, "require", o.Require, "`regexp` of tests that fail instead of being skipped")
 	flags.BoolVar(&o.MustTest, "must-test", o.MustTest, "fail if nothing is tested")
-	flags.BoolVar(&o.Sleep, "sleep", false, "really suspend, too: the real-time clock must be able to wake the machine")
-	flags.BoolVar(&o.Destructive, "destructive", false, "also run what may crash a broken kernel")
+	flags.BoolVar(&o.Sleep, "sleep", o.Sleep, "really suspend, too: the real-time clock must be able to wake the machine")
+	flags.BoolVar(&o.Destructive, "destructive", o.Destructive, "also run what may crash a broken kernel")
 }
 
 // withDefaults returns the options with their defaults filled in.

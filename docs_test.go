@@ -1,0 +1,228 @@
+//go:build !selftest
+
+package hotplugtest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the parts of docs/ that come from the rows")
+
+// The docs have what the rows say: go test -short -run TestDocs -update .
+// writes the parts between the lines "<!-- rows: NAME -->" and "<!-- end -->".
+func TestDocs(t *testing.T) {
+	tables := Default()
+	parts := map[string]string{
+		"transitions": transitionsDoc(tables), "invariants": invariantsDoc(tables),
+		"scenarios": scenariosDoc(tables), "workloads": workloadsDoc(tables), "defects": defectsDoc(tables),
+	}
+	for _, file := range []string{"docs/rows.md", "docs/findings.md"} {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		want, used, err := fill(string(data), parts)
+		require.NoError(t, err, file)
+		for _, name := range used {
+			delete(parts, name)
+		}
+		if *update {
+			require.NoError(t, os.WriteFile(file, []byte(want), 0o644))
+			continue
+		}
+		if stale := firstDifference(want, string(data)); stale != "" {
+			t.Errorf("%s is stale: go test -short -run TestDocs -update .\n%s", file, stale)
+		}
+	}
+	assert.Empty(t, parts, "no file has these parts")
+}
+
+// firstDifference says where two texts differ, or "".
+func firstDifference(want, is string) string {
+	if want == is {
+		return ""
+	}
+	a, b := strings.Split(want, "\n"), strings.Split(is, "\n")
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return fmt.Sprintf("line %d is   %q\nand must be %q", n+1, strings.Join(b[n:min(n+1, len(b))], ""), strings.Join(a[n:min(n+1, len(a))], ""))
+}
+
+// fill puts the parts into a text, and returns the names of those that it has.
+func fill(text string, parts map[string]string) (filled string, used []string, err error) {
+	const begin, end = "<!-- rows: ", "<!-- end -->\n"
+	var b strings.Builder
+	for {
+		before, rest, ok := strings.Cut(text, begin)
+		b.WriteString(before)
+		if !ok {
+			return b.String(), used, nil
+		}
+		name, rest, _ := strings.Cut(rest, " -->\n")
+		part, known := parts[name]
+		_, after, ended := strings.Cut(rest, end)
+		if !known || !ended {
+			return "", nil, fmt.Errorf("%q is no part, or does not end", name)
+		}
+		fmt.Fprintf(&b, "%s%s -->\n%s%s", begin, name, part, end)
+		used, text = append(used, name), after
+	}
+}
+
+// table returns a table in Markdown.
+func table(head []string, rows [][]string) string {
+	var b strings.Builder
+	line := func(cells []string) {
+		for i, cell := range cells {
+			cells[i] = strings.ReplaceAll(cell, "|", `\|`)
+		}
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
+	}
+	line(head)
+	b.WriteString("|" + strings.Repeat("---|", len(head)) + "\n")
+	for _, row := range rows {
+		line(row)
+	}
+	return b.String()
+}
+
+// only says on which machines a row is run.
+func only(boot Boot, since, until Version, except []Span, destructive bool) string {
+	var words []string
+	if boot != "" {
+		words = append(words, fmt.Sprintf("booted with %s", boot))
+	}
+	if since != (Version{}) || until != (Version{}) {
+		words = append(words, Span{From: since, Until: until}.String())
+	}
+	for _, span := range except {
+		words = append(words, "not "+span.String())
+	}
+	if destructive {
+		words = append(words, "with `-destructive`")
+	}
+	return strings.Join(words, "; ")
+}
+
+func transitionsDoc(tables Tables) string {
+	var rows [][]string
+	for _, tr := range tables.Transitions {
+		change := fmt.Sprintf("%v to %v", tr.Before, tr.After)
+		if tr.Before == tr.After {
+			change = fmt.Sprintf("stays %v", tr.Before)
+		}
+		if tr.Partition != nil {
+			change += fmt.Sprintf(", in a partition (%s)", tr.Partition.Kind)
+		}
+		outcome := "succeeds"
+		if tr.Err != 0 {
+			outcome = unix.ErrnoName(tr.Err)
+		}
+		if tr.Err == errSMTOff && strings.HasPrefix(tr.Name, "SMT/") {
+			outcome = "EPERM, on arm64 and riscv64 ECANCELED"
+		}
+		moments := "at-return"
+		switch {
+		case tr.Sleep:
+			moments = "after-resume"
+		case tr.Uevent != "":
+			moments = "at-uevent, at-return"
+		}
+		if tr.Variants != nil {
+			moments += ", for each variant"
+		}
+		rows = append(rows, []string{
+			"`Test" + tr.Name + "`", change, outcome, moments, only(tr.Boot, tr.Since, tr.Until, tr.Except, tr.Destructive), tr.Source,
+		})
+	}
+	return table([]string{"test", "the CPU", "outcome", "looked at", "only", "source"}, rows)
+}
+
+func invariantsDoc(tables Tables) string {
+	var rows [][]string
+	for _, inv := range tables.Invariants {
+		after := ""
+		switch {
+		case inv.Before != 0 && inv.After != 0:
+			after = fmt.Sprintf("%v to %v", inv.Before, inv.After)
+		case inv.Before != 0:
+			after = fmt.Sprintf("%v before", inv.Before)
+		case inv.After != 0:
+			after = fmt.Sprintf("%v after", inv.After)
+		}
+		from := ""
+		if inv.Placed {
+			from = "each cpuset"
+		}
+		if inv.Partition {
+			from = "a partition"
+		}
+		rows = append(rows, []string{
+			"`" + inv.Name + "`", inv.Promise, after, from, only(inv.Boot, inv.Since, inv.Until, inv.Except, false), inv.Source,
+		})
+	}
+	return table([]string{"row", "promise", "if the CPU is", "from", "only", "source"}, rows)
+}
+
+func scenariosDoc(tables Tables) string {
+	var rows [][]string
+	for _, sc := range tables.Scenarios {
+		rows = append(rows, []string{"`" + sc.Name + "`", sc.Promise, only("", sc.Since, sc.Until, sc.Except, false), sc.Source})
+	}
+	return table([]string{"row", "promise", "only", "source"}, rows)
+}
+
+func workloadsDoc(tables Tables) string {
+	var rows [][]string
+	for _, w := range tables.Workloads {
+		var actors []string
+		for _, a := range w.Actors {
+			actors = append(actors, a.Name)
+		}
+		rows = append(rows, []string{"`" + w.Name + "`", strings.Join(actors, ", ")})
+	}
+	return table([]string{"workload", "threads"}, rows)
+}
+
+func defectsDoc(tables Tables) string {
+	var rows [][]string
+	add := func(row string, known []Defect) {
+		for _, d := range known {
+			var kernels []string
+			for _, span := range d.Kernels {
+				kernels = append(kernels, span.String())
+			}
+			rows = append(rows, []string{strings.Join(kernels, ", "), d.Symptom, d.Since, d.Link, "`" + row + "`"})
+		}
+	}
+	for _, tr := range tables.Transitions {
+		add("Test"+tr.Name, tr.Known)
+	}
+	for _, inv := range tables.Invariants {
+		add(inv.Name, inv.Known)
+	}
+	for _, sc := range tables.Scenarios {
+		add("TestScenario/"+sc.Name, sc.Known)
+	}
+	return table([]string{"kernels", "symptom", "since", "report or fix", "row"}, rows)
+}
+
+func TestFill(t *testing.T) {
+	parts := map[string]string{"a": "new\n"}
+	filled, used, err := fill("x\n<!-- rows: a -->\nold\n<!-- end -->\ny\n", parts)
+	require.NoError(t, err)
+	assert.Equal(t, "x\n<!-- rows: a -->\nnew\n<!-- end -->\ny\n", filled)
+	assert.Equal(t, []string{"a"}, used)
+	for _, text := range []string{"<!-- rows: b -->\n<!-- end -->\n", "<!-- rows: a -->\n"} {
+		_, _, err := fill(text, parts)
+		assert.ErrorContains(t, err, "is no part, or does not end")
+	}
+}

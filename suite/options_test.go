@@ -1,0 +1,31 @@
+package suite
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What a program has set stays unless the command line has it.
+func TestFlags(t *testing.T) {
+	want := Options{
+		CPUs: "2-3", AllCPUs: true, Cycles: 7, Cpusets: 100, Soak: time.Second, Require: "x", MustTest: true,
+		SoakContinue: true, Destructive: true, Sleep: true,
+	}
+	o := want
+	flags := flag.NewFlagSet("test", flag.ContinueOnError)
+	o.Flags(flags)
+	require.NoError(t, flags.Parse(nil))
+	assert.Equal(t, want, o)
+	require.NoError(t, flags.Parse([]string{"-cycles=3", "-soak=1m", "-cpus=1"}))
+	assert.Equal(t, 3, o.Cycles)
+	assert.Equal(t, time.Minute, o.Soak)
+	assert.Equal(t, "1", o.CPUs)
+
+	var zero Options
+	zero.Flags(flag.NewFlagSet("test", flag.ContinueOnError))
+	assert.Equal(t, Options{Cycles: 1, Cpusets: 5000}, zero)
+}

@@ -1,0 +1,9 @@
+module example.org/outside
+
+go 1.25.0
+
+require github.com/hotplugtest/hotplugtest v0.0.0
+
+require golang.org/x/sys v0.47.0 // indirect
+
+replace github.com/hotplugtest/hotplugtest => ../..
