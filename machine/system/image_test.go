@@ -120,7 +120,8 @@ func installTools(t *testing.T) {
 	command(t, "", "apt-get", append([]string{"-qq", "install", "--yes", "--no-install-recommends"}, missing...)...)
 }
 
-// command runs a program here, which ends with this one, and says what for.
+// command runs a program here, which ends with this thread, and says what for.
+// Its output shows if it fails.
 func command(t *testing.T, what, name string, args ...string) {
 	t.Helper()
 	if what != "" {
@@ -130,12 +131,13 @@ func command(t *testing.T, what, name string, args ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
 	// Its traps must run.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM}
 	started := time.Now()
-	require.NoError(t, cmd.Run(), "%s %s", name, strings.Join(args, " "))
+	require.NoError(t, cmd.Run(), "%s %s:\n%s", name, strings.Join(args, " "), &out)
 	if what != "" {
 		fmt.Printf("     took %v\n", time.Since(started).Round(time.Second))
 	}

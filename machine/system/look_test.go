@@ -2,18 +2,18 @@ package system_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // lookEnv in the environment makes this binary print the state of the machine
@@ -235,11 +235,30 @@ func (l *looker) modules() {
 	}
 }
 
+// transientUnit matches units that come and go with logins.
+var transientUnit = regexp.MustCompile(`^(session-|user@|user-runtime-dir@|run-|init\.scope)`)
+
+// units writes the units of systemd and whether all is well with them.
+func units(w io.Writer) error {
+	out, err := exec.Command("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager").Output()
+	if err != nil {
+		return fmt.Errorf("systemctl: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		// UNIT LOAD ACTIVE SUB DESCRIPTION
+		if f := strings.Fields(line); len(f) > 3 && !transientUnit.MatchString(f[0]) {
+			fmt.Fprintf(w, "unit %s\t%s\n", f[0], strings.Join(f[1:4], " "))
+		}
+	}
+	// Its status says the same.
+	out, _ = exec.Command("systemctl", "is-system-running").Output()
+	_, err = fmt.Fprintf(w, "system\t%s", out)
+	return err
+}
+
 // lookMain prints the state and returns the exit status.
 func lookMain() int {
-	// The looker must run whatever becomes of CPUs, and not be in the way.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
-	if err := look("/", os.Stdout); err != nil {
+	if err := errors.Join(look("/", os.Stdout), units(os.Stdout)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

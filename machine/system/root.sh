@@ -45,8 +45,8 @@ for unit in "$units"/tenant-*.service; do ln -s "../${unit##*/}" "$units/multi-u
 ln -s /lib/systemd/system/systemd-networkd.service "$units/multi-user.target.wants/"
 for timer in "$root"/lib/systemd/system/*.timer; do ln -sf /dev/null "$units/${timer##*/}"; done
 
-# What the containers consist of.
-for box in container nspawn; do
+# What the containers consist of: two tenants, and one for tests.
+for box in container nspawn spare; do
 	mkdir -p "$root/srv/$box"
 	(cd "$root/srv/$box" && mkdir bin proc sys dev etc tmp run usr root && cp "$root/bin/busybox" bin/ && echo NAME=box >etc/os-release &&
 		for command in sh sleep cat ls; do ln -s busybox bin/$command; done)

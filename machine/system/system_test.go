@@ -123,6 +123,7 @@ func (c testCase) in(t *testing.T, g *guest) {
 		g.must(t, "root", "systemctl start irqbalance")
 	} else {
 		g.must(t, "root", "systemctl stop irqbalance")
+		g.pin(t)
 	}
 	before := g.look(t)
 	c.run(t, g)
