@@ -245,8 +245,9 @@ func units(w io.Writer) error {
 		return fmt.Errorf("systemctl: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		// UNIT LOAD ACTIVE SUB DESCRIPTION
-		if f := strings.Fields(line); len(f) > 3 && !transientUnit.MatchString(f[0]) {
+		// UNIT LOAD ACTIVE SUB DESCRIPTION. Which inactive ones systemd knows of
+		// is its own affair.
+		if f := strings.Fields(line); len(f) > 3 && f[2] != "inactive" && !transientUnit.MatchString(f[0]) {
 			fmt.Fprintf(w, "unit %s\t%s\n", f[0], strings.Join(f[1:4], " "))
 		}
 	}
