@@ -19,7 +19,7 @@ var options = func() *hotplugtest.Options {
 }()
 
 // suite opens the machine once for all tests.
-var suite = sync.OnceValues(func() (*hotplugtest.Suite, error) { return hotplugtest.Open(*options) })
+var suite = sync.OnceValues(func() (*hotplugtest.Runner, error) { return hotplugtest.Open(*options) })
 
 var opened bool
 
@@ -63,7 +63,7 @@ func neverCached() {
 }
 
 // open is the suite on this machine, or the end of the test.
-func open(t *testing.T) *hotplugtest.Suite {
+func open(t *testing.T) *hotplugtest.Runner {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: the suite takes CPUs offline")

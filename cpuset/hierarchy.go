@@ -89,7 +89,7 @@ func (h *Hierarchy) Mount() string { return h.mount }
 
 // Root returns the cpuset at the mount point, which has all CPUs that are
 // online. In a container it may be a child of the machine's.
-func (h *Hierarchy) Root() *Cpuset { return &Cpuset{h, "/"} }
+func (h *Hierarchy) Root() *Group { return &Group{h, "/"} }
 
 // Of returns the cpuset that thread tid is in, from /proc/TID/cgroup. A tid of
 // 0 is the calling thread. On v2 it is the thread's cgroup, whether or not the
@@ -98,7 +98,7 @@ func (h *Hierarchy) Root() *Cpuset { return &Cpuset{h, "/"} }
 //
 // The error is an [*Error]. It wraps [unix.ENOENT] when there is no such
 // thread.
-func (h *Hierarchy) Of(tid int) (*Cpuset, error) {
+func (h *Hierarchy) Of(tid int) (*Group, error) {
 	thread := "thread-self"
 	if tid != 0 {
 		thread = strconv.Itoa(tid)
@@ -117,7 +117,7 @@ func (h *Hierarchy) Of(tid int) (*Cpuset, error) {
 		return nil, &Error{Op: "read", Path: path,
 			Err: fmt.Errorf("%s is not below %s, the cgroup that is mounted at %s", cgroup, h.top, h.mount)}
 	}
-	return &Cpuset{h, filepath.Join("/", name)}, nil
+	return &Group{h, filepath.Join("/", name)}, nil
 }
 
 // EnableController gives the children of the root the cpuset controller, if

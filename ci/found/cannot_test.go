@@ -108,11 +108,11 @@ func TestCannotRun(t *testing.T) {
 			}
 			code, said := p.suite(t, "-test.run="+p.run)
 			assert.Equal(t, 0, code, said)
-			assert.Regexp(t, `(?m)^ +suite\.go:\d+: `+p.reason+`\n(.*\n)*? *--- SKIP: `+p.skipped+` \(`, said)
+			assert.Regexp(t, `(?m)^ +\w+\.go:\d+: `+p.reason+`\n(.*\n)*? *--- SKIP: `+p.skipped+` \(`, said)
 
 			code, said = p.suite(t, "-test.run="+p.run, "-require=.")
 			assert.Equal(t, 1, code, said)
-			assert.Regexp(t, `(?m)^ +suite\.go:\d+: cannot run, but is required: `+p.reason+`\n(.*\n)*? *--- FAIL: `+p.skipped+` \(`, said)
+			assert.Regexp(t, `(?m)^ +\w+\.go:\d+: cannot run, but is required: `+p.reason+`\n(.*\n)*? *--- FAIL: `+p.skipped+` \(`, said)
 		})
 	}
 }

@@ -21,9 +21,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotplugtest/hotplugtest"
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/suite"
 	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
@@ -120,7 +120,7 @@ func react(cpu, n int) error {
 		return err
 	}
 	defer conn.Close()
-	events := hotplugtest.NewEvents(conn)
+	events := suite.NewEvents(conn)
 	var ours, theirs []time.Duration
 	for range n {
 		took, err := tr.reaction(sys, cpu, func() (tid int, err error) { return reactOnce(sys, events, cpu) })
@@ -161,7 +161,7 @@ func baselineOnce(sys cpuhp.FS, cpu int) (tid int, err error) {
 }
 
 // reactOnce waits for the uevent by the suite's own loop, and returns the thread that did it.
-func reactOnce(sys cpuhp.FS, events *hotplugtest.Events, cpu int) (tid int, err error) {
+func reactOnce(sys cpuhp.FS, events *suite.Events, cpu int) (tid int, err error) {
 	if err := events.Forget(); err != nil {
 		return 0, err
 	}
