@@ -48,20 +48,13 @@ func run() error {
 	if err := json.Unmarshal(data, &job); err != nil {
 		return fmt.Errorf("%s: %w", wire.JobPath, err)
 	}
-	if job.Limit > 0 {
-		var uptime unix.Timespec
-		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &uptime); err != nil {
-			return os.NewSyscallError("clock_gettime(CLOCK_BOOTTIME)", err)
-		}
-		time.AfterFunc(job.Limit-time.Duration(uptime.Nano()), showBlocked)
-	}
-
 	line, err := openRaw("/dev/" + job.Line)
 	if err != nil {
 		return err
 	}
 	out := &sender{to: wire.NewSender(line)}
-	in := gob.NewDecoder(line)
+	// The decoder reads no more than it needs of what can read a single byte.
+	in := bufio.NewReader(line)
 
 	var uname unix.Utsname
 	if err := unix.Uname(&uname); err != nil {
@@ -74,9 +67,14 @@ func run() error {
 	if err := out.send(wire.Guest{Hello: &wire.Hello{Release: unix.ByteSliceToString(uname.Release[:]), Symbols: symbols}}); err != nil {
 		return err
 	}
-	if err := in.Decode(&wire.Host{}); err != nil {
+	if err := gob.NewDecoder(in).Decode(&wire.Host{}); err != nil {
 		return fmt.Errorf("reading the host's answer: %w", err)
 	}
+	go func() {
+		if err := answer(in, out, kernelChecks); err != nil {
+			fmt.Println("guest: answering the host:", err)
+		}
+	}()
 
 	exit := execute(job, out)
 	for _, path := range job.Collect {
@@ -261,13 +259,4 @@ func collect(path string, out *sender) error {
 		}
 		return out.send(wire.Guest{File: &wire.File{Path: path, Data: data}})
 	})
-}
-
-// showBlocked has the kernel write its blocked tasks and what each CPU does to the console.
-func showBlocked() {
-	for _, key := range []string{"w", "l"} {
-		if err := os.WriteFile("/proc/sysrq-trigger", []byte(key), 0); err != nil {
-			fmt.Println("guest:", err)
-		}
-	}
 }

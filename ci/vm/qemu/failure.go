@@ -33,9 +33,7 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 	case ended != nil:
 		f.What = fmt.Sprintf("%s: QEMU: %v", f.What, ended)
 	}
-	if g.release != "" {
-		f.What += fmt.Sprintf(" (Linux %s)", g.release)
-	}
+	f.What += g.linux()
 	return f
 }
 

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -53,7 +54,7 @@ func TestFailure(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		console, stderr string
-		guest           guest
+		guest           *guest
 		ended           error
 		want            string
 		plain           bool // the VM never ran: the error is no Failure
@@ -61,15 +62,15 @@ func TestFailure(t *testing.T) {
 		{
 			name:    "panic while it ran",
 			console: "Kernel panic - not syncing: x\n",
-			guest:   guest{started: true, release: "6.1.0-56-amd64"},
+			guest:   &guest{started: true, release: "6.1.0-56-amd64"},
 			want:    "the kernel panicked while the program ran (Linux 6.1.0-56-amd64)",
 		},
 		{name: "panic at boot", console: "Kernel panic - not syncing: x\n", want: "the kernel panicked before the program started"},
-		{name: "reset", console: "boot\n", guest: guest{started: true}, want: "the VM ended while the program ran"},
+		{name: "reset", console: "boot\n", guest: &guest{started: true}, want: "the VM ended while the program ran"},
 		{
 			name:    "QEMU killed",
 			console: "boot\n",
-			guest:   guest{started: true},
+			guest:   &guest{started: true},
 			ended:   errors.New("signal: killed"),
 			want:    "the VM ended while the program ran: QEMU: signal: killed",
 		},
@@ -93,7 +94,7 @@ func TestFailure(t *testing.T) {
 			if tt.console != "" {
 				require.NoError(t, os.WriteFile(vm.console, []byte(tt.console), 0o600))
 			}
-			err := vm.failure(&tt.guest, tt.ended, tt.stderr)
+			err := vm.failure(cmp.Or(tt.guest, new(guest)), tt.ended, tt.stderr)
 			assert.EqualError(t, err, tt.want)
 			var failure *Failure
 			assert.Equal(t, !tt.plain, errors.As(err, &failure))

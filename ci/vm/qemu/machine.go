@@ -50,7 +50,12 @@ var machines = map[string]machine{
 // emulator on a busy machine can fail. That of the timer interrupt takes time. That of the TSC by the clocksource watchdog
 // calls it unstable, and if a CPU comes online just then, two that wait to compare theirs may wait for ever, in 6.1 at least:
 // check_tsc_sync_source() returns at once for a TSC that is unstable, while check_tsc_sync_target() saw it when it was not.
-const bootArgs = "panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend"
+//
+// When the host asks what it is at, it answers each SysRq, and an NMI, by a panic with what each CPU does (0x40).
+const bootArgs = "panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend sysrq_always_enabled unknown_nmi_panic panic_print=0x40"
+
+// consoleID is QEMU's name for the other end of the console.
+const consoleID = "console"
 
 // commandLine is QEMU's, without the emulator itself.
 func (m machine) commandLine(vm *VM, accel string) []string {
@@ -64,8 +69,9 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 		"-smp", vm.opts.SMP, "-m", vm.opts.Mem,
 		"-kernel", vm.boots(), "-initrd", vm.initrd,
 		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, bootArgs, vm.opts.Append)),
-		"-chardev", "file,id=console,path=" + quote(vm.console), "-serial", "chardev:console",
+		"-chardev", "file,id=" + consoleID + ",path=" + quote(vm.console) + ",input-path=" + quote(vm.keys+".in"), "-serial", "chardev:" + consoleID,
 		"-chardev", "pipe,id=line,path=" + quote(vm.line), "-serial", "chardev:line",
+		"-chardev", "pipe,id=monitor,path=" + quote(vm.qmp), "-mon", "chardev=monitor,mode=control",
 	}
 	if len(vm.pokes) > 0 {
 		args = append(args, "-gdb", "unix:"+quote(vm.gdb)+",server=on,wait=off")

@@ -39,7 +39,7 @@ func TestCommandLine(t *testing.T) {
 				{"-cpu", "max,vendor=GenuineIntel,family=6,model=54,-monitor"},
 				{"-smp", "4,cores=2,threads=2", "-m", "1G"},
 				{"-kernel", "/cache/vmlinux", "-initrd", "/tmp/vm-1/initramfs"},
-				{"-append", "console=ttyS0 panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend"},
+				{"-append", "console=ttyS0 " + bootArgs},
 				// The console is the first line, the conversation the second.
 				{"-serial", "chardev:console", "-chardev", "pipe,id=line,path=/tmp/vm-1/line", "-serial", "chardev:line"},
 				{"-nodefaults"}, {"-no-user-config"},
@@ -63,14 +63,14 @@ func TestCommandLine(t *testing.T) {
 			has: [][]string{
 				{"-machine", "virt", "-cpu", "cortex-a72"},
 				{"-kernel", "/cache/Image"},
-				{"-append", "console=ttyAMA0 panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend"},
+				{"-append", "console=ttyAMA0 " + bootArgs},
 			},
 		},
 		{
 			name:  "the kernel's command line",
 			vm:    vm(func(vm *VM) { vm.opts.Append = "isolcpus=0-2 panic=1" }),
 			accel: tcg,
-			has:   [][]string{{"-append", "console=ttyS0 panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend isolcpus=0-2 panic=1"}},
+			has:   [][]string{{"-append", "console=ttyS0 " + bootArgs + " isolcpus=0-2 panic=1"}},
 		},
 		{
 			name:  "a kernel that is not unpacked",
@@ -94,12 +94,14 @@ func TestCommandLine(t *testing.T) {
 			name: "a comma in a path is not one between options",
 			vm: vm(func(vm *VM) {
 				vm.console, vm.line, vm.gdb = "/jobs/a=1,b=2/console.log", "/t,mp/line", "/t,mp/gdb"
+				vm.keys, vm.qmp = "/t,mp/keys", "/t,mp/qmp"
 				vm.pokes = []Poke{{Symbol: "f"}}
 			}),
 			accel: tcg,
 			has: [][]string{
-				{"-chardev", "file,id=console,path=/jobs/a=1,,b=2/console.log"},
+				{"-chardev", "file,id=console,path=/jobs/a=1,,b=2/console.log,input-path=/t,,mp/keys.in"},
 				{"-chardev", "pipe,id=line,path=/t,,mp/line"},
+				{"-chardev", "pipe,id=monitor,path=/t,,mp/qmp"},
 				{"-gdb", "unix:/t,,mp/gdb,server=on,wait=off"},
 			},
 		},

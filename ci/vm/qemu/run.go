@@ -4,20 +4,17 @@
 package qemu
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"encoding/gob"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/ci/vm/kernel"
@@ -36,6 +33,8 @@ type Options struct {
 	Pokes   []string      // changes of the kernel's text, as in ParsePoke
 	Packed  bool          // a bzImage boots as it is: see the flag
 	Init    string        // the guest's init, as of WriteInit; "": it is built
+
+	stall time.Duration // how long the guest may stand still; 0: stallLimit
 }
 
 // Defaults of what a command line may leave out.
@@ -91,8 +90,12 @@ type VM struct {
 	job     wire.Job
 	initrd  string
 	console string // file with what the kernel said
+	keys    string // the path of a pipe with what is typed at the console
 	line    string // the path of the second serial line
+	qmp     string // the path of QEMU's monitor
 	gdb     string // where QEMU's gdb stub listens
+
+	stall time.Duration // how long the guest may show no sign of life
 }
 
 // Failure is a VM that did not come to the program's end: a panic, a hang, a reboot, an emulator that died.
@@ -115,7 +118,7 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 	if !ok {
 		return nil, fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
 	}
-	vm := &VM{opts: opts, machine: m, log: log}
+	vm := &VM{opts: opts, machine: m, log: log, stall: cmp.Or(opts.stall, stallLimit)}
 	for _, s := range opts.Pokes {
 		p, err := ParsePoke(s)
 		if err != nil {
@@ -175,6 +178,8 @@ func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (
 	defer os.RemoveAll(dir)
 	vm.initrd = filepath.Join(dir, "initramfs")
 	vm.line = filepath.Join(dir, "line")
+	vm.keys = filepath.Join(dir, "keys")
+	vm.qmp = filepath.Join(dir, "qmp")
 	vm.gdb = filepath.Join(dir, "gdb")
 	vm.console = filepath.Join(dir, "console.log")
 	if opts.Out != "" {
@@ -224,7 +229,6 @@ func (vm *VM) fillJob(argv []string) (time.Duration, error) {
 	if timeout == 0 {
 		timeout = bootLimit + test.timeout
 	}
-	job.Limit = timeout * 9 / 10
 	return timeout, nil
 }
 
@@ -302,148 +306,4 @@ func (vm *VM) emulate(ctx context.Context, out io.Writer) (code int, started boo
 		failure.Doubt = doubt(ctx, vm.emulator)
 	}
 	return code, started, err
-}
-
-// start boots the VM once, and returns whether its program was started.
-func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out io.Writer) (code int, started bool, err error) {
-	for _, stale := range []string{vm.gdb, vm.console} {
-		if err := os.Remove(stale); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return 0, false, err
-		}
-	}
-	line, err := newLine(vm.line)
-	if err != nil {
-		return 0, false, err
-	}
-	defer line.Close()
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, vm.emulator, vm.machine.commandLine(vm, accel)...)
-	cmd.Stderr = &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return 0, false, err
-	}
-	var ended error // how QEMU ended, once it is dead
-	dead := make(chan struct{})
-	done := make(chan error, 1) // how the conversation ended
-	go func() {
-		ended = cmd.Wait()
-		line.hangUp()
-		close(dead)
-	}()
-	defer func() {
-		cancel()
-		<-dead
-		// The conversation ends with QEMU. Nothing is written to out after that.
-		for range done {
-		}
-	}()
-
-	g := &guest{vm: vm, out: out}
-	hello := make(chan struct{})
-	go func() {
-		defer close(done)
-		done <- g.converse(line, hello)
-	}()
-
-	boot := time.NewTimer(limit)
-	defer boot.Stop()
-	for {
-		select {
-		case err := <-done:
-			if g.exit != nil {
-				if g.exit.Error != "" {
-					fmt.Fprintf(out, "vm: %s: %s\n", vm.job.Argv[0], g.exit.Error)
-				}
-				return g.exit.Code, true, nil
-			}
-			if errors.As(err, new(*refused)) {
-				return 0, true, err
-			}
-			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return 0, g.started, vm.failed(fmt.Sprintf("the guest's line says what nobody understands: %v", err))
-			}
-			// The line ends when QEMU does; a moment later it is known how.
-			<-dead
-			return 0, g.started, vm.failure(g, ended, stderr.String())
-		case <-hello:
-			hello = nil
-			boot.Stop()
-		case <-boot.C:
-			return 0, false, vm.failed(fmt.Sprintf("the VM did not start a program within %v", limit))
-		case <-ctx.Done():
-			<-done // as QEMU is being killed
-			return 0, g.started, vm.failed(fmt.Sprintf("the VM was ended: %v", context.Cause(ctx)))
-		}
-	}
-}
-
-// guest is the host's end of a conversation with init.
-type guest struct {
-	vm      *VM
-	out     io.Writer
-	release string
-	started bool
-	exit    *wire.Exit
-}
-
-// refused is an error of the host's own in the middle of a conversation.
-type refused struct{ err error }
-
-func (r *refused) Error() string { return r.err.Error() }
-
-// maxMessage bounds what the guest says at a time, in bytes. The longest are the files that it sends back.
-const maxMessage = 1 << 28
-
-// converse answers the guest until it exits or is gone. The guest's root can write to the line, so it is believed in nothing
-// that would do harm here.
-func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
-	in, reply := wire.NewReceiver(line, maxMessage), gob.NewEncoder(line)
-	for {
-		m, err := in.Receive()
-		if err != nil {
-			return err
-		}
-		switch {
-		case (m.Hello == nil) != g.started:
-			return &refused{errors.New("the guest says hello other than once and first")}
-		case m.Hello != nil:
-			if g.vm.pokes != nil {
-				if err := apply(g.vm.pokes, g.vm.machine, m.Hello.Symbols, g.vm.gdb); err != nil {
-					return &refused{err}
-				}
-			}
-			g.release, g.started = printable(m.Hello.Release, ""), true
-			close(hello)
-			if err := reply.Encode(wire.Host{Start: true}); err != nil {
-				return err
-			}
-		case m.Output != nil:
-			if _, err := g.out.Write(m.Output); err != nil {
-				return &refused{err}
-			}
-		case m.File != nil:
-			if err := g.save(*m.File); err != nil {
-				return &refused{err}
-			}
-		case m.Exit != nil:
-			g.exit = m.Exit
-			return nil
-		}
-	}
-}
-
-// save writes a file of the guest's where the program would have written it, if it was asked for.
-func (g *guest) save(f wire.File) error {
-	asked := slices.ContainsFunc(g.vm.job.Collect, func(path string) bool {
-		below, ok := strings.CutPrefix(f.Path, path+"/")
-		return f.Path == path || ok && filepath.IsLocal(below)
-	})
-	if !asked {
-		return fmt.Errorf("the guest sent a file nobody asked for: %s", f.Path)
-	}
-	return os.WriteFile(f.Path, f.Data, 0o644)
 }

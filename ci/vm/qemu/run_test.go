@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/ci/vm/kernel"
 	"github.com/hotplugtest/hotplugtest/ci/vm/wire"
@@ -30,6 +28,9 @@ const fakeEnv = "QEMU_TEST_SCENARIO"
 func TestMain(m *testing.M) {
 	if name := os.Getenv(fakeEnv); name != "" {
 		os.Exit(playQEMU(name, os.Args[1:]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == wedgeArg {
+		wedge(os.Args[2])
 	}
 	os.Exit(leaks.Main(m.Run))
 }
@@ -168,10 +169,19 @@ func TestStart(t *testing.T) {
 		{scenario: "does not boot", err: "the VM was ended: it took too long", console: "boot"},
 		{scenario: "hangs", started: true, out: "hi\n", err: "the VM was ended: it took too long", console: "boot"},
 		// A program can write to the line. The VM does not end by that, and is ended.
+		{scenario: "is deaf", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "sysrq: Show Blocked State"},
+		{scenario: "hears an NMI alone", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "Kernel panic - not syncing: NMI"},
+		{scenario: "is stuck", started: true, out: "hi\n", err: "the guest stands still for 1.8s: its program has printed nothing, and its kernel has not ended a, b (Linux 6.1)", console: "sysrq: Show Blocked State"},
+		// These do not stand still, though they are silent for longer.
+		{scenario: "computes", started: true, out: "hi\n"},
+		{scenario: "sleeps", started: true, out: "hi\n"},
 		{scenario: "talks nonsense", err: "the guest's line says what nobody understands: flate: corrupt input before offset 5", console: "boot"},
 	} {
 		t.Run(tt.scenario, func(t *testing.T) {
 			vm := fakeVM(t, tt.scenario)
+			if strings.Contains(tt.err, "stands still") || tt.scenario == "computes" || tt.scenario == "sleeps" {
+				vm.stall = 1800 * time.Millisecond
+			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			hangs, err := net.Listen("unix", filepath.Join(filepath.Dir(vm.line), "hangs"))
@@ -223,114 +233,10 @@ func fakeVM(t *testing.T, scenario string) *VM {
 		image:    &kernel.Image{},
 		console:  filepath.Join(dir, "console.log"),
 		line:     filepath.Join(dir, "line"),
+		keys:     filepath.Join(dir, "keys"),
+		qmp:      filepath.Join(dir, "qmp"),
+		stall:    stallLimit,
 		job:      wire.Job{Argv: []string{"/bin/p"}},
-	}
-}
-
-// playQEMU is an emulator and its guest: by the arguments of a QEMU it finds the console and the line, and does what the
-// scenario says.
-func playQEMU(scenario string, args []string) int {
-	var console, line string
-	for _, arg := range args {
-		if path, ok := strings.CutPrefix(arg, "file,id=console,path="); ok {
-			console = path
-		}
-		if path, ok := strings.CutPrefix(arg, "pipe,id=line,path="); ok {
-			line = path
-		}
-	}
-	say := func(text string) {
-		if err := os.WriteFile(console, []byte(text), 0o600); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}
-	if scenario == "refuses arguments" {
-		fmt.Fprintln(os.Stderr, "qemu: warning\nqemu: -smp: bad")
-		return 1
-	}
-	reply, err := os.OpenFile(line+".in", os.O_RDWR, 0)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer reply.Close()
-	says, err := os.OpenFile(line+".out", os.O_RDWR, 0)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer says.Close()
-	say("boot\n")
-	const panicked = "boot\nKernel panic - not syncing: VFS\n"
-	switch scenario {
-	case "panics at boot":
-		say(panicked)
-		return 0
-	case "does not boot":
-		return hang(line)
-	case "talks nonsense":
-		fmt.Fprint(says, "PASS\nok\n")
-		return pause()
-	}
-
-	out, in := wire.NewSender(says), gob.NewDecoder(reply)
-	send := func(m wire.Guest) {
-		if err := out.Send(m); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}
-	release := "6.1"
-	switch scenario {
-	case "exits before hello":
-		send(wire.Guest{Exit: &wire.Exit{}})
-		return pause()
-	case "says hello twice":
-		send(wire.Guest{Hello: &wire.Hello{}})
-	case "is released under a false name":
-		release += "\n\x16--- PASS: TestAll (0.00s)"
-	}
-	send(wire.Guest{Hello: &wire.Hello{Release: release}})
-	if err := in.Decode(new(wire.Host)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if scenario == "cannot exec" {
-		send(wire.Guest{Exit: &wire.Exit{Code: 127, Error: "no such file or directory"}})
-		return pause()
-	}
-	send(wire.Guest{Output: []byte("hi\n")})
-	switch scenario {
-	case "exits 0":
-		send(wire.Guest{Exit: &wire.Exit{}})
-	case "exits 3":
-		send(wire.Guest{Exit: &wire.Exit{Code: 3}})
-	case "panics":
-		say(panicked)
-		return 0
-	case "resets", "is released under a false name":
-		return 0
-	case "is killed":
-		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-	case "hangs":
-		return hang(line)
-	case "sends a file":
-		send(wire.Guest{File: &wire.File{Path: "/etc/passwd", Data: []byte("x")}})
-	}
-	return pause()
-}
-
-// hang tells the test that from now on nothing happens.
-func hang(line string) int {
-	if conn, err := net.Dial("unix", filepath.Join(filepath.Dir(line), "hangs")); err == nil {
-		conn.Close()
-	}
-	return pause()
-}
-
-// pause waits to be killed.
-func pause() int {
-	for {
-		_ = unix.Pause()
 	}
 }
 

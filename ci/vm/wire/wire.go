@@ -8,7 +8,6 @@ import (
 	"encoding/gob"
 	"fmt"
 	"io"
-	"time"
 )
 
 // JobPath is where the guest's init finds its Job, as JSON.
@@ -16,14 +15,13 @@ const JobPath = "/job.json"
 
 // Job is what the guest is booted for.
 type Job struct {
-	Line    string        // the serial line of this conversation, as in "ttyS1"
-	Argv    []string      // the program and its arguments
-	Dir     string        // its working directory
-	Env     []string      // its environment
-	Mkdir   []string      // directories to make before it starts
-	Collect []string      // files and directories to send back after it
-	Symbols []string      // kernel symbols whose addresses the host wants to know
-	Limit   time.Duration // when to have the kernel show its blocked tasks, counted from the kernel's boot; 0: never
+	Line    string   // the serial line of this conversation, as in "ttyS1"
+	Argv    []string // the program and its arguments
+	Dir     string   // its working directory
+	Env     []string // its environment
+	Mkdir   []string // directories to make before it starts
+	Collect []string // files and directories to send back after it
+	Symbols []string // kernel symbols whose addresses the host wants to know
 }
 
 // Guest is a message from the guest; one field is set.
@@ -31,6 +29,7 @@ type Guest struct {
 	Hello  *Hello
 	Output []byte // of the program: standard output and standard error, as they came
 	File   *File
+	Pong   *Pong
 	Exit   *Exit
 }
 
@@ -55,8 +54,27 @@ type Exit struct {
 	Error string // why the program could not be run, when it could not
 }
 
-// Host is the host's answer to Hello: the program may start.
+// Host is the host's answer to Hello: the program may start. After it, the host
+// sends pings only.
 type Host struct{ Start bool }
+
+// A ping is one byte. The guest answers what it has read of them with one Pong.
+// No ping depends on another one: a guest that sleeps (S3) loses some.
+const (
+	Ping    = '.' // are you there?
+	Examine = '?' // and does your kernel still do its work?
+)
+
+// Pong is the guest's answer to pings.
+type Pong struct {
+	// Stuck names the checks of the kernel that began StuckAfter examinations
+	// ago, or earlier, and have not ended. The guest counts in the host's pings:
+	// its own clock may stand still.
+	Stuck []string
+}
+
+// StuckAfter is a number of examinations.
+const StuckAfter = 6
 
 // Sender is the guest's end of the way to the host. An emulated serial line takes 5 µs a byte, so what goes over it is
 // compressed (DEFLATE).

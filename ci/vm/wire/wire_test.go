@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -87,7 +86,7 @@ func TestReceiveIsBounded(t *testing.T) {
 func TestJob(t *testing.T) {
 	job := wire.Job{
 		Line: "ttyS1", Argv: []string{"/bin/p", "", "a b", "ü\n"}, Dir: "/src", Env: []string{"HOME=/"},
-		Mkdir: []string{"/out"}, Collect: []string{"/out/cover.out"}, Symbols: []string{"f"}, Limit: 90 * time.Second,
+		Mkdir: []string{"/out"}, Collect: []string{"/out/cover.out"}, Symbols: []string{"f"},
 	}
 	data, err := json.Marshal(job)
 	require.NoError(t, err)
