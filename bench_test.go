@@ -15,8 +15,9 @@ import (
 	"github.com/hotplugtest/hotplugtest/suspend"
 )
 
-// The benchmarks give the kernel's own figures, for benchstat to compare kernels by: what the write to a CPU's file takes,
-// without and with cpusets, which the kernel goes through at each operation.
+// The benchmarks give the kernel's own figures, for benchstat to compare
+// kernels by: what the write to a CPU's file takes, without and with cpusets,
+// which the kernel goes through at each operation.
 
 func BenchmarkOnline(b *testing.B)  { cpuTo(b, true) }
 func BenchmarkOffline(b *testing.B) { cpuTo(b, false) }
@@ -55,7 +56,8 @@ func smt(b *testing.B, before, after string) {
 	})
 }
 
-// BenchmarkSuspend is a suspend to mem, which turns back when all CPUs but one are offline.
+// BenchmarkSuspend is a suspend to mem, which turns back when all CPUs but one
+// are offline.
 func BenchmarkSuspend(b *testing.B) {
 	withCpusets(b, func(b *testing.B, _ cpuhp.FS, _ int) {
 		power := suspend.New("/sys")
@@ -83,7 +85,8 @@ func BenchmarkSuspend(b *testing.B) {
 	})
 }
 
-// operate measures f; before is what comes in between, and after what comes last of all.
+// operate measures f; before is what comes in between, and after what comes
+// last of all.
 func operate(b *testing.B, before, f, after func() error) {
 	defer func() { require.NoError(b, after()) }()
 	for b.Loop() {
@@ -98,7 +101,8 @@ func operate(b *testing.B, before, f, after func() error) {
 	}
 }
 
-// withCpusets runs f as benchmarks on machines with ever more cpusets, with a CPU that can go offline and is online.
+// withCpusets runs f as benchmarks on machines with ever more cpusets, with a
+// CPU that can go offline and is online.
 func withCpusets(b *testing.B, f func(b *testing.B, sys cpuhp.FS, cpu int)) {
 	machine.Claim(b)
 	sys, err := cpuhp.New("/sys")
@@ -132,8 +136,8 @@ func spareCPU(b *testing.B, sys cpuhp.FS) int {
 	return spare
 }
 
-// makeCpusets makes n empty cpusets for the time of a benchmark. They are those of nobody, as on v1 a child loses a CPU
-// that goes offline for good.
+// makeCpusets makes n empty cpusets for the time of a benchmark. They are those
+// of nobody, as on v1 a child loses a CPU that goes offline for good.
 func makeCpusets(b *testing.B, n int) {
 	if n == 0 {
 		return

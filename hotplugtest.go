@@ -29,6 +29,7 @@ type (
 	Act       = suite.Act
 
 	State       = suite.State
+	Moment      = suite.Moment
 	Boot        = suite.Boot
 	Version     = suite.Version
 	Span        = suite.Span

@@ -38,7 +38,8 @@ func armEmptied(p *Probe) (Check, error) {
 	}, err
 }
 
-// armPartition checks that a partition is one while it has a CPU, and only then.
+// armPartition checks that a partition is one while it has a CPU, and only
+// then.
 func armPartition(p *Probe) (Check, error) {
 	want := p.From.Partition
 	kind := want.Kind

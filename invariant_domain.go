@@ -10,8 +10,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
-// balanced tells whether the CPU must have load balanced to it from others: it is neither isolated nor, of those that are
-// not, the only one.
+// balanced reports whether load must be balanced to the CPU from others: it is
+// not isolated, and not the only CPU that is not.
 func balanced(p *Probe) (bool, error) {
 	cpus, err := p.Machine.CPUs.Online()
 	if err != nil {
@@ -29,8 +29,9 @@ func balanced(p *Probe) (bool, error) {
 	return !isolated.Has(p.CPU) && !cpus.Difference(isolated).Without(p.CPU).Empty(), err
 }
 
-// parseDomains returns the CPUs that are in any scheduling domain of a /proc/schedstat. Below each CPU's line are those of
-// its domains: "domain0 MASK 1 2 …", and from version 17 on, "domain0 NAME MASK 1 2 …".
+// parseDomains returns the CPUs that are in any scheduling domain of a
+// /proc/schedstat. Below each CPU's line are those of its domains: "domain0
+// MASK 1 2 …", and from version 17 on, "domain0 NAME MASK 1 2 …".
 func parseDomains(text string) (affinity.CPUSet, error) {
 	var spans affinity.CPUSet
 	mask := 1

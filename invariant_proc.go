@@ -22,8 +22,8 @@ const (
 	interruptsLine = `^\s+(CPU\d+\s+)*CPU%d(\s|$)`
 )
 
-// lineCheck makes a check that a file has a line for the CPU just while it is online; the pattern is a regular
-// expression with a verb for the CPU's number.
+// lineCheck makes a check that a file has a line for the CPU only while it is
+// online. The pattern is a regular expression with a verb for the CPU's number.
 func lineCheck(path, pattern string) func(*Probe) (Check, error) {
 	return func(p *Probe) (Check, error) {
 		line, err := regexp.Compile(fmt.Sprintf(pattern, p.CPU))
@@ -33,7 +33,8 @@ func lineCheck(path, pattern string) func(*Probe) (Check, error) {
 				return err
 			}
 			found := false
-			// Lines of /proc/interrupts and /proc/stat outgrow a scanner's default on large machines.
+			// Lines of /proc/interrupts and /proc/stat outgrow a scanner's
+			// default on large machines.
 			for lines := bufio.NewReader(bytes.NewReader(data)); !found; {
 				text, err := lines.ReadString('\n')
 				if text == "" && err != nil {
@@ -46,7 +47,8 @@ func lineCheck(path, pattern string) func(*Probe) (Check, error) {
 	}
 }
 
-// existsCheck makes a check that something in the CPU's sysfs directory is there just while it is online.
+// existsCheck makes a check that something in the CPU's sysfs directory is
+// there just while it is online.
 func existsCheck(name string) func(*Probe) (Check, error) {
 	return func(p *Probe) (Check, error) {
 		path := filepath.Join("/sys/devices/system/cpu", "cpu"+strconv.Itoa(p.CPU), name)
@@ -60,8 +62,7 @@ func existsCheck(name string) func(*Probe) (Check, error) {
 	}
 }
 
-// needsFile makes a Needs for promises that are only kept by kernels that have
-// the file.
+// needsFile makes a Needs for a promise that only kernels with the file keep.
 func needsFile(path, config string) func(View) error {
 	return func(View) error { return fileMissing(path, config) }
 }

@@ -81,7 +81,8 @@ func armSleepingTask(p *Probe) (Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Fd makes the pipe blocking, so that the task sleeps in the kernel, on its own thread.
+	// Fd makes the pipe blocking, so that the task sleeps in the kernel, on its
+	// own thread.
 	in, out := int(wake.Fd()), int(sleep.Fd())
 	type answer struct {
 		cpu int
@@ -118,8 +119,8 @@ func armSleepingTask(p *Probe) (Check, error) {
 func armGetaffinity(p *Probe) (Check, error) {
 	// While the CPU is offline, this leaves a mask without it, which the cpuset
 	// must mend when the CPU is back. A thread that just comes into the cpuset
-	// may keep the mask that it had. The root cpuset mends none, but before v6.2
-	// a thread that comes to it may run anywhere.
+	// may keep the mask that it had. The root cpuset mends none, but before
+	// v6.2 a thread that comes to it may run anywhere.
 	m := p.Machine
 	if p.From.Enters {
 		present, err := m.CPUs.Present()
@@ -145,8 +146,9 @@ func armGetaffinity(p *Probe) (Check, error) {
 	}, nil
 }
 
-// taskOn checks where a task that was pinned to the CPU runs after the transition. An operation that was rolled back may
-// have moved it away before that, and nothing is promised to bring it back.
+// taskOn checks where a task that was pinned to the CPU runs after the
+// transition. An operation that was rolled back may have moved it away before
+// that, and nothing is promised to bring it back.
 func taskOn(p *Probe, cpu int) error {
 	if p.Transition.RolledBack && p.State == Online {
 		return nil
@@ -157,7 +159,8 @@ func taskOn(p *Probe, cpu int) error {
 	return fmt.Errorf("it runs on cpu%d, but cpu%d, which it was pinned to, is %v", cpu, p.CPU, p.State)
 }
 
-// inCpuset checks that a task may be on a CPU as far as its cpuset is concerned.
+// inCpuset checks that a task may be on a CPU as far as its cpuset is
+// concerned.
 func inCpuset(p *Probe, cpu int) error {
 	if p.From.Missing != nil {
 		return nil

@@ -11,11 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A timer that expires while the CPU is there still shows nothing, so of each kind several are armed, each for longer than
-// the one before. What counts is the first that is due after the moment of the probe. An operation that takes longer than
-// the last of them shows nothing.
+// A timer that expires while the CPU is still online shows nothing. So several
+// timers of each kind are armed, each for longer than the one before. The first
+// that is due after the moment of the probe counts. An operation that takes
+// longer than the last of them shows nothing.
 
-// armTimerfds arms high-resolution timers on the CPU, by a thread that is there.
+// armTimerfds arms high-resolution timers on the CPU, by a thread that is
+// there.
 func armTimerfds(p *Probe) (Check, error) {
 	all, err := affinity.Get(0)
 	if err != nil {
@@ -51,7 +53,8 @@ func timerfdExpires(fd int, limit time.Duration) (bool, error) {
 	}
 }
 
-// armTimeouts arms timers of the timer wheel on the CPU: those of tasks there that wait for a message no longer than so.
+// armTimeouts arms timers of the timer wheel on the CPU, by tasks there that wait
+// for a message for a limited time.
 func armTimeouts(p *Probe) (Check, error) {
 	var timers []armed
 	for due := 50 * time.Millisecond; due < 2*time.Second; due *= 2 {

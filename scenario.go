@@ -129,14 +129,15 @@ var scenarios = []Scenario{
 		Name:    "idle-counters",
 		Promise: "the idle time of a CPU in /proc/stat, iowait included, goes on from where it was when the CPU is back",
 		Source:  `proc_stat(5); 71fee48fb772 ("tick-sched: Fix idle and iowait sleeptime accounting vs CPU hotplug", v6.8)`,
-		// Before that, and before 620a30fa0bd1 (v6.3), a reader on another CPU may see it go back without a fault of hotplug's.
+		// Before that, and before 620a30fa0bd1 (v6.3), a reader on another CPU
+		// may see it go back, and hotplug is not to blame.
 		Since: Version{6, 8},
 		Cycle: idleGoesOn,
 	},
 }
 
-// needsBalanced is for promises about tasks that come to a CPU by themselves, or
-// count on it. An isolated CPU is in no domain with the others.
+// needsBalanced is for promises about tasks that come to a CPU by themselves,
+// or count on it. An isolated CPU is in no domain with the others.
 func needsBalanced(m *Machine) error {
 	if isolated := affinity.Of(m.Targets...).Intersect(m.Isolated); !isolated.Empty() {
 		return suite.Unsupportedf("CPU %v is isolated: only what is pinned runs there", isolated)

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A group of tasks may run for quotaTime in each quotaPeriod, and would use two CPUs. They compute for a turn at a time.
+// A group of two tasks may run for quotaTime in each quotaPeriod. Without the
+// quota they would use two CPUs. They compute for one turn at a time.
 const (
 	quotaTime   = 5 * time.Millisecond
 	quotaPeriod = 20 * time.Millisecond
@@ -76,7 +77,8 @@ var throttled = Actor{
 	},
 }
 
-// cycleFromWithin has a task do it that is throttled itself.
+// cycleFromWithin takes a CPU offline and online from a task that is throttled
+// itself.
 func cycleFromWithin(x *Scene, cpu int) error {
 	return x.Do(fmt.Sprintf("taking cpu%d offline and online with a quota", cpu), func() error {
 		if err := quotaGroup(x).AttachThread(0); err != nil {
@@ -87,10 +89,14 @@ func cycleFromWithin(x *Scene, cpu int) error {
 	})
 }
 
-// quotaHeld checks that the group is still throttled, and has not had more time than its quota, twice over: the kernel hands
-// each CPU a slice of it at a time (kernel.sched_cfs_bandwidth_slice_us), and forgives a CPU that goes what it was over. The
-// time is that in which they computed. In cpu.stat it is also that in which the host of a virtual machine did not let them:
-// without the fix of v6.14 that was seen to be more than twice the quota.
+// quotaHeld checks that the group is still throttled, and has not computed for
+// longer than twice its quota. The kernel is not more exact: it hands each CPU a
+// slice of the quota at a time (kernel.sched_cfs_bandwidth_slice_us), and a CPU
+// that goes offline does not pay back what it was over.
+//
+// The usage in cpu.stat is no measure: it includes the time that the host of a
+// virtual machine took from the tasks. Without the fix of v6.14 it has been more
+// than twice the quota.
 func quotaHeld(x *Scene) error {
 	before, err := timesThrottled(quotaGroup(x))
 	if err != nil {
@@ -116,7 +122,8 @@ func quotaHeld(x *Scene) error {
 	return nil
 }
 
-// timesThrottled is the number of periods in which a cgroup's tasks were throttled, nr_throttled of cpu.stat.
+// timesThrottled returns the number of periods in which a cgroup's tasks were
+// throttled: nr_throttled of cpu.stat.
 func timesThrottled(c *cpuset.Group) (int, error) {
 	return sysfs.Read(filepath.Join(c.Path(), "cpu.stat"), func(text string) (int, error) {
 		for line := range strings.Lines(text) {
@@ -155,8 +162,8 @@ func needsDeadline(*Machine) error {
 	return nil
 }
 
-// deadlines are promised all that the CPUs have, and don't use it. What is left is less than one of them would take, and so
-// less than what a CPU has.
+// deadlines are tasks that reserve all time of the CPUs, and don't use it. The
+// rest is too small for one more such task, so no CPU can be spared.
 var deadlines = Actor{
 	Name: "deadline task",
 	Count: func(x *Scene) int {
@@ -170,7 +177,8 @@ var deadlines = Actor{
 	Begin: func(a *Act) (func() error, error) {
 		attr := unix.SchedAttr{
 			Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE,
-			// Go may make a thread from any other, and of a deadline task there is no second one.
+			// Go may make a thread from any other, and a deadline task cannot be
+			// cloned.
 			Flags:    unix.SCHED_FLAG_RESET_ON_FORK,
 			Runtime:  uint64(deadlineRuntime),
 			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
@@ -184,7 +192,8 @@ var deadlines = Actor{
 		}
 		a.Cleanup(func() error {
 			err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
-			// What it was promised is free when its period ends, by a timer on this CPU. One that is set here now comes after it.
+			// The kernel frees the reservation when the period ends, by a timer
+			// on this CPU. A timer that is set here now expires after that one.
 			for rest := unix.NsecToTimespec(deadlinePeriod.Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
 			}
 			return os.NewSyscallError("sched_setattr", err)
@@ -193,7 +202,8 @@ var deadlines = Actor{
 	},
 }
 
-// deadlinesOver has the CPU go when there are no deadline tasks any more.
+// deadlinesOver checks that the CPU can go offline when the deadline tasks have
+// ended.
 func deadlinesOver(x *Scene) error {
 	x.Cleanup(func() error {
 		cpu := x.Targets()[len(x.Targets())-1]
@@ -213,8 +223,9 @@ func deadlineRefuses(x *Scene, cpu int) error {
 	return nil
 }
 
-// loadArrives waits for one of the tasks that compute to run on the CPU. That they come is promised, not how soon; a CPU that
-// gets none for so long has been forgotten.
+// loadArrives waits for a task to run on the CPU after it is back online. The
+// kernel does not promise how soon; a CPU that gets no task for so long has been
+// forgotten.
 func loadArrives(x *Scene, cpu int) error {
 	if err := x.OffAndOn(cpu); err != nil {
 		return err

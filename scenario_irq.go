@@ -19,7 +19,8 @@ import (
 // irq is the directory of an IRQ: "/proc/irq/4".
 type irq string
 
-// movableIRQs are IRQs that are in use and may be moved from CPU to CPU, some of each machine's many.
+// movableIRQs returns some IRQs that are in use and can be moved from CPU to
+// CPU: at most eight.
 func movableIRQs() ([]irq, error) {
 	dirs, err := filepath.Glob("/proc/irq/[0-9]*")
 	if err != nil {
@@ -32,7 +33,7 @@ func movableIRQs() ([]irq, error) {
 		if len(list) == enough || !i.inUse() || !exists(filepath.Join(dir, "effective_affinity_list")) {
 			continue
 		}
-		// The kernel answers EIO or EPERM where it has its own plans for an IRQ.
+		// The kernel answers EIO or EPERM for an IRQ that it places itself.
 		if cpus, err := i.mask(); err == nil && i.move(cpus) == nil {
 			list = append(list, i)
 		}
@@ -40,8 +41,9 @@ func movableIRQs() ([]irq, error) {
 	return list, nil
 }
 
-// inUse tells whether there is a handler, which has a directory there, and it has ever come. The kernel does not move one
-// that has a handler but was not started: a network port's that is down.
+// inUse reports whether the IRQ has a handler, which is a directory there, and
+// has occurred. The kernel does not move an IRQ that has a handler but was never
+// started, such as that of a network port that is down.
 func (i irq) inUse() bool {
 	counts, err := sysfs.ReadFile(filepath.Join("/sys/kernel/irq", filepath.Base(string(i)), "per_cpu_count"))
 	if err == nil && strings.Trim(counts, "0,") == "" {
@@ -81,7 +83,8 @@ func needsIRQ(*Machine) error {
 	return nil
 }
 
-// moveIRQs has IRQs on the CPU when it goes, and moves them there again as soon as it is back.
+// moveIRQs moves IRQs to the CPU before it goes offline, and again as soon as it
+// is back online.
 func moveIRQs(x *Scene, cpu int) (err error) {
 	list, err := movableIRQs()
 	if err != nil {
@@ -128,13 +131,14 @@ func moveIRQs(x *Scene, cpu int) (err error) {
 		return err
 	}
 	err = elsewhere(fmt.Sprintf("when cpu%d has gone offline", cpu))
-	// To just a CPU that is offline it cannot be moved.
+	// A mask that has only offline CPUs is refused.
 	err = errors.Join(err, move(stays, cpu), elsewhere("when it was moved to an online and an offline CPU"))
 	return errors.Join(err, x.Set(cpu, Online), move(cpu), elsewhere(fmt.Sprintf("when cpu%d is back", cpu)))
 }
 
-// idleGoesOn looks before the CPU goes and when it is back. While it comes or goes a reader may take the time for the one
-// that counts ticks, which differs (get_idle_time() in fs/proc/stat.c), so that is not promised.
+// idleGoesOn reads the idle time before the CPU goes offline and when it is
+// back. Nothing is promised in between: a reader may then get a time that is
+// counted in another way (get_idle_time() in fs/proc/stat.c).
 func idleGoesOn(x *Scene, cpu int) error {
 	last := make(map[string]uint64)
 	look := func() error {
@@ -157,7 +161,8 @@ func idleGoesOn(x *Scene, cpu int) error {
 	return look()
 }
 
-// goOn checks that no CPU's time has gone back since the last time that it was there, and keeps the new times.
+// goOn checks that no CPU's time is less than when it was last listed, and keeps
+// the new times.
 func goOn(last, now map[string]uint64) error {
 	for cpu, idle := range now {
 		if idle < last[cpu] {
@@ -168,9 +173,9 @@ func goOn(last, now map[string]uint64) error {
 	return nil
 }
 
-// idleTimes are the times of the CPUs in a /proc/stat in which they had nothing to do, in ticks of USER_HZ:
-// "cpu0 USER NICE SYSTEM IDLE IOWAIT …". A task that begins or ends to wait for I/O moves time from one of the last two to
-// the other.
+// idleTimes returns the idle time of each CPU in a /proc/stat, iowait included,
+// in ticks of USER_HZ: "cpu0 USER NICE SYSTEM IDLE IOWAIT …". A task that begins
+// or ends to wait for I/O moves time from one of the two to the other.
 func idleTimes(stat string) (map[string]uint64, error) {
 	times := make(map[string]uint64)
 	for line := range strings.Lines(stat) {
@@ -192,7 +197,8 @@ func idleTimes(stat string) (map[string]uint64, error) {
 	return times, nil
 }
 
-// perfCounts has an event on the CPU when it goes, and counts with another when it is back.
+// perfCounts reads an event of the CPU when it is offline, and counts with a new
+// one when it is back.
 func perfCounts(x *Scene, cpu int) error {
 	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK, Size: uint32(unix.PERF_ATTR_SIZE_VER1)}
 	open := func() (int, error) {

@@ -17,8 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withTask calls f while a thread in the child cpuset, which may run on the CPUs in mask, does act. end makes that return; it
-// is called until it has.
+// withTask calls f while another thread does act. That thread is in the child
+// cpuset and may run on the CPUs in mask. end must make act return; it is called
+// until act has.
 func withTask(x *Scene, mask affinity.CPUSet, act func() error, end func(tid int), f func(tid int) error) error {
 	ready := make(chan error, 1)
 	ended := make(chan error)
@@ -47,7 +48,8 @@ func withTask(x *Scene, mask affinity.CPUSet, act func() error, end func(tid int
 	}
 }
 
-// withSleepingTask calls f while a thread that may run on the CPUs in mask sleeps.
+// withSleepingTask calls f while a thread that may run on the CPUs in mask
+// sleeps.
 func withSleepingTask(x *Scene, mask affinity.CPUSet, f func(tid int) error) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -67,8 +69,9 @@ func withSleepingTask(x *Scene, mask affinity.CPUSet, f func(tid int) error) err
 	})
 }
 
-// withRunningTask calls f while a thread that may run on the CPUs in mask computes. The kernel does it, in one long system
-// call: Go code is preempted from time to time, and the thread put to sleep.
+// withRunningTask calls f while a thread that may run on the CPUs in mask
+// computes. It does so in one long system call: the runtime would preempt Go
+// code from time to time, and put the thread to sleep.
 func withRunningTask(x *Scene, mask affinity.CPUSet, f func(tid int) error) error {
 	const file = "/dev/urandom"
 	random, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -87,13 +90,14 @@ func withRunningTask(x *Scene, mask affinity.CPUSet, f func(tid int) error) erro
 		return nil
 	}, func(tid int) {
 		over.Store(true)
-		// Go pays no heed to this signal, but it ends the system call. ESRCH: so has the thread.
+		// Go ignores this signal, but it ends the system call. ESRCH: the
+		// thread has ended.
 		_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG)
 	}, f)
 }
 
-// asleep waits for a thread of this process to sleep in a read(2) of a file. Asleep alone it can be before that, for the Go
-// runtime, which wakes it again.
+// asleep waits for a thread of this process to sleep in a read(2) of a file. It
+// may sleep before that in the Go runtime, which wakes it again.
 func asleep(tid, fd int) (err error) {
 	file := fmt.Sprintf("/proc/self/task/%d/syscall", tid)
 	reads := fmt.Sprintf("%d %#x ", unix.SYS_READ, fd)
@@ -147,7 +151,7 @@ func maskOfOneRunning(x *Scene, cpu int) error {
 			if err := x.Set(cpu, Offline); err != nil {
 				return err
 			}
-			// One that sleeps when the CPU goes keeps its mask.
+			// A task that sleeps when the CPU goes offline keeps its mask.
 			after, err := sleeps(tid)
 			if slept = before != after; slept || err != nil {
 				return errors.Join(err, x.Set(cpu, Online))
@@ -162,7 +166,7 @@ func maskOfOneRunning(x *Scene, cpu int) error {
 	return fmt.Errorf("the task that was to run all the time has slept while cpu%d went offline, %d times", cpu, tries)
 }
 
-// sleeps is how often a thread of this process has gone to sleep.
+// sleeps returns how often a thread of this process has gone to sleep.
 func sleeps(tid int) (int, error) {
 	const name = "voluntary_ctxt_switches:\t"
 	file := fmt.Sprintf("/proc/self/task/%d/status", tid)
@@ -187,7 +191,8 @@ func maskOfOneSleeping(x *Scene, cpu int) error {
 	})
 }
 
-// maskHalfOffline has a thread go from one online CPU to another by masks that have the offline one too.
+// maskHalfOffline moves a thread from one online CPU to another, with masks that
+// also have an offline CPU.
 func maskHalfOffline(x *Scene, cpu int) error {
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
@@ -241,7 +246,8 @@ func twoWriters(x *Scene, _ int) error {
 	return errors.Join(<-errs, <-errs)
 }
 
-// spacings are the pauses before the next mask: some at once, some when what the last one has started may be going on.
+// spacings are the pauses before the next mask. After some of them, work that
+// the last mask has started may still be going on.
 var spacings = []time.Duration{0, 0, 10 * time.Millisecond, 0, 50 * time.Millisecond, 0, 2 * time.Millisecond, 200 * time.Millisecond}
 
 // allMasks goes through all sets of online CPUs that up to four CPUs can make.
@@ -278,8 +284,8 @@ func allMasks(x *Scene, _ int) error {
 }
 
 // freeCPUs returns up to four CPUs that can be offline in any combination, as
-// long as one CPU stays online. One that is not isolated stays: without it there
-// is none that tasks may run on.
+// long as one CPU stays online. One that is not isolated stays: without it
+// there is none that tasks may run on.
 func freeCPUs(x *Scene) ([]int, error) {
 	isolated, err := x.Machine.CPUs.Isolated()
 	if err != nil {
@@ -298,8 +304,9 @@ func freeCPUs(x *Scene) ([]int, error) {
 	return cpus[max(0, len(cpus)-4):], nil
 }
 
-// masks are all sets of CPUs, except the empty one, that are online less some of those in free, each but for one CPU the
-// same as the one before. The first and the last is online.
+// masks returns online without some of the CPUs in free, for all choices except
+// those that leave no CPU. Each mask differs from the one before by one CPU. The
+// first and the last mask are online itself.
 func masks(online affinity.CPUSet, free []int) []affinity.CPUSet {
 	list := []affinity.CPUSet{}
 	for i := range 1 << len(free) {
@@ -314,7 +321,8 @@ func masks(online affinity.CPUSet, free []int) []affinity.CPUSet {
 	return append(list, online)
 }
 
-// checkMask checks what a thread in the child cpuset finds of the CPUs that are online, and of those that were.
+// checkMask checks the CPUs from a thread in the child cpuset: those in want are
+// online, and the others in before are not.
 func checkMask(x *Scene, want, before affinity.CPUSet) error {
 	if online, err := x.Machine.CPUs.Online(); err != nil || !online.Equal(want) {
 		return errors.Join(err, fmt.Errorf("the online mask is %v", online))

@@ -1,6 +1,7 @@
 //go:build !selftest
 
-// With the tag selftest the test binary has the tests of the kernel alone, not those of the suite itself.
+// With the tag selftest the test binary has the tests of the kernel alone, not
+// those of the suite itself.
 
 package hotplugtest
 
@@ -54,8 +55,8 @@ func TestEachTransitionHasATest(t *testing.T) {
 	}
 }
 
-// What comes after a row that takes the kernel down is lost, so these are the last of their tests, and those tests the
-// last, of go test as of Run.
+// What comes after a row that takes the kernel down is lost, so these are the
+// last of their tests, and those tests the last, of go test as of Run.
 func TestDestructiveRowsAreLast(t *testing.T) {
 	var tests []string
 	destructive := make(map[string]bool)
@@ -155,7 +156,8 @@ func FuzzParseDomains(f *testing.F) {
 	})
 }
 
-// Where no CPU is isolated some kernels print "(null)", and others have no such file.
+// Where no CPU is isolated some kernels print "(null)", and others have no such
+// file.
 func TestIsolatedIsOptional(t *testing.T) {
 	for name, isolated := range map[string]string{"(null)": "(null)\n", "no file": "", "none": "\n", "one": "3\n"} {
 		t.Run(name, func(t *testing.T) {

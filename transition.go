@@ -8,7 +8,8 @@ import "golang.org/x/sys/unix"
 var transitions = []Transition{
 	goesOnline("Online", Transition{Source: docOnline, Soak: true, Known: []Defect{tscLockup}}),
 	goesOffline("Offline", Transition{Source: docOnline, Soak: true, Known: []Defect{loneIsolated, dyingNotVacated}}),
-	// The first time that a CPU comes online it gets what it then keeps: threads, files, memory.
+	// The first time that a CPU comes online it gets what it then keeps:
+	// threads, files, memory.
 	goesOnline("Online/first", Transition{Source: docHotplug + ": maxcpus=", Setup: firstOnline, Boot: MaxCPUs, Once: true}),
 	goesOnline("Online/first-of-node", Transition{Source: docNode, Setup: lastOfNode, Boot: NUMA, Together: true}),
 	goesOffline("Offline/last-of-node", Transition{Source: docNode, Setup: lastOfNode, Boot: NUMA, Together: true}),
@@ -60,12 +61,14 @@ var transitions = []Transition{
 	suspended("mem-offline", "mem", Transition{Op: enterAndWake("mem"), Setup: ofLast(butHousekeeping(really("mem"))), Before: Offline}),
 	suspended("disk-core", "disk", Transition{Setup: butHousekeeping(hibernation("core"))}),
 	suspended("freeze", "freeze", Transition{Op: enterAndWake("freeze"), Setup: really("freeze")}),
-	// Here all that is not isolated goes, and past what refuses that in Refused/last-housekeeping.
+	// Here all that is not isolated goes, and past what refuses that in
+	// Refused/last-housekeeping.
 	suspended("last-housekeeping", "mem", Transition{Setup: allButOne(pmTest("mem", "processors")),
 		Boot: IsolcpusFirst, Destructive: true, Known: []Defect{isolatedPrimary}}),
 
 	refused("last-cpu", Transition{Source: "kernel/cpu.c: _cpu_down(), EBUSY for the last CPU", Setup: makeLast}),
-	// It is refused in a hotplug state of its own. Without that the kernel crashes.
+	// It is refused in a hotplug state of its own. Without that the kernel
+	// crashes.
 	refused("timekeeper", Transition{Source: "kernel/time/tick-sched.c: tick_nohz_cpu_down()",
 		Setup: timekeeper, Boot: NohzFull, Destructive: true, RolledBack: true}),
 	// Without it there is no scheduler domain left.

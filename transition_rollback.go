@@ -63,8 +63,8 @@ func disarm(m *Machine) (Prepared, error) {
 	cpu := m.Targets[len(m.Targets)-1]
 	disarm := func() error { return m.CPUs.SetFail(cpu, -1) }
 	if err := disarm(); errors.Is(err, unix.EINVAL) {
-		// Such a kernel leaves a CPU half-way if a failure is injected at a state
-		// like perf:prepare on its way down.
+		// Such a kernel leaves a CPU half-way if a failure is injected at a
+		// state like perf:prepare on its way down.
 		return Prepared{}, suite.Unsupportedf("this kernel, older than v5.13, also injects failures where there is no way back")
 	} else if err != nil {
 		return Prepared{}, suite.Unsupportedf("no failure can be injected: %v", err)

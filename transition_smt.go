@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errSMTOff is what bringing a second thread online gives while SMT is off. With
-// CONFIG_GENERIC_ARCH_TOPOLOGY the kernel does not know that an offline CPU is
-// one before it is up, and takes it down again: bringup_wait_for_ap_online().
+// errSMTOff is what bringing a second thread online gives while SMT is off.
+// With CONFIG_GENERIC_ARCH_TOPOLOGY the kernel does not know that an offline
+// CPU is one before it is up, and takes it down again:
+// bringup_wait_for_ap_online().
 var errSMTOff = func() unix.Errno {
 	switch runtime.GOARCH {
 	case "arm64", "riscv64":
@@ -20,8 +21,8 @@ var errSMTOff = func() unix.Errno {
 	return unix.EPERM
 }()
 
-// needSMT picks the last sibling thread that SMT control takes offline: one that
-// is not the first of its core.
+// needSMT picks the last sibling thread that SMT control takes offline: one
+// that is not the first of its core.
 func needSMT(m *Machine) (Prepared, error) {
 	control, active, err := m.CPUs.SMT()
 	if err != nil {

@@ -48,7 +48,8 @@ func pmTest(state, level string) Setup {
 			return errors.Join(m.Power.SetTestDelay(delay), m.Power.SetPMTest(was.Current))
 		}
 		err = errors.Join(m.Power.SetTestDelay(0), m.Power.SetPMTest(level))
-		// Whatever the machine's owner has it sleep by, firmware has no part in this.
+		// Whatever the machine's owner has it sleep by, firmware has no part in
+		// this.
 		if err == nil && state == "mem" && mem.Current != deep {
 			pmUndo := undo
 			undo = func() error { return errors.Join(m.Power.SetMemSleep(mem.Current), pmUndo()) }

@@ -26,7 +26,7 @@ var workloads = []Workload{
 	{Name: "affinity-storm", Actors: []Actor{affinities, policies}},
 }
 
-// perCPU is one thread for each CPU that is online.
+// perCPU counts one thread for each CPU that is online.
 func perCPU(x *Scene) int { return x.Machine.Online.Count() }
 
 // hogs compute, wherever they are put, and note where that is.
@@ -49,8 +49,9 @@ func spin(d time.Duration) {
 	}
 }
 
-// rtHogs take half of each CPU, by which they keep away everything that is not real-time, the kernel's own threads that
-// bring CPUs up and down included. All of it would be throttled (kernel.sched_rt_runtime_us).
+// rtHogs take half of each CPU's time. They keep away everything that is not
+// real-time, including the kernel's threads that bring CPUs up and down. If they
+// took all of it, they would be throttled (kernel.sched_rt_runtime_us).
 var rtHogs = Actor{
 	Name:  "RT hog",
 	Count: perCPU,
@@ -97,7 +98,8 @@ func enterRealTime(x *Scene) error {
 	return err
 }
 
-// forks makes processes. Their program does not exist, so that each ends at once.
+// forks makes processes. Their program does not exist, so that each ends at
+// once.
 var forks = Actor{
 	Name:  "fork storm",
 	Count: func(*Scene) int { return 2 },
@@ -160,7 +162,8 @@ var memory = Actor{
 		if err := unix.Sysinfo(&info); err != nil {
 			return nil, os.NewSyscallError("sysinfo", err)
 		}
-		// Of two threads, each a quarter of what is free: pressure, and not the end of anybody.
+		// Two threads take a quarter of the free memory each: pressure, but
+		// nobody gets killed.
 		free := (uint64(info.Freeram) * uint64(info.Unit)) / 4
 		size := int(min(free, 256<<20))
 		return func() error {
@@ -176,7 +179,8 @@ var memory = Actor{
 	},
 }
 
-// files writes a file to the disk, if /tmp is on one, and has it dropped from the page cache.
+// files writes a file to the disk, if /tmp is on one, and has it dropped from
+// the page cache.
 var files = Actor{
 	Name: "file I/O",
 	Begin: func(a *Act) (func() error, error) {
@@ -245,15 +249,18 @@ func read(fd int, buf []byte) (int, error) {
 	}
 }
 
-// timerLate bounds by how much a timer may be late that was armed on a CPU which went. The kernel moves the timers of such a
-// CPU to another one, the older kernels when it is dead, which they give it 10 s for; a timer that was lost never expires.
+// timerLate is by how much a timer may be late that was armed on a CPU which
+// went offline. The kernel moves such timers to another CPU, older kernels only
+// when the CPU is dead, which may take 10 s. A timer that was lost never expires.
 const timerLate = suite.TaskTimeout
 
-// timerSteps are after what time timers expire. Some outlast an operation, so that they wait when the CPU dies: a task whose
-// timer expires before that is moved away, and arms the next one elsewhere.
+// timerSteps are the times after which timers expire. Some are longer than an
+// operation, so that the timer is armed when the CPU dies: a task whose timer
+// expires before that is moved away, and arms the next one elsewhere.
 var timerSteps = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond, 320 * time.Millisecond}
 
-// timerActor arms a timer on each CPU that comes and goes, over and over, and waits for it.
+// timerActor arms a timer on each CPU that comes and goes, over and over, and
+// waits for it.
 func timerActor(name string, arm func(a *Act) (wait func(until time.Duration) error, err error)) Actor {
 	return Actor{
 		Name:  name,
@@ -357,8 +364,8 @@ var affinities = Actor{
 			turn++
 			mask := masks[turn%len(masks)]
 			err := affinity.Set(0, mask)
-			// EINVAL is the answer when all of the CPUs are offline, and also, since v6.2, to a mask with a CPU that leaves the
-			// cpuset during the call.
+			// It is EINVAL if all of the CPUs are offline, and since v6.2 also
+			// if a CPU of the mask leaves the cpuset during the call.
 			if errors.Is(err, unix.EINVAL) && !mask.Intersect(targets).Empty() {
 				return nil
 			}

@@ -3,7 +3,6 @@ package cpuset
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
 // A Group is a cgroup of the cpuset hierarchy.
@@ -286,37 +286,29 @@ func (c *Group) readCPUs(name string) (affinity.CPUSet, error) {
 // file returns the path of one of the cpuset's files.
 func (c *Group) file(name string) string { return filepath.Join(c.Path(), name) }
 
-// readFile reads a file whole.
+// readFile returns what is in a file, without the newline at its end.
 func readFile(path string) (string, error) {
-	text, err := os.ReadFile(path)
+	text, err := sysfs.ReadFile(path)
 	if err != nil {
 		return "", &Error{Op: "read", Path: path, Err: cause(err)}
 	}
-	return string(text), nil
+	return text, nil
 }
 
 // writeFile writes value, and a newline, with one write(2). Without the newline
-// an empty value would be no write at all. It is not an [os.File]: cgroup files
-// can be polled, so Go would wait where the kernel answers EAGAIN.
+// an empty value would be no write at all.
 func writeFile(path, value string) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &Error{Op: "write", Path: path, Value: value, Err: err}
-	}
-	_, err = unix.Write(fd, []byte(value+"\n"))
-	// What close(2) might say comes too late to matter: the write is done.
-	_ = unix.Close(fd)
-	if err != nil {
-		return &Error{Op: "write", Path: path, Value: value, Err: err}
+	if err := sysfs.WriteLine(path, value); err != nil {
+		return &Error{Op: "write", Path: path, Value: value, Err: cause(err)}
 	}
 	return nil
 }
 
-// cause returns the errno of an error of package os, whose path [Error] has.
+// cause returns the errno of an error that has the path, as [Error] has that.
 func cause(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
 	}
 	return err
 }

@@ -224,7 +224,7 @@ func TestOfErrors(t *testing.T) {
 		"8:cpusets:/\n":         "no line for the cpuset hierarchy",
 		"0::/\n":                "no line for the cpuset hierarchy",
 		"0:\n":                  "malformed line",
-		"\n":                    "malformed line",
+		"\n8:cpu:/\n":           "malformed line",
 	} {
 		root := t.TempDir()
 		writeTree(t, root, map[string]string{

@@ -14,8 +14,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
-// What programs write into a kernel's log comes back; when they have written more than it holds, the loss is reported, and
-// reading goes on.
+// What programs write into a kernel's log comes back; when they have written
+// more than it holds, the loss is reported, and reading goes on.
 func TestKernelOverrun(t *testing.T) {
 	machine.Claim(t)
 	const unlimited = "/proc/sys/kernel/printk_devkmsg"

@@ -1,5 +1,6 @@
-// Package kmsg reads the kernel's log from /dev/kmsg, record by record and without waiting, and tells the records by which
-// the kernel complains of itself from the others.
+// Package kmsg reads the kernel's log from /dev/kmsg, record by record and
+// without waiting, and tells the records by which the kernel complains of
+// itself from the others.
 //
 // See Documentation/ABI/testing/dev-kmsg of the kernel.
 package kmsg
@@ -15,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Record is what the kernel, or whoever wrote to /dev/kmsg, has logged by one call.
+// A Record is what the kernel, or whoever wrote to /dev/kmsg, has logged by one
+// call.
 type Record struct {
 	Facility int           // as in syslog(3): 0 is the kernel's own, which nobody else can use
 	Level    int           // as in syslog(3): 0 is an emergency, 7 is for debugging
@@ -28,7 +30,8 @@ func (r Record) String() string {
 	return fmt.Sprintf("[%12.6f] %s", r.Time.Seconds(), r.Text)
 }
 
-// A Log is an open /dev/kmsg. Make one with [Open]. It is not for use by several goroutines at once.
+// A Log is an open /dev/kmsg. Make one with [Open]. It is not for use by
+// several goroutines at once.
 type Log struct {
 	fd   int
 	path string
@@ -37,11 +40,14 @@ type Log struct {
 	next uint64 // number of the record that is to come, if known
 }
 
-// recordMax is CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX since v6.4, which is less: no record is longer.
+// recordMax is CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX since v6.4, which is
+// less: no record is longer.
 const recordMax = 8192
 
-// Open opens the log at path, "/dev/kmsg" but for tests, to be read from the start, or from the end, for what is logged from
-// now on. The error is an [*os.PathError]; it wraps [unix.EPERM] without CAP_SYSLOG where kernel.dmesg_restrict is set.
+// Open opens the log at path, "/dev/kmsg" but for tests, to be read from the
+// start, or from the end, for what is logged from now on. The error is an
+// [*os.PathError]; it wraps [unix.EPERM] without CAP_SYSLOG where
+// kernel.dmesg_restrict is set.
 func Open(path string, whence Whence) (*Log, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -66,8 +72,8 @@ const (
 // Close closes the log.
 func (l *Log) Close() error { return os.NewSyscallError("close", unix.Close(l.fd)) }
 
-// An Overrun is the error that says that the kernel has overwritten records before they were read. Reading goes on behind
-// them.
+// An Overrun is the error that says that the kernel has overwritten records
+// before they were read. Reading goes on behind them.
 type Overrun struct {
 	Lost uint64 // how many; 0: unknown
 }
@@ -79,8 +85,9 @@ func (o *Overrun) Error() string {
 	return fmt.Sprintf("kmsg: %d records were overwritten before they were read", o.Lost)
 }
 
-// Read returns the records that were logged since the last Read, and does not wait for more. The error is an [*Overrun]
-// beside the records that are left, or an [*os.PathError].
+// Read returns the records that were logged since the last Read, and does not
+// wait for more. The error is an [*Overrun] beside the records that are left,
+// or an [*os.PathError].
 func (l *Log) Read() ([]Record, error) {
 	var records []Record
 	var overrun *Overrun
@@ -107,7 +114,8 @@ func (l *Log) Read() ([]Record, error) {
 		end := strings.LastIndexByte(text, '\n') + 1
 		text, l.rest = text[:end], text[end:]
 		for line := range strings.Lines(text) {
-			// The device and the subsystem that a record is about: " SUBSYSTEM=cpu".
+			// The device and the subsystem that a record is about: "
+			// SUBSYSTEM=cpu".
 			if strings.HasPrefix(line, " ") {
 				continue
 			}
@@ -124,8 +132,9 @@ func (l *Log) Read() ([]Record, error) {
 	}
 }
 
-// parse parses the first line of a record, as in "6,1042,52318431,-;smpboot: CPU 3 is now offline": facility times 8 plus
-// level, number, microseconds, flags, and fields of the future.
+// parse parses the first line of a record, as in "6,1042,52318431,-;smpboot:
+// CPU 3 is now offline": facility times 8 plus level, number, microseconds,
+// flags, and fields of the future.
 func parse(line string) (r Record, err error) {
 	prefix, text, ok := strings.Cut(line, ";")
 	fields := strings.Split(prefix, ",")
@@ -144,7 +153,8 @@ func parse(line string) (r Record, err error) {
 	}, nil
 }
 
-// unescape replaces the \xNN that the kernel writes for what cannot be printed, and for the backslash.
+// unescape replaces the \xNN that the kernel writes for what cannot be printed,
+// and for the backslash.
 func unescape(s string) string {
 	var b strings.Builder
 	for {

@@ -79,7 +79,8 @@ func TestMalformed(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// What Debian's kernels say from the boot to some cycles of CPUs, and what they say of a warning.
+// What Debian's kernels say from the boot to some cycles of CPUs, and what they
+// say of a warning.
 func TestProblemInLogs(t *testing.T) {
 	for file, want := range map[string]string{
 		"healthy-6.1": "", "healthy-7.2": "",

@@ -14,7 +14,8 @@ type Defect struct {
 	Symptom string
 	// Since says what brought it in: a commit or a version. "": unknown.
 	Since string
-	// Link is the report of it, or the commit that mended it. "": there is none.
+	// Link is the report of it, or the commit that mended it. "": there is
+	// none.
 	Link string
 }
 

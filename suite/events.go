@@ -46,7 +46,8 @@ func NewEvents(source Source) *Events {
 // to see may be over.
 func (e *Events) Await(cpu int, action string, returned *atomic.Bool) (time.Time, error) {
 	for {
-		// Everything that the kernel sends during the operation is in the socket's queue when that has returned.
+		// Everything that the kernel sends during the operation is in the
+		// socket's queue when that has returned.
 		over := returned.Load()
 		queued, err := e.receive()
 		if err != nil {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// histogram is a distribution of durations in a fixed amount of memory, however many they are.
+// histogram is a distribution of durations in a fixed amount of memory, however
+// many they are.
 type histogram struct {
 	buckets  [bucketsPerOctave * octaves]uint64
 	count    uint64
@@ -33,7 +34,8 @@ func (h *histogram) add(d time.Duration) {
 	h.count++
 }
 
-// quantile is what so many percent of the durations are not above, to within the width of a bucket.
+// quantile is what so many percent of the durations are not above, to within
+// the width of a bucket.
 func (h *histogram) quantile(percent uint64) time.Duration {
 	rank := (h.count*percent + 99) / 100
 	for bucket, n := range h.buckets {

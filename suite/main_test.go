@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(options.Conclude(machine.Main(m.Run)))
 }
 
-// TestOnline is a test of the suite's for those of its last line. Nobody runs it
-// who could take CPUs offline.
+// TestOnline is a test of the suite's for those of its last line. Nobody runs
+// it who could take CPUs offline.
 func TestOnline(t *testing.T) {
 	if testing.Short() || os.Getenv(scriptEnv) == "" || os.Geteuid() == 0 {
 		t.Skip("this is what TestConclude runs, as an ordinary user")

@@ -29,8 +29,9 @@ type Options struct {
 	// of being skipped. "": none.
 	Require string
 
-	// MustTest makes a run fail that tests nothing, because the machine does not
-	// allow it or because each test is skipped. Otherwise such a run passes.
+	// MustTest makes a run fail that tests nothing, because the machine does
+	// not allow it or because each test is skipped. Otherwise such a run
+	// passes.
 	MustTest bool
 
 	// OtherTests says that the test binary has other tests than the suite's:

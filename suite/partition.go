@@ -40,7 +40,8 @@ func (m *Machine) partition(want *Partition) (place *Placement, prepared Prepare
 	undo := func() error {
 		// Before v6.2 the tasks outside get back what is online, and what comes
 		// online later is lost to them. And the kernel takes its time to end a
-		// partition that is removed: it may then end the next one of these CPUs.
+		// partition that is removed: it may then end the next one of these
+		// CPUs.
 		return errors.Join(m.Ensure(cpu, Online), c.SetPartition("member"), c.Remove())
 	}
 	place = &Placement{
@@ -53,7 +54,8 @@ func (m *Machine) partition(want *Partition) (place *Placement, prepared Prepare
 func (m *Machine) partitionCPUs(want *Partition, cpu int) (affinity.CPUSet, error) {
 	cpus := affinity.Of(cpu)
 	if !want.Single {
-		// Not the first: that is where the kernel puts a task that it knows no CPU for.
+		// Not the first: that is where the kernel puts a task that it knows no
+		// CPU for.
 		companion, ok := m.Usable.Without(cpu).Last()
 		if !ok {
 			return cpus, Unsupportedf("a partition needs another CPU beside cpu%d that may be used", cpu)

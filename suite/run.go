@@ -7,9 +7,9 @@ import (
 )
 
 // Run runs opts.Tables as subtests of t. It skips, with the reason, if the
-// machine does not allow it to run, and under -short. With [Options.MustTest] it
-// fails if nothing was tested. Its last line of log counts the tests by their
-// result.
+// machine does not allow it to run, and under -short. With [Options.MustTest]
+// it fails if nothing was tested. Its last line of log counts the tests by
+// their result.
 func Run(t *testing.T, opts Options) {
 	if testing.Short() {
 		t.Skip("-short: the suite takes CPUs offline")

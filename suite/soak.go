@@ -249,7 +249,8 @@ func (k *soak) total() *soakResult {
 	return total
 }
 
-// interval is the time between two progress lines: short at first, when one wants to know whether it works at all.
+// interval is the time between two progress lines: short at first, when one
+// wants to know whether it works at all.
 func (k *soak) interval() time.Duration {
 	if time.Since(k.begin) < 10*time.Minute {
 		return 5 * time.Second

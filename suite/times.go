@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// timesPrefix begins each line of the table of times, for programs that pick it from the output of go test.
+// timesPrefix begins each line of the table of times, for programs that pick it
+// from the output of go test.
 const timesPrefix = "times: "
 
 // times are how long the operations of a run took, by transition.
@@ -30,8 +31,9 @@ func (t *times) add(name string, r *result) {
 	t.by[name].merge(r)
 }
 
-// Times is a table of what each transition took: the write itself, from its begin to the receipt of the uevent, and, for
-// broken promises, from the moment until they were kept. It is empty when no transition was made.
+// Times is a table of what each transition took: the write itself, from its
+// begin to the receipt of the uevent, and, for broken promises, from the moment
+// until they were kept. It is empty when no transition was made.
 func (r *Runner) Times() string {
 	if len(r.times.names) == 0 {
 		return ""
@@ -61,7 +63,8 @@ func (r *Runner) Times() string {
 	return lines.String()
 }
 
-// quantiles are the least, the median, the 99th percentile and the greatest, by nearest rank.
+// quantiles are the least, the median, the 99th percentile and the greatest, by
+// nearest rank.
 func quantiles(d []time.Duration) [4]time.Duration {
 	d = slices.Sorted(slices.Values(d))
 	rank := func(percent int) time.Duration { return d[(len(d)*percent+99)/100-1] }

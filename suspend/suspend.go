@@ -1,6 +1,8 @@
-// Package suspend puts the machine to sleep, or part of the way there, through /sys/power.
+// Package suspend puts the machine to sleep, or part of the way there, through
+// /sys/power.
 //
-// See Documentation/admin-guide/pm/sleep-states.rst and Documentation/power/basic-pm-debugging.rst of the kernel.
+// See Documentation/admin-guide/pm/sleep-states.rst and
+// Documentation/power/basic-pm-debugging.rst of the kernel.
 package suspend
 
 import (
@@ -18,16 +20,19 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
-// ErrNotSupported is wrapped by the error of a method that needs what this kernel is built without.
+// ErrNotSupported is wrapped by the error of a method that needs what this
+// kernel is built without.
 var ErrNotSupported = errors.New("suspend: not supported by this kernel")
 
-// Levels are how far a suspend can go by pm_test before it turns back, in order.
+// Levels are how far a suspend can go by pm_test before it turns back, in
+// order.
 var Levels = []string{"freezer", "devices", "platform", "processors", "core"}
 
 // An FS is a sysfs. Make one with [New].
 type FS struct{ sys string }
 
-// New returns the sysfs mounted on the directory sys, which is "/sys" but for tests.
+// New returns the sysfs mounted on the directory sys, which is "/sys" but for
+// tests.
 func New(sys string) FS { return FS{sys} }
 
 func (f FS) power(name string) string { return filepath.Join(f.sys, "power", name) }
@@ -43,19 +48,21 @@ func notSupported(err error) error {
 	return nil
 }
 
-// States reads /sys/power/state: the states that the system can be put into, of "freeze", "standby", "mem" and "disk".
-// The error wraps [ErrNotSupported] without CONFIG_PM_SLEEP.
+// States reads /sys/power/state: the states that the system can be put into, of
+// "freeze", "standby", "mem" and "disk". The error wraps [ErrNotSupported]
+// without CONFIG_PM_SLEEP.
 func (f FS) States() ([]string, error) {
 	text, err := sysfs.ReadFile(f.power("state"))
 	return strings.Fields(text), notSupported(err)
 }
 
-// Enter writes to /sys/power/state: the system goes into the state, or as far as pm_test lets it. It blocks until the
-// system is back.
+// Enter writes to /sys/power/state: the system goes into the state, or as far
+// as pm_test lets it. It blocks until the system is back.
 //
-// The error wraps the errno: [unix.EBUSY] when a wakeup event came in between or tasks could not be frozen, [unix.EAGAIN]
-// when the state does not go as far as pm_test says, [unix.EINVAL] for a state that there is not, or that of a notifier or
-// driver that refused.
+// The error wraps the errno: [unix.EBUSY] when a wakeup event came in between
+// or tasks could not be frozen, [unix.EAGAIN] when the state does not go as far
+// as pm_test says, [unix.EINVAL] for a state that there is not, or that of a
+// notifier or driver that refused.
 func (f FS) Enter(state string) error {
 	if err := sysfs.WriteFile(f.power("state"), state); err != nil {
 		return fmt.Errorf("suspend: %w", err)
@@ -63,7 +70,8 @@ func (f FS) Enter(state string) error {
 	return nil
 }
 
-// A Choice is a file that lists values and has the one in force in brackets, as in "s2idle [deep]".
+// A Choice is a file that lists values and has the one in force in brackets, as
+// in "s2idle [deep]".
 type Choice struct {
 	Current string
 	All     []string
@@ -103,15 +111,16 @@ func (f FS) choice(name string) (Choice, error) {
 
 func (f FS) write(path, value string) error { return notSupported(sysfs.WriteFile(path, value)) }
 
-// MemSleep reads /sys/power/mem_sleep: what "mem" means, of "s2idle", "shallow" and "deep". The error wraps
-// [ErrNotSupported] where there is no such choice.
+// MemSleep reads /sys/power/mem_sleep: what "mem" means, of "s2idle", "shallow"
+// and "deep". The error wraps [ErrNotSupported] where there is no such choice.
 func (f FS) MemSleep() (Choice, error) { return f.choice("mem_sleep") }
 
 // SetMemSleep writes to /sys/power/mem_sleep.
 func (f FS) SetMemSleep(value string) error { return f.write(f.power("mem_sleep"), value) }
 
-// PMTest reads /sys/power/pm_test: how far a suspend goes, one of [Levels], or "none" for all the way. The error wraps
-// [ErrNotSupported] without CONFIG_PM_DEBUG.
+// PMTest reads /sys/power/pm_test: how far a suspend goes, one of [Levels], or
+// "none" for all the way. The error wraps [ErrNotSupported] without
+// CONFIG_PM_DEBUG.
 func (f FS) PMTest() (Choice, error) { return f.choice("pm_test") }
 
 // SetPMTest writes to /sys/power/pm_test.
@@ -121,8 +130,9 @@ func (f FS) testDelay() string {
 	return filepath.Join(f.sys, "module/suspend/parameters/pm_test_delay")
 }
 
-// TestDelay reads /sys/module/suspend/parameters/pm_test_delay: for how many seconds a suspend stays at the level of
-// pm_test. The error wraps [ErrNotSupported] without CONFIG_PM_DEBUG.
+// TestDelay reads /sys/module/suspend/parameters/pm_test_delay: for how many
+// seconds a suspend stays at the level of pm_test. The error wraps
+// [ErrNotSupported] without CONFIG_PM_DEBUG.
 func (f FS) TestDelay() (seconds int, err error) {
 	seconds, err = sysfs.Read(f.testDelay(), strconv.Atoi)
 	return seconds, notSupported(err)
@@ -135,8 +145,10 @@ func (f FS) notifierError(action string) string {
 	return filepath.Join(f.sys, "kernel/debug/notifier-error-inject/pm/actions", action, "error")
 }
 
-// NotifierError reads /sys/kernel/debug/notifier-error-inject/pm/actions/ACTION/error: the errno with which a power
-// management notifier refuses the action, such as "PM_SUSPEND_PREPARE", or 0. The error wraps [ErrNotSupported] where the
+// NotifierError reads
+// /sys/kernel/debug/notifier-error-inject/pm/actions/ACTION/error: the errno
+// with which a power management notifier refuses the action, such as
+// "PM_SUSPEND_PREPARE", or 0. The error wraps [ErrNotSupported] where the
 // module pm-notifier-error-inject is not loaded, or debugfs not mounted. See
 // Documentation/fault-injection/notifier-error-inject.rst.
 func (f FS) NotifierError(action string) (unix.Errno, error) {
@@ -144,26 +156,30 @@ func (f FS) NotifierError(action string) (unix.Errno, error) {
 	return unix.Errno(-value), notSupported(err)
 }
 
-// SetNotifierError writes there: the suspends that follow are aborted with the errno, until it is 0.
+// SetNotifierError writes there: the suspends that follow are aborted with the
+// errno, until it is 0.
 func (f FS) SetNotifierError(action string, errno unix.Errno) error {
 	return f.write(f.notifierError(action), strconv.Itoa(-int(errno)))
 }
 
-// WakeupCount reads /sys/power/wakeup_count: how many wakeup events there were. It blocks while one is being processed.
-// The error wraps [ErrNotSupported] without CONFIG_PM_SLEEP.
+// WakeupCount reads /sys/power/wakeup_count: how many wakeup events there were.
+// It blocks while one is being processed. The error wraps [ErrNotSupported]
+// without CONFIG_PM_SLEEP.
 func (f FS) WakeupCount() (uint64, error) {
 	n, err := sysfs.Read(f.power("wakeup_count"), func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 	return n, notSupported(err)
 }
 
-// SetWakeupCount writes to /sys/power/wakeup_count: the next suspend is aborted if there is a wakeup event until then. The
-// error wraps [unix.EINVAL] if there was one already, that is, if n is not the count any more.
+// SetWakeupCount writes to /sys/power/wakeup_count: the next suspend is aborted
+// if there is a wakeup event until then. The error wraps [unix.EINVAL] if there
+// was one already, that is, if n is not the count any more.
 func (f FS) SetWakeupCount(n uint64) error {
 	return f.write(f.power("wakeup_count"), strconv.FormatUint(n, 10))
 }
 
-// Stats reads the counters in /sys/power/suspend_stats, such as "success" and "fail". The error wraps [ErrNotSupported]
-// before v5.3, where they are in debugfs.
+// Stats reads the counters in /sys/power/suspend_stats, such as "success" and
+// "fail". The error wraps [ErrNotSupported] before v5.3, where they are in
+// debugfs.
 func (f FS) Stats() (map[string]uint64, error) {
 	dir := f.power("suspend_stats")
 	entries, err := os.ReadDir(dir)
@@ -181,8 +197,10 @@ func (f FS) Stats() (map[string]uint64, error) {
 	return stats, nil
 }
 
-// SetAlarm writes to /sys/class/rtc/rtc0/wakealarm: the real-time clock wakes the machine after that time, which is
-// rounded up to seconds. 0 calls the alarm off. The error wraps [ErrNotSupported] where no clock can wake the machine.
+// SetAlarm writes to /sys/class/rtc/rtc0/wakealarm: the real-time clock wakes
+// the machine after that time, which is rounded up to seconds. 0 calls the
+// alarm off. The error wraps [ErrNotSupported] where no clock can wake the
+// machine.
 func (f FS) SetAlarm(after time.Duration) error {
 	path := filepath.Join(f.sys, "class/rtc/rtc0/wakealarm")
 	// An alarm that is set already has to be called off before another one.
@@ -192,7 +210,8 @@ func (f FS) SetAlarm(after time.Duration) error {
 	return f.write(path, fmt.Sprintf("+%d", (after+time.Second-1)/time.Second))
 }
 
-// Alarm tells whether the real-time clock is to wake the machine, from /sys/class/rtc/rtc0/wakealarm.
+// Alarm tells whether the real-time clock is to wake the machine, from
+// /sys/class/rtc/rtc0/wakealarm.
 func (f FS) Alarm() (bool, error) {
 	text, err := sysfs.ReadFile(filepath.Join(f.sys, "class/rtc/rtc0/wakealarm"))
 	return text != "", notSupported(err)

@@ -78,7 +78,8 @@ func TestWrite(t *testing.T) {
 	require.NoError(t, f.SetWakeupCount(13))
 	require.NoError(t, f.SetAlarm(1500*time.Millisecond))
 	require.NoError(t, f.SetNotifierError("PM_SUSPEND_PREPARE", unix.ENXIO))
-	// The tree keeps what is written over, where sysfs takes each write for itself.
+	// The tree keeps what is written over, where sysfs takes each write for
+	// itself.
 	for name, want := range map[string]string{
 		"power/state": "mem", "power/pm_test": "core", "power/mem_sleep": "s2idle", "module/suspend/parameters/pm_test_delay": "0",
 		"power/wakeup_count": "13", "class/rtc/rtc0/wakealarm": "+2",

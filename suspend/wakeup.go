@@ -9,11 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HoldWakeup begins a wakeup event that lasts until release is called: a suspend is aborted with EBUSY while it does, if
-// [FS.SetWakeupCount] has asked for that before. The event is that of a file which is watched with EPOLLWAKEUP, see
-// epoll_ctl(2); the kernel ignores that for a caller without CAP_BLOCK_SUSPEND.
+// HoldWakeup begins a wakeup event that lasts until release is called: a
+// suspend is aborted with EBUSY while it does, if [FS.SetWakeupCount] has asked
+// for that before. The event is that of a file which is watched with
+// EPOLLWAKEUP, see epoll_ctl(2); the kernel ignores that for a caller without
+// CAP_BLOCK_SUSPEND.
 //
-// The error wraps the errno of eventfd(2), epoll_create1(2) or epoll_ctl(2), such as [unix.EMFILE].
+// The error wraps the errno of eventfd(2), epoll_create1(2) or epoll_ctl(2),
+// such as [unix.EMFILE].
 func HoldWakeup() (release func() error, err error) {
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package sysfs reads and writes the one-value files of sysfs.
 //
-// They can be polled. An os.File would hand them to Go's network poller, and wait for ever when the kernel answers a write
-// with EAGAIN. So this package makes the system calls itself.
+// They can be polled. An os.File would hand them to Go's network poller, and
+// wait for ever when the kernel answers a write with EAGAIN. So this package
+// makes the system calls itself.
 package sysfs
 
 import (
@@ -23,7 +24,8 @@ func retry(f func() (int, error)) (int, error) {
 	}
 }
 
-// ReadFile returns what is in the file, without the newline at its end. The error is an [*fs.PathError].
+// ReadFile returns what is in the file, without the newline at its end. The
+// error is an [*fs.PathError].
 func ReadFile(path string) (string, error) {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
@@ -69,17 +71,25 @@ func ParseBool(text string) (bool, error) {
 	return false, fmt.Errorf("%q is neither 0 nor 1", text)
 }
 
-// WriteFile writes value to the file, in one write(2), which ends when the kernel is done with it. The error is a
-// [*WriteError].
-func WriteFile(path, value string) error {
+// WriteFile writes value to the file, in one write(2), which ends when the
+// kernel is done with it. The error is a [*WriteError].
+func WriteFile(path, value string) error { return write(path, value, value) }
+
+// WriteLine is [WriteFile] of value and a newline. Files of cgroups need the
+// newline if the value is empty: write(2) of nothing does nothing.
+func WriteLine(path, value string) error { return write(path, value, value+"\n") }
+
+// write writes text, which the error calls value.
+func write(path, value, text string) error {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return &WriteError{path, value, err}
 	}
 	defer unix.Close(fd)
-	// A signal may have come before it began. But the kernel may also mean it, and would do the same thing for ever.
+	// A signal may have come before it began. But the kernel may also mean it,
+	// and would do the same thing for ever.
 	for range 10 {
-		if _, err = unix.Write(fd, []byte(value)); err != unix.EINTR {
+		if _, err = unix.Write(fd, []byte(text)); err != unix.EINTR {
 			break
 		}
 	}

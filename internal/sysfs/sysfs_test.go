@@ -56,3 +56,13 @@ func TestWriteFile(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "1", text)
 }
+
+func TestWriteLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.NoError(t, sysfs.WriteLine(path, ""))
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "\n", string(data), "an empty value is written, too")
+	assert.EqualError(t, sysfs.WriteLine(path+"-not", "1"), "write 1 to "+path+"-not: ENOENT (no such file or directory)")
+}
