@@ -16,9 +16,9 @@
 //
 // # Running it
 //
-// On this machine, as root:
+// On this machine, where the test itself runs as root:
 //
-//	sudo go test -count=1 .
+//	go test -count=1 -exec sudo .
 //
 // On any other kernel, in a virtual machine, as anyone:
 //
@@ -28,12 +28,14 @@
 // A row can need a machine that is booted in some way, with isolcpus or nosmt or cgroup v1: see [Boot]. It is counted where
 // that is so, and ci/selftest -profile boots so. One that may take a broken kernel down needs [Options.Destructive].
 //
-// With -short nothing is touched. Where the machine does not allow the suite to run, it skips and says why: without
-// root, without CPU hotplug, in a container with a read-only /sys, with one CPU.
+// With -short nothing is touched. If the machine does not allow the suite to run, each test skips and says why: without
+// root, without CPU hotplug, in a container with a read-only /sys, with one CPU. A run that tests nothing fails: see
+// [Options.Conclude], which prints the last line of a run.
 //
 // # Embedding it
 //
-// [Run] is the whole suite as subtests of a test of one's own:
+// [Run] is the whole suite as subtests of a test of one's own. It skips if the machine does not allow it to run, unless
+// [Options.MustTest] is set:
 //
 //	func TestHotplug(t *testing.T) {
 //		hotplugtest.Run(t, hotplugtest.Options{CPUs: "2-3"})

@@ -13,23 +13,32 @@ import (
 )
 
 var options = func() *hotplugtest.Options {
-	o := new(hotplugtest.Options)
+	o := &hotplugtest.Options{MustTest: true}
 	o.Flags(flag.CommandLine)
 	return o
 }()
 
 // suite opens the machine once for all tests.
-var suite = sync.OnceValues(func() (*hotplugtest.Suite, error) { return hotplugtest.Open(*options) })
+var suite = sync.OnceValues(func() (*hotplugtest.Runner, error) { return hotplugtest.Open(*options) })
 
 var opened bool
 
+var restore = flag.Bool("restore", false, "restore the machine after a run that was killed together with its supervisor, and run no test")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if *restore {
+		if err := machine.Recover(os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "hotplugtest:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	// A test that was not asked for is not one that was skipped.
 	if skip := flag.Lookup("test.skip").Value; options.Soak == 0 {
 		_ = skip.Set(strings.TrimPrefix(skip.String()+"|^TestSoak$", "|"))
 	}
-	os.Exit(machine.Main(func() int {
+	os.Exit(options.Conclude(machine.Main(func() int {
 		code := m.Run()
 		if opened {
 			if s, err := suite(); err == nil {
@@ -41,7 +50,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 		return code
-	}))
+	})))
 }
 
 // neverCached keeps go test from answering for a kernel that has not been tested: it takes results from its cache as long
@@ -54,7 +63,7 @@ func neverCached() {
 }
 
 // open is the suite on this machine, or the end of the test.
-func open(t *testing.T) *hotplugtest.Suite {
+func open(t *testing.T) *hotplugtest.Runner {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: the suite takes CPUs offline")

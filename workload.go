@@ -8,19 +8,13 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/suite"
+	"golang.org/x/sys/unix"
 )
 
-// Workload is what a machine is busy with while CPUs come and go: a row of the table [Workloads].
-type Workload struct {
-	Name   string
-	Actors []Actor
-}
-
-// Workloads are what the soak goes through, again and again. Whoever embeds the suite may append.
-var Workloads = []Workload{
+// workloads are what the soak goes through, again and again.
+var workloads = []Workload{
 	{Name: "idle"},
 	{Name: "cpu-hogs", Actors: []Actor{hogs}},
 	{Name: "fork-storm", Actors: []Actor{forks}},
@@ -33,7 +27,7 @@ var Workloads = []Workload{
 }
 
 // perCPU is one thread for each CPU that is online.
-func perCPU(x *Scene) int { return x.suite.online.Count() }
+func perCPU(x *Scene) int { return x.Machine.Online.Count() }
 
 // hogs compute, wherever they are put, and note where that is.
 var hogs = Actor{
@@ -43,24 +37,10 @@ var hogs = Actor{
 		return func() error {
 			spin(time.Millisecond)
 			cpu, _, err := affinity.Current()
-			a.Scene.ran(cpu)
+			a.Scene.Ran(cpu)
 			return err
-		}, a.Scene.enter()
+		}, a.Scene.Enter()
 	},
-}
-
-// ran notes that something runs on a CPU.
-func (x *Scene) ran(cpu int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.seen[cpu]++
-}
-
-// haveRun is how often something was noted to run on the CPU.
-func (x *Scene) haveRun(cpu int) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.seen[cpu]
 }
 
 // spin computes for a time.
@@ -76,7 +56,7 @@ var rtHogs = Actor{
 	Count: perCPU,
 	Begin: func(a *Act) (func() error, error) {
 		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 10}
-		err := a.Scene.enterRealTime()
+		err := enterRealTime(a.Scene)
 		if err == nil {
 			err = os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
 		}
@@ -94,22 +74,24 @@ func realTime() error {
 	return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
 }
 
-// needsRealTime is for threads that are to be real-time. They are from the root cpuset, where the process is.
-func needsRealTime(*Suite) string {
+// needsRealTime is for threads that must be real-time. They are from the root
+// cpuset, where the process is.
+func needsRealTime(*Machine) error {
 	if err := affinity.Thread(realTime); err != nil {
-		return fmt.Sprintf("no thread can be real-time: %v (is this a cgroup without real-time bandwidth, with CONFIG_RT_GROUP_SCHED?)", err)
+		return suite.Unsupportedf("no thread can be real-time: %v (is this a cgroup without real-time bandwidth, with CONFIG_RT_GROUP_SCHED?)", err)
 	}
-	return ""
+	return nil
 }
 
-// enterRealTime is [Scene.enter] for a thread that becomes real-time. With CONFIG_RT_GROUP_SCHED none of a cgroup can that
-// has no real-time bandwidth, which in cgroup v2 just the root has. It stays there then.
-func (x *Scene) enterRealTime() error {
-	if err := x.enter(); err != nil {
+// enterRealTime is [Scene.Enter] for a thread that becomes real-time. With
+// CONFIG_RT_GROUP_SCHED no thread can in a cgroup that has no real-time
+// bandwidth, which in cgroup v2 only the root has. The thread stays there then.
+func enterRealTime(x *Scene) error {
+	if err := x.Enter(); err != nil {
 		return err
 	}
 	err := realTime()
-	if root := x.suite.places[0].cpuset; errors.Is(err, unix.EPERM) && root != nil {
+	if root := x.Machine.Root.Group; errors.Is(err, unix.EPERM) && root != nil {
 		return root.AttachThread(0)
 	}
 	return err
@@ -126,7 +108,7 @@ var forks = Actor{
 				return nil
 			}
 			return fmt.Errorf("the process was not made, or not ended: %v, want ENOENT", err)
-		}, a.Scene.enter()
+		}, a.Scene.Enter()
 	},
 }
 
@@ -135,21 +117,21 @@ var cgroupChurn = Actor{
 	Name: "cgroup churn",
 	Begin: func(a *Act) (func() error, error) {
 		x := a.Scene
-		if needsChild(x.suite) != "" {
+		if suite.NeedsChild(x.Machine) != nil {
 			// Without cpusets of its own it has nothing to do.
 			return func() error { time.Sleep(10 * time.Millisecond); return nil }, nil
 		}
-		stays, err := x.stays()
+		stays, err := x.Staying()
 		if err != nil {
 			return nil, err
 		}
-		parent := x.suite.places[1].parent
+		parent := x.Machine.Child.Parent
 		return func() (err error) {
 			c, err := parent.Create("churn")
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, x.enter(), c.Remove()) }()
+			defer func() { err = errors.Join(err, x.Enter(), c.Remove()) }()
 			if err := c.MakeThreaded(); err != nil {
 				return err
 			}
@@ -165,7 +147,7 @@ var cgroupChurn = Actor{
 				return c.SetCPUs(affinity.Of(stays))
 			}
 			return nil
-		}, x.enter()
+		}, x.Enter()
 	},
 }
 
@@ -186,11 +168,11 @@ var memory = Actor{
 			if err != nil {
 				return os.NewSyscallError("mmap", err)
 			}
-			for i := 0; i < len(block) && !a.Scene.over.Load(); i += os.Getpagesize() {
+			for i := 0; i < len(block) && !a.Scene.Over(); i += os.Getpagesize() {
 				block[i] = 1
 			}
 			return os.NewSyscallError("munmap", unix.Munmap(block))
-		}, a.Scene.enter()
+		}, a.Scene.Enter()
 	},
 }
 
@@ -212,7 +194,7 @@ var files = Actor{
 			_, err = file.Write(data)
 			err = errors.Join(err, file.Sync(), unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED))
 			return errors.Join(err, file.Close())
-		}, a.Scene.enter()
+		}, a.Scene.Enter()
 	},
 }
 
@@ -249,7 +231,7 @@ var pipes = Actor{
 			}
 			_, err := read(back[0], buf)
 			return err
-		}, a.Scene.enter()
+		}, a.Scene.Enter()
 	},
 }
 
@@ -265,7 +247,7 @@ func read(fd int, buf []byte) (int, error) {
 
 // timerLate bounds by how much a timer may be late that was armed on a CPU which went. The kernel moves the timers of such a
 // CPU to another one, the older kernels when it is dead, which they give it 10 s for; a timer that was lost never expires.
-const timerLate = goesOn
+const timerLate = suite.TaskTimeout
 
 // timerSteps are after what time timers expire. Some outlast an operation, so that they wait when the CPU dies: a task whose
 // timer expires before that is moved away, and arms the next one elsewhere.
@@ -303,15 +285,15 @@ func timerActor(name string, arm func(a *Act) (wait func(until time.Duration) er
 					return err
 				}
 				late := now - until
-				a.Scene.note("worst-timer-lateness", late)
+				a.Scene.Note("worst-timer-lateness", late)
 				switch {
 				case late < 0:
-					return fmt.Errorf("a timer on cpu%v expired %s early", cpu, ms(-late))
+					return fmt.Errorf("a timer on cpu%v expired %s early", cpu, suite.Milliseconds(-late))
 				case late > timerLate:
-					return fmt.Errorf("a timer on cpu%v expired %s late, and may be %v late at most", cpu, ms(late), timerLate)
+					return fmt.Errorf("a timer on cpu%v expired %s late, and may be %v late at most", cpu, suite.Milliseconds(late), timerLate)
 				}
 				return nil
-			}, a.Scene.enter()
+			}, a.Scene.Enter()
 		},
 	}
 }
@@ -358,7 +340,7 @@ var affinities = Actor{
 	Name:  "affinity storm",
 	Count: func(*Scene) int { return 2 },
 	Begin: func(a *Act) (func() error, error) {
-		all, err := a.Scene.suite.shared()
+		all, err := a.Scene.Machine.Shared()
 		if err != nil {
 			return nil, err
 		}
@@ -381,7 +363,7 @@ var affinities = Actor{
 				return nil
 			}
 			return err
-		}, a.Scene.enter()
+		}, a.Scene.Enter()
 	},
 }
 
@@ -400,6 +382,6 @@ var policies = Actor{
 			attr := classes[turn%len(classes)]
 			attr.Size = unix.SizeofSchedAttr
 			return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
-		}, a.Scene.enterRealTime()
+		}, enterRealTime(a.Scene)
 	},
 }

@@ -1,7 +1,9 @@
 package cpuhp
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
@@ -13,6 +15,15 @@ func read[T any](path string, parse func(string) (T, error)) (T, error) {
 		return v, fmt.Errorf("cpuhp: %w", err)
 	}
 	return v, nil
+}
+
+// notSupported makes the error of a file that is not there one that wraps
+// [ErrNotSupported], which names the package already.
+func notSupported(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotSupported, errors.Unwrap(err))
+	}
+	return err
 }
 
 func asIs(text string) (string, error) { return text, nil }

@@ -3,7 +3,6 @@ package cpuhp
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
@@ -16,11 +15,8 @@ import (
 // the kernel has no such files.
 func (f FS) SMT() (control string, active bool, err error) {
 	control, err = read(filepath.Join(f.cpus, "smt/control"), asIs)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, fmt.Errorf("%w: %w", ErrNotSupported, err)
-	}
 	if err != nil {
-		return "", false, err
+		return "", false, notSupported(err)
 	}
 	active, err = read(filepath.Join(f.cpus, "smt/active"), sysfs.ParseBool)
 	if err != nil {

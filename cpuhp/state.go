@@ -3,7 +3,6 @@ package cpuhp
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,10 +22,7 @@ type State struct {
 // [ErrNotSupported] if the kernel has no CONFIG_HOTPLUG_CPU.
 func (f FS) States() ([]State, error) {
 	states, err := read(filepath.Join(f.cpus, "hotplug/states"), parseStates)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrNotSupported, err)
-	}
-	return states, err
+	return states, notSupported(err)
 }
 
 // parseStates parses lines such as " 28: fork:vm_stack_cache", in the order of

@@ -17,31 +17,31 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
-// A Cpuset is a cgroup of the cpuset hierarchy.
-type Cpuset struct {
+// A Group is a cgroup of the cpuset hierarchy.
+type Group struct {
 	h    *Hierarchy
 	name string // below the mount point, "/" for the root
 }
 
 // Name returns the path of the cpuset in its hierarchy: "/" for the root, else
 // such as "/parent/child".
-func (c *Cpuset) Name() string { return c.name }
+func (c *Group) Name() string { return c.name }
 
 // Path returns the directory of the cpuset.
-func (c *Cpuset) Path() string { return filepath.Join(c.h.mount, c.name) }
+func (c *Group) Path() string { return filepath.Join(c.h.mount, c.name) }
 
 // Create makes a child with mkdir(2). It has all the CPUs and memory nodes of
 // its parent: on v2 and in v2 mode because cpuset.cpus and cpuset.mems are
 // empty, which costs nothing more; on v1, where a cpuset without either takes no
 // thread, as a copy of the parent's.
 //
-// On v2 a child only has the cpuset controller after [Cpuset.EnableChildren] of
+// On v2 a child only has the cpuset controller after [Group.EnableChildren] of
 // its parent.
 //
 // The error is an [*Error]. It wraps [unix.EEXIST] when there is one of that
 // name.
-func (c *Cpuset) Create(name string) (*Cpuset, error) {
-	child := &Cpuset{c.h, filepath.Join(c.name, name)}
+func (c *Group) Create(name string) (*Group, error) {
+	child := &Group{c.h, filepath.Join(c.name, name)}
 	path := child.Path()
 	if err := unix.Mkdir(path, 0o755); err != nil {
 		return nil, &Error{Op: "mkdir", Path: path, Err: err}
@@ -59,7 +59,7 @@ func (c *Cpuset) Create(name string) (*Cpuset, error) {
 // to cgroup.subtree_control. On v1 it does nothing: they have it.
 //
 // The error is an [*Error].
-func (c *Cpuset) EnableChildren() error {
+func (c *Group) EnableChildren() error {
 	if c.h.version == 1 {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (c *Cpuset) EnableChildren() error {
 //
 // The error is an [*Error]. It wraps [unix.EBUSY] when one of them has it
 // enabled for its own children.
-func (c *Cpuset) DisableChildren() error {
+func (c *Group) DisableChildren() error {
 	if c.h.version == 1 {
 		return nil
 	}
@@ -85,7 +85,7 @@ func (c *Cpuset) DisableChildren() error {
 //
 // The error is an [*Error]. It wraps [unix.EOPNOTSUPP] when there are processes
 // in it, or controllers on for its children that do not know of threads.
-func (c *Cpuset) MakeThreaded() error {
+func (c *Group) MakeThreaded() error {
 	if c.h.version == 1 {
 		return nil
 	}
@@ -98,7 +98,7 @@ func (c *Cpuset) MakeThreaded() error {
 //
 // The error is an [*Error]. It wraps [unix.EOPNOTSUPP] when the cpuset is not
 // threaded, or is below another domain than the thread's process.
-func (c *Cpuset) AttachThread(tid int) error {
+func (c *Group) AttachThread(tid int) error {
 	return writeFile(c.threadsFile(), strconv.Itoa(tid))
 }
 
@@ -107,7 +107,7 @@ func (c *Cpuset) AttachThread(tid int) error {
 // the CPUs of the cpuset from then on.
 //
 // The error is an [*Error].
-func (c *Cpuset) AttachProcess(pid int) error {
+func (c *Group) AttachProcess(pid int) error {
 	return writeFile(c.file("cgroup.procs"), strconv.Itoa(pid))
 }
 
@@ -116,7 +116,7 @@ func (c *Cpuset) AttachProcess(pid int) error {
 // the parent; and the root has none, which is [unix.ENOENT].
 //
 // The error is an [*Error].
-func (c *Cpuset) CPUs() (affinity.CPUSet, error) {
+func (c *Group) CPUs() (affinity.CPUSet, error) {
 	return c.readCPUs("cpus")
 }
 
@@ -124,7 +124,7 @@ func (c *Cpuset) CPUs() (affinity.CPUSet, error) {
 // cpuset.cpus.
 //
 // The error is an [*Error].
-func (c *Cpuset) SetCPUs(cpus affinity.CPUSet) error {
+func (c *Group) SetCPUs(cpus affinity.CPUSet) error {
 	return writeFile(c.file(c.h.prefix+"cpus"), cpus.String())
 }
 
@@ -133,7 +133,7 @@ func (c *Cpuset) SetCPUs(cpus affinity.CPUSet) error {
 // not among them.
 //
 // The error is an [*Error].
-func (c *Cpuset) Effective() (affinity.CPUSet, error) {
+func (c *Group) Effective() (affinity.CPUSet, error) {
 	if c.h.version == 1 {
 		return c.readCPUs("effective_cpus")
 	}
@@ -147,7 +147,7 @@ func (c *Cpuset) Effective() (affinity.CPUSet, error) {
 //
 // The error is an [*Error]. It wraps [unix.ENOENT] on v1, which has none, and
 // for the root cpuset.
-func (c *Cpuset) Partition() (kind, reason string, err error) {
+func (c *Group) Partition() (kind, reason string, err error) {
 	text, err := readFile(c.file("cpuset.cpus.partition"))
 	if err != nil {
 		return "", "", err
@@ -158,16 +158,16 @@ func (c *Cpuset) Partition() (kind, reason string, err error) {
 
 // SetPartition makes the cpuset a partition of the given kind: it writes
 // "member", "root" or "isolated" to cpuset.cpus.partition. A partition takes its
-// CPUs away from its parent. Whether it has become valid, [Cpuset.Partition]
+// CPUs away from its parent. Whether it has become valid, [Group.Partition]
 // tells.
 //
 // The error is an [*Error]. It wraps [unix.EINVAL] when the kernel does not have
 // that kind, or before v6.0 when the partition would not be valid.
-func (c *Cpuset) SetPartition(kind string) error {
+func (c *Group) SetPartition(kind string) error {
 	return writeFile(c.file("cpuset.cpus.partition"), kind)
 }
 
-// exitGrace is how long [Cpuset.Remove] waits for threads that end, or have
+// exitGrace is how long [Group.Remove] waits for threads that end, or have
 // ended, to let go of the cpuset: microseconds, on a machine that is not
 // overloaded.
 const exitGrace = 10 * time.Second
@@ -179,7 +179,7 @@ const exitGrace = 10 * time.Second
 // are threads in one of them, and also for the root. Those below may be gone by
 // then. Other threads of this process it gives 10 s to end, as one that a
 // goroutine was locked to ends some time after that.
-func (c *Cpuset) Remove() error {
+func (c *Group) Remove() error {
 	if c.name == "/" {
 		return &Error{Op: "rmdir", Path: c.Path(), Err: unix.EBUSY}
 	}
@@ -196,7 +196,7 @@ func (c *Cpuset) Remove() error {
 		if !entry.IsDir() {
 			continue
 		}
-		below := &Cpuset{c.h, filepath.Join(c.name, entry.Name())}
+		below := &Group{c.h, filepath.Join(c.name, entry.Name())}
 		if err := below.Remove(); err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func stays(thread string) bool {
 }
 
 // rmdir removes the cpuset alone.
-func (c *Cpuset) rmdir() error {
+func (c *Group) rmdir() error {
 	if err := unix.Rmdir(c.Path()); err != nil && err != unix.ENOENT {
 		return &Error{Op: "rmdir", Path: c.Path(), Err: err}
 	}
@@ -242,13 +242,13 @@ func (c *Cpuset) rmdir() error {
 }
 
 // threads returns the ids of the threads in the cpuset.
-func (c *Cpuset) threads() ([]string, error) {
+func (c *Group) threads() ([]string, error) {
 	text, err := readFile(c.threadsFile())
 	return strings.Fields(text), err
 }
 
 // threadsFile returns the path of the file that lists the threads.
-func (c *Cpuset) threadsFile() string {
+func (c *Group) threadsFile() string {
 	if c.h.version == 1 {
 		return c.file("tasks")
 	}
@@ -256,7 +256,7 @@ func (c *Cpuset) threadsFile() string {
 }
 
 // inherit copies the CPUs and memory nodes of the parent.
-func (c *Cpuset) inherit(parent *Cpuset) error {
+func (c *Group) inherit(parent *Group) error {
 	for _, name := range []string{"cpus", "mems"} {
 		value, err := readFile(parent.file(c.h.prefix + name))
 		if err != nil {
@@ -270,7 +270,7 @@ func (c *Cpuset) inherit(parent *Cpuset) error {
 }
 
 // readCPUs returns the CPUs in a file of the controller.
-func (c *Cpuset) readCPUs(name string) (affinity.CPUSet, error) {
+func (c *Group) readCPUs(name string) (affinity.CPUSet, error) {
 	path := c.file(c.h.prefix + name)
 	text, err := readFile(path)
 	if err != nil {
@@ -284,7 +284,7 @@ func (c *Cpuset) readCPUs(name string) (affinity.CPUSet, error) {
 }
 
 // file returns the path of one of the cpuset's files.
-func (c *Cpuset) file(name string) string { return filepath.Join(c.Path(), name) }
+func (c *Group) file(name string) string { return filepath.Join(c.Path(), name) }
 
 // readFile reads a file whole.
 func readFile(path string) (string, error) {

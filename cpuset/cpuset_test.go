@@ -17,18 +17,18 @@ import (
 func TestWrites(t *testing.T) {
 	tests := []struct {
 		name   string
-		op     func(*cpuset.Cpuset) error
+		op     func(*cpuset.Group) error
 		v1, v2 string // file
 		value  string
 	}{
-		{"EnableChildren", (*cpuset.Cpuset).EnableChildren, "", "cgroup.subtree_control", "+cpuset"},
-		{"DisableChildren", (*cpuset.Cpuset).DisableChildren, "", "cgroup.subtree_control", "-cpuset"},
-		{"MakeThreaded", (*cpuset.Cpuset).MakeThreaded, "", "cgroup.type", "threaded"},
-		{"AttachThread", func(c *cpuset.Cpuset) error { return c.AttachThread(123) }, "tasks", "cgroup.threads", "123"},
-		{"AttachThread self", func(c *cpuset.Cpuset) error { return c.AttachThread(0) }, "tasks", "cgroup.threads", "0"},
-		{"AttachProcess", func(c *cpuset.Cpuset) error { return c.AttachProcess(456) }, "cgroup.procs", "cgroup.procs", "456"},
-		{"SetCPUs", func(c *cpuset.Cpuset) error { return c.SetCPUs(affinity.Of(0, 2, 3)) }, "cpuset.cpus", "cpuset.cpus", "0,2-3"},
-		{"SetCPUs empty", func(c *cpuset.Cpuset) error { return c.SetCPUs(affinity.CPUSet{}) }, "cpuset.cpus", "cpuset.cpus", ""},
+		{"EnableChildren", (*cpuset.Group).EnableChildren, "", "cgroup.subtree_control", "+cpuset"},
+		{"DisableChildren", (*cpuset.Group).DisableChildren, "", "cgroup.subtree_control", "-cpuset"},
+		{"MakeThreaded", (*cpuset.Group).MakeThreaded, "", "cgroup.type", "threaded"},
+		{"AttachThread", func(c *cpuset.Group) error { return c.AttachThread(123) }, "tasks", "cgroup.threads", "123"},
+		{"AttachThread self", func(c *cpuset.Group) error { return c.AttachThread(0) }, "tasks", "cgroup.threads", "0"},
+		{"AttachProcess", func(c *cpuset.Group) error { return c.AttachProcess(456) }, "cgroup.procs", "cgroup.procs", "456"},
+		{"SetCPUs", func(c *cpuset.Group) error { return c.SetCPUs(affinity.Of(0, 2, 3)) }, "cpuset.cpus", "cpuset.cpus", "0,2-3"},
+		{"SetCPUs empty", func(c *cpuset.Group) error { return c.SetCPUs(affinity.CPUSet{}) }, "cpuset.cpus", "cpuset.cpus", ""},
 	}
 	for _, tt := range tests {
 		for version, file := range map[string]string{"v1": tt.v1, "v2": tt.v2} {
@@ -211,7 +211,7 @@ func find(tb testing.TB, root string) *cpuset.Hierarchy {
 }
 
 // childOf returns the cpuset "/child" of the tree at root.
-func childOf(t *testing.T, root string) *cpuset.Cpuset {
+func childOf(t *testing.T, root string) *cpuset.Group {
 	t.Helper()
 	c, err := find(t, root).Of(42)
 	require.NoError(t, err)

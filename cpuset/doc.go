@@ -2,17 +2,9 @@
 // manages cpusets in it: creates them, puts threads into them, says which CPUs
 // they have, and removes them.
 //
-// [Find] returns the [Hierarchy]. To put single threads of a process into a
-// child of its root:
-//
-//	restore, err := h.EnableController()
-//	child, err := h.Root().Create("child")
-//	err = child.MakeThreaded()
-//	err = child.AttachThread(0)
-//
-// What only one version of cgroup needs does nothing on the other, so this does
-// for both. On v2 the process has to be in the root for it: threads of one
-// process can only be in threaded cgroups below one and the same domain.
+// [Find] returns the [Hierarchy]. The package example puts one thread of a
+// process into a child of its root. Methods that only one version of cgroup
+// needs do nothing on the other, so a program for both calls them all.
 //
 // Documentation/admin-guide/cgroup-v1/cpusets.rst and cgroup-v2.rst of the
 // kernel describe the files.

@@ -4,7 +4,7 @@ import "strings"
 
 // Inherit is the part of Create that a tree of ordinary files can't have: there
 // mkdir makes no cpuset.cpus.
-func (c *Cpuset) Inherit(parent *Cpuset) error { return c.inherit(parent) }
+func (c *Group) Inherit(parent *Group) error { return c.inherit(parent) }
 
 // ParseMount parses a line of mountinfo.
 func ParseMount(line string) (root, point, fstype, options string, err error) {

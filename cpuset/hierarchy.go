@@ -3,6 +3,7 @@ package cpuset
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -88,7 +89,7 @@ func (h *Hierarchy) Mount() string { return h.mount }
 
 // Root returns the cpuset at the mount point, which has all CPUs that are
 // online. In a container it may be a child of the machine's.
-func (h *Hierarchy) Root() *Cpuset { return &Cpuset{h, "/"} }
+func (h *Hierarchy) Root() *Group { return &Group{h, "/"} }
 
 // Of returns the cpuset that thread tid is in, from /proc/TID/cgroup. A tid of
 // 0 is the calling thread. On v2 it is the thread's cgroup, whether or not the
@@ -97,7 +98,7 @@ func (h *Hierarchy) Root() *Cpuset { return &Cpuset{h, "/"} }
 //
 // The error is an [*Error]. It wraps [unix.ENOENT] when there is no such
 // thread.
-func (h *Hierarchy) Of(tid int) (*Cpuset, error) {
+func (h *Hierarchy) Of(tid int) (*Group, error) {
 	thread := "thread-self"
 	if tid != 0 {
 		thread = strconv.Itoa(tid)
@@ -116,17 +117,24 @@ func (h *Hierarchy) Of(tid int) (*Cpuset, error) {
 		return nil, &Error{Op: "read", Path: path,
 			Err: fmt.Errorf("%s is not below %s, the cgroup that is mounted at %s", cgroup, h.top, h.mount)}
 	}
-	return &Cpuset{h, filepath.Join("/", name)}, nil
+	return &Group{h, filepath.Join("/", name)}, nil
 }
 
 // EnableController gives the children of the root the cpuset controller, if
-// they don't have it yet, by writing "+cpuset" to cgroup.subtree_control of the
-// root. Calling restore leaves it as it was; by then no child may use the
-// controller for children of its own, or it is [unix.EBUSY]. On v1, where all
-// cpusets have the controller, both do nothing.
+// they don't have it yet: it is Enable("cpuset").
+func (h *Hierarchy) EnableController() (restore func() error, err error) {
+	return h.Enable("cpuset")
+}
+
+// Enable gives the children of the root a controller, such as "cpu", if they
+// don't have it yet, by writing "+cpu" to cgroup.subtree_control of the root.
+//
+// Calling restore takes it from them again, unless one of them has come to use
+// it: see [Hierarchy.UserOf]. On v1, where all cgroups of a hierarchy have its
+// controllers, both do nothing.
 //
 // The errors are of type [*Error].
-func (h *Hierarchy) EnableController() (restore func() error, err error) {
+func (h *Hierarchy) Enable(controller string) (restore func() error, err error) {
 	nothing := func() error { return nil }
 	if h.version == 1 {
 		return nothing, nil
@@ -136,13 +144,66 @@ func (h *Hierarchy) EnableController() (restore func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(strings.Fields(enabled), "cpuset") {
+	if slices.Contains(strings.Fields(enabled), controller) {
 		return nothing, nil
 	}
-	if err := writeFile(path, "+cpuset"); err != nil {
+	if err := writeFile(path, "+"+controller); err != nil {
 		return nil, err
 	}
-	return func() error { return writeFile(path, "-cpuset") }, nil
+	return func() error {
+		if h.UserOf(controller, nil) != "" {
+			return nil
+		}
+		return writeFile(path, "-"+controller)
+	}, nil
+}
+
+// defaults are what the files of a controller have in a cgroup that nobody has
+// configured, by cgroup-v2.rst.
+var defaults = map[string]map[string]string{
+	"cpuset": {
+		"cpuset.cpus":           "",
+		"cpuset.cpus.exclusive": "",
+		"cpuset.cpus.partition": "member",
+		"cpuset.mems":           "",
+	},
+	"cpu": {
+		"cpu.idle":       "0",
+		"cpu.max":        "max 100000",
+		"cpu.max.burst":  "0",
+		"cpu.uclamp.max": "max",
+		"cpu.uclamp.min": "0.00",
+		"cpu.weight":     "100",
+	},
+}
+
+// UserOf returns the directory of a child of the root that uses a controller
+// of cgroup v2, or "" if there is none: one whose children have the controller,
+// or, of the controllers cpuset and cpu, one with a setting that is not the
+// default. These would lose it if the root took the controller from them.
+// Children whose name is ignored, if that is not nil, don't count.
+func (h *Hierarchy) UserOf(controller string, ignored func(name string) bool) string {
+	entries, err := os.ReadDir(h.mount)
+	if err != nil {
+		return ""
+	}
+	for _, entry := range entries {
+		if !entry.IsDir() || ignored != nil && ignored(entry.Name()) {
+			continue
+		}
+		dir := filepath.Join(h.mount, entry.Name())
+		// A cgroup that ends meanwhile uses nothing.
+		below, _ := readFile(filepath.Join(dir, "cgroup.subtree_control"))
+		if slices.Contains(strings.Fields(below), controller) {
+			return dir
+		}
+		for file, value := range defaults[controller] {
+			if is, err := readFile(filepath.Join(dir, file)); err == nil && strings.TrimSpace(is) != value {
+				return dir
+			}
+		}
+	}
+	return ""
 }
 
 // cgroup returns the path that text, a /proc/PID/cgroup, has for the hierarchy.

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 
 // kernel returns the machine's hierarchy, and a cpuset to work in that is gone
 // after the test.
-func kernel(tb testing.TB) (*cpuset.Hierarchy, *cpuset.Cpuset) {
+func kernel(tb testing.TB) (*cpuset.Hierarchy, *cpuset.Group) {
 	tb.Helper()
 	machine.Claim(tb)
 	h := find(tb, "/")

@@ -47,7 +47,7 @@ func TestKernelOverrun(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"hotplugtest: one", "WARNING: two"}, own(records))
 	for _, r := range records {
-		assert.Empty(t, r.Trouble(), "%v", r)
+		assert.Empty(t, r.Problem(), "%v", r)
 	}
 
 	// A log of more than 16 MiB is not what anybody tests with.

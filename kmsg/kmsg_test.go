@@ -80,7 +80,7 @@ func TestMalformed(t *testing.T) {
 }
 
 // What Debian's kernels say from the boot to some cycles of CPUs, and what they say of a warning.
-func TestTroubleInLogs(t *testing.T) {
+func TestProblemInLogs(t *testing.T) {
 	for file, want := range map[string]string{
 		"healthy-6.1": "", "healthy-7.2": "",
 		"warning-6.1": "warning", "warning-7.2": "warning",
@@ -90,18 +90,18 @@ func TestTroubleInLogs(t *testing.T) {
 		require.Greater(t, len(records), 40, file)
 		found := ""
 		for _, r := range records {
-			if kind := r.Trouble(); kind != "" && found == "" {
+			if kind := r.Problem(); kind != "" && found == "" {
 				found = kind
 			}
 			if want == "" {
-				assert.Empty(t, r.Trouble(), "%s: %v", file, r)
+				assert.Empty(t, r.Problem(), "%s: %v", file, r)
 			}
 		}
 		assert.Equal(t, want, found, file)
 	}
 }
 
-func TestTrouble(t *testing.T) {
+func TestProblem(t *testing.T) {
 	for _, tt := range []struct{ kind, text string }{
 		{"warning", "------------[ cut here ]------------"},
 		{"warning", "WARNING: CPU: 2 PID: 1 at kernel/sched/core.c:9633 sched_cpu_dying+0x1b/0x2b0"},
@@ -144,8 +144,8 @@ func TestTrouble(t *testing.T) {
 		{"", "psci: CPU3 killed (polled 0 ms)"},
 		{"", "debug: unmapping init [mem 0xffffffff82d00000-0xffffffff82ffffff]"},
 	} {
-		assert.Equal(t, tt.kind, kmsg.Record{Level: 4, Text: tt.text}.Trouble(), tt.text)
-		assert.Empty(t, kmsg.Record{Facility: 1, Level: 4, Text: tt.text}.Trouble(), "written by a program: %s", tt.text)
+		assert.Equal(t, tt.kind, kmsg.Record{Level: 4, Text: tt.text}.Problem(), tt.text)
+		assert.Empty(t, kmsg.Record{Facility: 1, Level: 4, Text: tt.text}.Problem(), "written by a program: %s", tt.text)
 	}
 }
 
@@ -163,7 +163,7 @@ func FuzzParse(f *testing.F) {
 			require.Empty(t, r.Text)
 			return
 		}
-		_ = r.Trouble()
+		_ = r.Problem()
 		again, err := kmsg.Parse(fmt.Sprintf("%d,%d,%d,-;%s", r.Facility<<3|r.Level, r.Seq, r.Time/time.Microsecond, strings.ReplaceAll(r.Text, `\`, `\x5c`)))
 		require.NoError(t, err)
 		require.Equal(t, r, again)

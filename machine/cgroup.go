@@ -38,7 +38,7 @@ func (s *Snapshot) cpusets(f func(dir string)) {
 	walk = func(dir string) {
 		entries, _ := os.ReadDir(s.path(dir))
 		for _, entry := range entries {
-			if !entry.IsDir() || dir == mount && strings.HasPrefix(entry.Name(), leftoverPrefix) {
+			if !entry.IsDir() || dir == mount && isLeftover(entry.Name()) {
 				continue
 			}
 			below := filepath.Join(dir, entry.Name())
@@ -69,14 +69,21 @@ func (s *Snapshot) cpusetFiles(name string) []string {
 	return files
 }
 
-// subtreeControlFile is that of the root of a v2 hierarchy.
-func subtreeControlFile(s *Snapshot) []string {
-	mount, _, ok := s.mount()
-	if !ok {
-		return nil
+// addGroup adds the directory of a cgroup, or of a group of resctrl, with what
+// tells it from one that is made there later: the number of its inode.
+func (s *Snapshot) addGroup(dir string) {
+	var stat unix.Stat_t
+	if unix.Stat(s.path(dir), &stat) != nil {
+		return
 	}
-	return []string{filepath.Join(mount, "cgroup.subtree_control")}
+	if s.Groups == nil {
+		s.Groups = make(map[string]uint64)
+	}
+	s.Groups[dir] = stat.Ino
 }
+
+// sameGroup reports whether a directory is still the group that it was.
+func sameGroup(was, now *Snapshot, dir string) bool { return was.Groups[dir] == now.Groups[dir] }
 
 // leftovers are cgroups that a test has made and not removed.
 type leftovers struct{}
@@ -85,7 +92,7 @@ func (leftovers) take(s *Snapshot) error {
 	if mount, _, ok := s.mount(); ok {
 		entries, _ := os.ReadDir(s.path(mount))
 		for _, entry := range entries {
-			if entry.IsDir() && strings.HasPrefix(entry.Name(), leftoverPrefix) {
+			if entry.IsDir() && isLeftover(entry.Name()) {
 				s.Leftovers = append(s.Leftovers, filepath.Join(mount, entry.Name()))
 			}
 		}
@@ -218,6 +225,7 @@ func (cpusetTasks) take(s *Snapshot) error {
 		return err
 	}
 	s.cpusets(func(dir string) {
+		s.addGroup(dir)
 		text, _ := read(filepath.Join(s.path(dir), "tasks"))
 		for _, field := range strings.Fields(text) {
 			tid, _ := strconv.Atoi(field)
@@ -234,15 +242,15 @@ func (cpusetTasks) diff(was, now *Snapshot) []Difference {
 	mount, _, _ := was.mount()
 	var diffs []Difference
 	was.eachThread(now, func(tid int, before, after Thread) {
-		now := after.Cpuset
-		if now == "" {
-			now = mount
+		parent := after.Cpuset
+		if parent == "" {
+			parent = mount
 		}
 		// Another program may move its threads where it likes. The kernel moves them up.
-		if before.Cpuset == "" || !strings.HasPrefix(before.Cpuset, now+"/") {
+		if before.Cpuset == "" || !strings.HasPrefix(before.Cpuset, parent+"/") || !sameGroup(was, now, before.Cpuset) {
 			return
 		}
-		diffs = append(diffs, Difference{before.label(tid) + " in cpusets", before.Cpuset, now, func() error {
+		diffs = append(diffs, Difference{before.label(tid) + " in cpusets", before.Cpuset, parent, func() error {
 			return ifAlive(write(filepath.Join(was.path(before.Cpuset), "tasks"), strconv.Itoa(tid)))
 		}})
 	})

@@ -1,16 +1,21 @@
 package machine
 
 import (
+	"errors"
 	"os"
 	"testing"
 )
 
 // Claim is for tests that change the machine: it has a [Guard] until the test ends. It skips the test, and says why, with
-// -short, without root, and where the machine is [Unsuitable].
+// -short, without root, and where the machine is [Unsuitable] or could not be
+// restored.
 func Claim(tb testing.TB) {
 	tb.Helper()
 	skipUnlessOurs(tb)
 	release, err := Guard(tb.Output())
+	if errors.Is(err, ErrUnwritable) {
+		tb.Skip(err)
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -7,17 +7,30 @@ import (
 )
 
 // Guard takes the [Lock] and a [Snapshot] of the machine, and starts a [Supervisor]. What it returns restores the snapshot,
-// ends the supervisor, and unlocks. Its error names what is different after that.
+// with what other processes have changed meanwhile in it, ends the supervisor, and unlocks. Its error names what is
+// different after that.
 //
-// Whom it waits for is written to log. It takes root: the error is that of [Lock].
+// Before all that it restores what a run has left that was killed together with its supervisor, as [Recover] does. Whom it
+// waits for, what it restores and which cgroups an earlier run has left is written to log.
+//
+// It takes root: the error is that of [Lock]. It wraps [ErrUnwritable] if something could not be restored later.
 func Guard(log io.Writer) (release func() error, err error) {
 	unlock, err := Lock(log)
 	if err != nil {
 		return nil, err
 	}
 	fail := func(err error) (func() error, error) { return nil, errors.Join(err, unlock()) }
+	if err := recoverAt("/", log); err != nil {
+		return fail(err)
+	}
 	s, err := Take("/")
 	if err != nil {
+		return fail(err)
+	}
+	for _, dir := range s.Leftovers {
+		fmt.Fprintf(log, "hotplugtest: %s is left of a run that was killed: remove it by find %[1]s -depth -type d -exec rmdir {} +\n", dir)
+	}
+	if err := s.unwritable(); err != nil {
 		return fail(err)
 	}
 	supervisor, err := Supervise(s)
@@ -25,7 +38,7 @@ func Guard(log io.Writer) (release func() error, err error) {
 		return fail(err)
 	}
 	return func() error {
-		diffs, err := s.mendAll()
+		diffs, err := mendAll(supervisor.Snapshot)
 		errs := []error{err}
 		for _, d := range diffs {
 			errs = append(errs, fmt.Errorf("machine: %v", d))

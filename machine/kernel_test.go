@@ -97,7 +97,7 @@ var changes = []change{
 			return ""
 		}
 		require.NoError(t, write(path, "freezer"))
-		return path + " is freezer, was none"
+		return path + " is freezer, was "
 	}},
 	{"pm_test_delay", nil, func(t *testing.T) string {
 		const path = "/sys/module/suspend/parameters/pm_test_delay"
@@ -105,12 +105,12 @@ var changes = []change{
 			return ""
 		}
 		require.NoError(t, write(path, "1"))
-		return path + " is 1, was 5"
+		return path + " is 1, was "
 	}},
 	{"RTC alarm", nil, func(t *testing.T) string {
 		const path = "/sys/class/rtc/rtc0/wakealarm"
-		if _, err := os.Stat(path); err != nil {
-			return ""
+		if alarm, err := read(path); err != nil || alarm != "" {
+			return "" // no clock, or an alarm that somebody has set
 		}
 		require.NoError(t, write(path, "+3600"))
 		return path + " is "
@@ -120,7 +120,7 @@ var changes = []change{
 		for _, irq := range numbers("/proc/irq") {
 			path := filepath.Join("/proc/irq", strconv.Itoa(irq), "smp_affinity_list")
 			if write(path, "1") == nil {
-				return path + " is 1, was "
+				return path
 			}
 		}
 		return ""
@@ -175,14 +175,27 @@ var changes = []change{
 			dir := filepath.Join(h.Mount(), "machinetest")
 			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus"), "1"))
 			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus.partition"), "root"))
-			return dir + "/cpuset.cpus.partition is root, was member"
+			// It is not valid if somebody's cpuset has CPU 1.
+			return dir + "/cpuset.cpus.partition is root"
 		}},
 	{"subtree_control", nil, func(t *testing.T) string {
 		h, err := cpuset.Find("/")
 		require.NoError(t, err)
-		_, err = h.EnableController()
+		path := filepath.Join(h.Mount(), "cgroup.subtree_control")
+		control, err := read(path)
+		if err != nil {
+			return "" // cgroup v1
+		}
+		available, err := read(filepath.Join(h.Mount(), "cgroup.controllers"))
 		require.NoError(t, err)
-		return "/cgroup.subtree_control is cpuset, was empty"
+		enabled := strings.Fields(control)
+		for _, controller := range append([]string{"cpuset"}, strings.Fields(available)...) {
+			if !slices.Contains(enabled, controller) {
+				require.NoError(t, write(path, "+"+controller))
+				return path + " is " + sorted(control+" "+controller) + ", was " + orNothing(sorted(control))
+			}
+		}
+		return "" // systemd has enabled all of them
 	}},
 }
 
@@ -211,7 +224,24 @@ func (c change) test(t *testing.T) {
 	require.NoError(t, s.Restore())
 	diffs, err = s.Compare()
 	require.NoError(t, err)
-	assert.Empty(t, sprint(diffs))
+	assert.Empty(t, sprint(ours(diffs)))
+}
+
+// ours are the differences that can be the suite's. Where irqbalance runs, it
+// moves interrupts whenever it likes.
+func ours(diffs []Difference) []Difference {
+	if !balanced() {
+		return diffs
+	}
+	return slices.DeleteFunc(diffs, func(d Difference) bool { return strings.Contains(d.What, "/proc/irq/") })
+}
+
+// balanced reports whether irqbalance runs on this machine.
+func balanced() bool {
+	return slices.ContainsFunc(numbers("/proc"), func(pid int) bool {
+		comm, _ := read("/proc/" + strconv.Itoa(pid) + "/comm")
+		return comm == "irqbalance\n"
+	})
 }
 
 func sprint(diffs []Difference) string {
@@ -225,32 +255,35 @@ func sprint(diffs []Difference) string {
 // What an IRQ that nobody can move is on is not for anybody to restore.
 func TestKernelRestoreIRQ(t *testing.T) {
 	Claim(t)
+	if balanced() {
+		t.Skip("irqbalance runs, and may move the interrupts of this test")
+	}
 	s, err := Take("/")
 	require.NoError(t, err)
-	fixed, movable := "", ""
-	for path, cpus := range s.Settings["irq"] {
-		if write(path, cpus) != nil {
-			fixed = path
+	fixed, movable := -1, -1
+	for i, irq := range s.IRQs {
+		if write(maskFile(irq.Number), irq.CPUs) != nil {
+			fixed = i
 		} else {
-			movable = path
+			movable = i
 		}
 	}
-	require.NotEmpty(t, fixed, "all IRQs can be moved")
-	require.NotEmpty(t, movable, "no IRQ can be moved")
-	at := s.Settings["irq"][movable]
-	s.Settings["irq"][fixed], s.Settings["irq"][movable] = "1", "1"
+	require.GreaterOrEqual(t, fixed, 0, "all IRQs can be moved")
+	require.GreaterOrEqual(t, movable, 0, "no IRQ can be moved")
+	path, at := maskFile(s.IRQs[movable].Number), s.IRQs[movable].CPUs
+	s.IRQs[fixed].CPUs, s.IRQs[movable].CPUs = "1", "1"
 	diffs, err := s.Compare()
 	require.NoError(t, err)
-	assert.Contains(t, sprint(diffs), fixed+" is ")
+	assert.Contains(t, sprint(diffs), maskFile(s.IRQs[fixed].Number))
 
 	assert.NoError(t, s.Restore())
 	diffs, err = s.Compare()
 	assert.NoError(t, err)
 	assert.Empty(t, sprint(diffs))
-	now, err := read(movable)
+	now, err := read(path)
 	assert.NoError(t, err)
 	assert.Equal(t, "1", strings.TrimSpace(now))
-	assert.NoError(t, write(movable, at))
+	assert.NoError(t, write(path, at))
 }
 
 // A machine that nothing is done to does not differ from itself.
@@ -264,7 +297,7 @@ func TestKernelTake(t *testing.T) {
 	t.Logf("%d threads, online %s", len(before.Threads), before.Online)
 	diffs, err := before.Compare()
 	require.NoError(t, err)
-	assert.Empty(t, sprint(diffs))
+	assert.Empty(t, sprint(ours(diffs)))
 }
 
 // guarded is this binary as a process that changes the machine under a guard until it is killed.
@@ -332,8 +365,7 @@ func TestKernelSupervisor(t *testing.T) {
 			took := time.Since(killed)
 			diffs, err := before.Compare()
 			require.NoError(t, err)
-			assert.Empty(t, sprint(diffs))
-			assert.Less(t, took, 10*time.Second)
+			assert.Empty(t, sprint(ours(diffs)))
 			require.NoError(t, unlock())
 			said, err := io.ReadAll(stderr)
 			require.NoError(t, err)
@@ -342,6 +374,88 @@ func TestKernelSupervisor(t *testing.T) {
 			t.Logf("restored after %v:\n%s", took, said)
 		})
 	}
+}
+
+// Both the process and its supervisor are killed: the next run restores the
+// machine before it begins, and says so.
+func TestKernelBothKilled(t *testing.T) {
+	skipUnlessOurs(t)
+	before, err := Take("/")
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "GUARDED=yes")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, len("changed\n")))
+	require.NoError(t, err)
+	require.NoError(t, unix.Kill(child(t, cmd.Process.Pid), unix.SIGKILL))
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	diffs, err := before.Compare()
+	require.NoError(t, err)
+	require.NotEmpty(t, diffs, "nothing was left changed")
+
+	var log strings.Builder
+	release, err := Guard(&log)
+	require.NoError(t, err)
+	diffs, err = before.Compare()
+	assert.NoError(t, err)
+	assert.Empty(t, sprint(ours(diffs)))
+	assert.Contains(t, log.String(), "hotplugtest: process "+strconv.Itoa(cmd.Process.Pid)+" was killed together with its supervisor, and left the machine changed:\n")
+	assert.Contains(t, log.String(), "hotplugtest-"+strconv.Itoa(cmd.Process.Pid)+" is left over, was absent\n")
+	assert.NoError(t, release())
+	assert.NoError(t, Recover(&log))
+	assert.Equal(t, 1, strings.Count(log.String(), "left the machine changed"), "the snapshot is not gone: %s", log.String())
+}
+
+// What another process changes during a run is there at the end, and what the
+// process of the run changes is not.
+func TestKernelOthers(t *testing.T) {
+	skipUnlessOurs(t)
+	if balanced() {
+		t.Skip("irqbalance runs, and may move the interrupts of this test")
+	}
+	sys, cpu := lastCPU(t)
+	var irqs []IRQ
+	s, err := Take("/")
+	require.NoError(t, err)
+	for _, irq := range s.IRQs {
+		if write(maskFile(irq.Number), irq.CPUs) == nil {
+			irqs = append(irqs, irq)
+		}
+	}
+	require.GreaterOrEqual(t, len(irqs), 2, "IRQs that can be moved")
+	theirs, ours := maskFile(irqs[0].Number), maskFile(irqs[1].Number)
+	t.Cleanup(func() { assert.NoError(t, write(theirs, irqs[0].CPUs)) })
+
+	release, err := Guard(t.Output())
+	require.NoError(t, err)
+	require.NoError(t, write(ours, "1"))
+	otherWrites(t, theirs, "1")
+	require.NoError(t, release())
+	for path, want := range map[string]string{theirs: "1", ours: irqs[1].CPUs} {
+		cpus, err := read(path)
+		require.NoError(t, err)
+		assert.Equal(t, want, strings.TrimSpace(cpus), path)
+	}
+
+	release, err = Guard(t.Output())
+	require.NoError(t, err)
+	otherWrites(t, "/sys/devices/system/cpu/cpu"+strconv.Itoa(cpu)+"/online", "0")
+	// Before that a CPU that is taken online again looks as if nobody had.
+	require.Eventually(t, func() bool {
+		r, err := stored("/")
+		return err == nil && r != nil && !cpuList(r.Snapshot.Online).Has(cpu)
+	}, 10*time.Second, time.Millisecond, "the supervisor has not seen it")
+	require.NoError(t, sys.SetOnline(cpu, true))
+	require.NoError(t, release())
+	online, err := sys.IsOnline(cpu)
+	require.NoError(t, err)
+	assert.False(t, online, "somebody had taken it offline")
+	require.NoError(t, sys.SetOnline(cpu, true))
 }
 
 // On cgroup v1 a cpuset that loses its only CPU never gets it back, and its tasks are moved. This is the last test, for

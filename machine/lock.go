@@ -13,6 +13,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,7 +37,7 @@ var held struct {
 // Lock waits until no other process changes the machine, and returns what lets the next one. Whom it waits for is
 // written to log. The lock is flock(2)'s, so it ends with the process that holds it, however that ends; with a
 // [Supervisor], when that has put the machine back. Within a process it does not nest: who locks twice waits for ever.
-// Without root the error wraps [fs.ErrPermission].
+// Without root the error wraps [fs.ErrPermission]; if /run is read-only, [ErrUnwritable].
 func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath, log) }
 
 func lock(path string, log io.Writer) (unlock func() error, err error) {
@@ -44,6 +45,9 @@ func lock(path string, log io.Writer) (unlock func() error, err error) {
 		return nil, fmt.Errorf("machine: lock: %w", err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		return nil, fmt.Errorf("machine: lock: %w: %w", ErrUnwritable, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("machine: lock: %w", err)
 	}

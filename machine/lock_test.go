@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,13 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv("GUARDED") != "" {
 		guarded()
+	}
+	if os.Getenv("WRITE_FILE") != "" {
+		if err := write(os.Args[1], os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	if os.Getenv("LEAKING") != "" {
 		os.Exit(Main(func() int {

@@ -23,6 +23,8 @@ type setting struct {
 	value   func(text string) string                      // what of a file's text is the value; nil: all of it
 	same    func(was, now *Snapshot, path string) bool    // nil: if the values are equal
 	mend    func(s *Snapshot, path, was, is string) error // nil: the value is written
+	group   bool                                          // the file's directory is a group that its owner can remove, and make anew
+	fixed   bool                                          // nothing is ever written to the files
 }
 
 var (
@@ -34,27 +36,26 @@ var (
 	pmNotifier  = setting{name: "notifier-error-inject", pattern: "/sys/kernel/debug/notifier-error-inject/pm/actions/*/error"}
 	memSleep    = setting{name: "mem_sleep", pattern: "/sys/power/mem_sleep", value: chosen}
 	smtControl  = setting{name: "smt/control", pattern: "/sys/devices/system/cpu/smt/control"}
-	irqMasks    = setting{name: "irq", pattern: "/proc/irq/[0-9]*/smp_affinity_list", mend: moveIRQ}
 	// The kernel takes a CPU that goes offline out of its resctrl groups, and puts one that comes into the default group. A
 	// monitor group can have but CPUs of its control group, so those come first.
-	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list"}
-	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups}
+	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list", group: true}
+	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups, group: true}
 
 	governors = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
 
 	// subtreeControl takes what is to change, not what it is to become.
-	subtreeControl = setting{name: "cgroup.subtree_control", paths: subtreeControlFile, value: sorted, same: sameControllers, mend: setControllers}
+	subtreeControl = setting{name: "cgroup.subtree_control", paths: subtreeControlFile, value: sorted, same: sameControllers, mend: takeControllers}
 
-	cpusetCPUs = setting{name: "cpuset.cpus", paths: v1CPUsFiles}
+	cpusetCPUs = setting{name: "cpuset.cpus", paths: v1CPUsFiles, group: true}
 	// A partition without CPUs is "root invalid (REASON)", and gets well by itself when they are back.
-	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: partitionFiles, value: withoutReason,
+	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: partitionFiles, value: withoutReason, group: true,
 		mend: func(s *Snapshot, path, was, _ string) error {
 			kind, _, _ := strings.Cut(was, " ")
 			return write(s.path(path), kind)
 		}}
 
 	// rtcTime is there to tell an alarm that has gone off since from one that was cancelled.
-	rtcTime = setting{name: "since_epoch", pattern: "/sys/class/rtc/rtc*/since_epoch",
+	rtcTime = setting{name: "since_epoch", pattern: "/sys/class/rtc/rtc*/since_epoch", fixed: true,
 		same: func(_, _ *Snapshot, _ string) bool { return true }}
 	wakeAlarm = setting{name: "wakealarm", pattern: "/sys/class/rtc/rtc*/wakealarm", same: sameAlarm, mend: setAlarm}
 	wakeup    = setting{name: "wakeup", paths: wakeupFiles}
@@ -72,20 +73,35 @@ func (f setting) take(s *Snapshot) error {
 		}
 	}
 	for _, path := range paths {
-		text, err := read(s.path(path))
-		if err != nil {
-			continue
+		if value, ok := f.read(s, path); ok {
+			f.set(s, path, value)
 		}
-		value := strings.TrimSpace(text)
-		if f.value != nil {
-			value = f.value(value)
-		}
-		if s.Settings[f.name] == nil {
-			s.Settings[f.name] = make(map[string]string)
-		}
-		s.Settings[f.name][path] = value
 	}
 	return nil
+}
+
+// read returns the value that a file has now, if there is one.
+func (f setting) read(s *Snapshot, path string) (value string, ok bool) {
+	text, err := read(s.path(path))
+	if err != nil {
+		return "", false
+	}
+	value = strings.TrimSpace(text)
+	if f.value != nil {
+		value = f.value(value)
+	}
+	return value, true
+}
+
+// set puts a file's value into the snapshot.
+func (f setting) set(s *Snapshot, path, value string) {
+	if s.Settings[f.name] == nil {
+		s.Settings[f.name] = make(map[string]string)
+	}
+	s.Settings[f.name][path] = value
+	if f.group {
+		s.addGroup(filepath.Dir(path))
+	}
 }
 
 func (f setting) diff(was, now *Snapshot) []Difference {
@@ -95,6 +111,9 @@ func (f setting) diff(was, now *Snapshot) []Difference {
 		before := was.Settings[f.name][path]
 		after, ok := now.Settings[f.name][path]
 		if !ok || after == before || f.same != nil && f.same(was, now, path) {
+			continue
+		}
+		if f.group && !sameGroup(was, now, filepath.Dir(path)) {
 			continue
 		}
 		diffs = append(diffs, Difference{path, before, after, func() error {
@@ -152,57 +171,6 @@ func disarm(s *Snapshot, path, was, _ string) error {
 	return err
 }
 
-// moveIRQ gives an IRQ the mask that it had. One that nobody can move has a mask of the kernel's own making: the driver has
-// moved it away from a CPU that went, and is the one to know where it goes then. So it is left out of the snapshot.
-func moveIRQ(s *Snapshot, path, was, _ string) error {
-	err := write(s.path(path), was)
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EPERM) { // EPERM since v6.11
-		delete(s.Settings["irq"], path)
-		return nil
-	}
-	return err
-}
-
-// sameControllers says whether what a cgroup's children have more than before is in use below one of them, where tests make
-// nothing: systemd, say, has enabled it for a service.
-func sameControllers(was, now *Snapshot, path string) bool {
-	before := strings.Fields(was.Settings["cgroup.subtree_control"][path])
-	after := strings.Fields(now.Settings["cgroup.subtree_control"][path])
-	for _, controller := range before {
-		if !slices.Contains(after, controller) {
-			return false
-		}
-	}
-	var used []string
-	children, _ := filepath.Glob(now.path(filepath.Join(filepath.Dir(path), "*/cgroup.subtree_control")))
-	for _, child := range children {
-		if !strings.HasPrefix(filepath.Base(filepath.Dir(child)), leftoverPrefix) {
-			text, _ := read(child)
-			used = append(used, strings.Fields(text)...)
-		}
-	}
-	return !slices.ContainsFunc(after, func(controller string) bool {
-		return !slices.Contains(before, controller) && !slices.Contains(used, controller)
-	})
-}
-
-// setControllers gives a cgroup's children the controllers that they had.
-func setControllers(s *Snapshot, path, was, is string) error {
-	before, after := strings.Fields(was), strings.Fields(is)
-	var change []string
-	for _, controller := range before {
-		if !slices.Contains(after, controller) {
-			change = append(change, "+"+controller)
-		}
-	}
-	for _, controller := range after {
-		if !slices.Contains(before, controller) {
-			change = append(change, "-"+controller)
-		}
-	}
-	return write(s.path(path), strings.Join(change, " "))
-}
-
 // sameAlarm says whether an alarm is as it was, or has gone off.
 func sameAlarm(was, now *Snapshot, path string) bool {
 	if now.Settings["wakealarm"][path] != "" {
@@ -242,8 +210,9 @@ func monitorGroups(s *Snapshot) []string {
 	return files
 }
 
-// wakeupFiles returns power/wakeup of all devices that may have one. It looks for the devices alone: the file would be
-// looked for again when it is read.
+// wakeupFiles returns power/wakeup of all devices that have one, by where the
+// device is. Its name on a bus or in a class may be another device's when both
+// have come back from a suspend.
 func wakeupFiles(s *Snapshot) []string {
 	var files []string
 	for _, pattern := range []string{"/sys/bus/*/devices", "/sys/class/*"} {
@@ -251,7 +220,13 @@ func wakeupFiles(s *Snapshot) []string {
 		for _, dir := range dirs {
 			devices, _ := os.ReadDir(dir)
 			for _, device := range devices {
-				files = append(files, s.name(filepath.Join(dir, device.Name(), "power/wakeup")))
+				path := filepath.Join(dir, device.Name())
+				if unix.Access(filepath.Join(path, "power/wakeup"), unix.F_OK) != nil {
+					continue
+				}
+				if place, err := filepath.EvalSymlinks(path); err == nil {
+					files = append(files, s.name(filepath.Join(place, "power/wakeup")))
+				}
 			}
 		}
 	}

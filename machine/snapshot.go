@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,8 +23,17 @@ type Snapshot struct {
 	Online string
 
 	// Settings are files that hold one value each, by what they are about and their path: SMT control, cpuset.cpus of all
-	// cpusets, the masks of the IRQs and so on.
+	// cpusets, cpufreq governors and so on.
 	Settings map[string]map[string]string
+
+	// Groups are the directories of cpusets and of resctrl's groups, and the numbers of their inodes.
+	Groups map[string]uint64
+
+	// IRQs are the interrupts whose mask can be read.
+	IRQs []IRQ
+
+	// fixedIRQs are those of them that nobody can move, by their identity, as was found when they were to be moved.
+	fixedIRQs []string
 
 	// Threads are those of other processes and of the kernel, by their id, without those whose affinity is the kernel's
 	// affair.
@@ -80,7 +90,7 @@ var parts = []part{
 	cpusetPartition,
 	cpusetTasks{},
 	threads{},
-	irqMasks,
+	irqMasks{},
 	resctrlControl,
 	resctrlMonitor,
 	governors,
@@ -158,17 +168,35 @@ func (s *Snapshot) Restore() error {
 	return errors.Join(errs...)
 }
 
-// mendAll restores until nothing is different, and returns what is at last.
-func (s *Snapshot) mendAll() (diffs []Difference, err error) {
+// mendAll restores until nothing is different, and returns what is at last. It asks each time for what has to be restored,
+// as others may go on changing that.
+func mendAll(wanted func() *Snapshot) (diffs []Difference, err error) {
 	// What was changed can change more in turn, such as the masks of what moves when a CPU comes back.
+	var fixedIRQs []string
 	for range 3 {
+		s := wanted()
+		s.fixedIRQs = fixedIRQs
 		restoreErr := s.Restore()
+		fixedIRQs = s.fixedIRQs
+		s = wanted()
+		s.fixedIRQs = fixedIRQs
 		diffs, err = s.Compare()
 		if err = errors.Join(restoreErr, err); err == nil && len(diffs) == 0 {
 			break
 		}
 	}
 	return diffs, err
+}
+
+// clone returns a copy that does not change with what others write.
+func (s *Snapshot) clone() *Snapshot {
+	c := *s
+	c.Settings = make(map[string]map[string]string, len(s.Settings))
+	for name, files := range s.Settings {
+		c.Settings[name] = maps.Clone(files)
+	}
+	c.Groups = maps.Clone(s.Groups)
+	return &c
 }
 
 // path returns where a file of the machine is.

@@ -9,8 +9,15 @@ import (
 	"strings"
 )
 
-// capSysAdmin is CAP_SYS_ADMIN of the kernel's include/uapi/linux/capability.h.
-const capSysAdmin = 21
+// capabilities are those that tests need, by their number in the kernel's include/uapi/linux/capability.h, and for what.
+var capabilities = []struct {
+	name   string
+	number int
+	why    string
+}{
+	{"CAP_SYS_ADMIN", 21, "not root, or in a container"},
+	{"CAP_SYS_NICE", 23, "threads of others could not be given back the CPUs that they were pinned to"},
+}
 
 // firstPIDNamespace is the one that the kernel boots with: PROC_PID_INIT_INO of its include/linux/proc_ns.h.
 const firstPIDNamespace = "pid:[4026531836]"
@@ -19,7 +26,7 @@ const firstPIDNamespace = "pid:[4026531836]"
 // may:
 //
 //   - sysfs is mounted read-only
-//   - the process has no CAP_SYS_ADMIN
+//   - the process has no CAP_SYS_ADMIN, or no CAP_SYS_NICE
 //   - this is a container: the CPUs are those of the host, and of everything else on it, also where the container is
 //     privileged. Known by /.dockerenv, /run/.containerenv, /run/systemd/container, container= in the environment of
 //     process 1, or a PID namespace that is not the first
@@ -53,8 +60,12 @@ func Unsuitable(root string) string {
 		return fmt.Sprintf("this is a container (it has a PID namespace of its own, %s): its CPUs are the host's", namespace)
 	}
 	status, _ := read(at("/proc/self/status"))
-	if caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64); err == nil && caps&(1<<capSysAdmin) == 0 {
-		return "this process has no CAP_SYS_ADMIN: not root, or in a container"
+	if caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64); err == nil {
+		for _, c := range capabilities {
+			if caps&(1<<c.number) == 0 {
+				return fmt.Sprintf("this process has no %s: %s", c.name, c.why)
+			}
+		}
 	}
 	vendor, _ := read(at("/sys/class/dmi/id/sys_vendor"))
 	if channels, _ := os.ReadDir(at("/sys/bus/vmbus/devices")); len(channels) > 0 && strings.TrimSpace(vendor) == "Microsoft Corporation" {

@@ -22,10 +22,12 @@ import (
 // A Supervisor is a process that puts the machine back when the one that started it ends without doing so: by SIGKILL,
 // a panic, -timeout, Ctrl-C, a closed terminal, or for lack of memory.
 type Supervisor struct {
-	cmd   *exec.Cmd
-	pipe  io.WriteCloser // its standard input; open for as long as this process lives
-	told  *gob.Encoder   // what it is told through that
-	close func() error
+	cmd      *exec.Cmd
+	snapshot *Snapshot
+	pipe     io.WriteCloser // its standard input; open for as long as this process lives
+	told     *gob.Encoder   // what it is told through that
+	said     *gob.Decoder   // what it answers
+	close    func() error
 }
 
 // supervisorEnv is in the environment of a supervisor alone.
@@ -43,16 +45,27 @@ func init() {
 	os.Exit(0)
 }
 
-// order is what a supervisor is told, as two values: this, and done. They are encoded by gob, as the names of cgroups need not
-// be the UTF-8 that JSON would make of them.
+// order is what a supervisor is told first; requests follow. They are encoded by gob, as the names of cgroups need not be
+// the UTF-8 that JSON would make of them.
 type order struct {
 	Snapshot *Snapshot
 	Parent   int  // the process that is supervised
 	Lock     bool // whether descriptor 3 is the locked file
 }
 
-// done is the second: the machine is as it was.
-type done bool
+// A request is a word to the supervisor.
+type request int
+
+const (
+	tell request = iota + 1 // the snapshot, with what others have changed
+	end                     // as the machine is restored
+)
+
+// An answer is the supervisor's to the order and to each request to tell.
+type answer struct {
+	Snapshot *Snapshot
+	Err      string
+}
 
 // Supervise starts a supervisor that restores the snapshot when this process is gone. It also removes the cgroups
 // hotplugtest-* that the process has made, and says on standard error what it did. If the process has the [Lock], it ends
@@ -88,20 +101,39 @@ func Supervise(s *Snapshot) (*Supervisor, error) {
 	if err := cmd.Start(); err != nil {
 		return fail(err)
 	}
-	// When it closes its standard output it is ready. Before that, it may have said why it is not.
-	told := gob.NewEncoder(in)
-	err = told.Encode(order{s, os.Getpid(), held.file != nil})
-	said, readErr := io.ReadAll(out)
-	if len(said) > 0 {
-		err = errors.New(string(said))
-	}
-	if err = errors.Join(err, readErr); err != nil {
+	// When it answers it is ready.
+	v := &Supervisor{cmd: cmd, snapshot: s, pipe: in, told: gob.NewEncoder(in), said: gob.NewDecoder(out)}
+	if err := errors.Join(v.told.Encode(order{s, os.Getpid(), held.file != nil}), v.listen()); err != nil {
 		in.Close()
 		return fail(errors.Join(err, cmd.Wait()))
 	}
-	v := &Supervisor{cmd: cmd, pipe: in, told: told}
 	v.close = sync.OnceValue(v.end)
 	return v, nil
+}
+
+// listen waits for an answer. A snapshot in it is the present one.
+func (v *Supervisor) listen() error {
+	var a answer
+	if err := v.said.Decode(&a); err != nil {
+		return err
+	}
+	if a.Err != "" {
+		return errors.New(a.Err)
+	}
+	if a.Snapshot != nil {
+		v.snapshot = a.Snapshot
+	}
+	return nil
+}
+
+// Snapshot returns what has to be restored: the snapshot that the supervisor was started with, and in it what other
+// processes have written since, such as the mask of an interrupt. It is the last known one if the supervisor has ended, of
+// which [Supervisor.Close] tells.
+func (v *Supervisor) Snapshot() *Snapshot {
+	if v.told.Encode(tell) == nil {
+		_ = v.listen()
+	}
+	return v.snapshot
 }
 
 // Close tells the supervisor that the machine is as it was, and waits for its end. The error says how it ended, if it did
@@ -110,9 +142,12 @@ func (v *Supervisor) Close() error { return v.close() }
 
 func (v *Supervisor) end() error {
 	// If it cannot be told, how it ended says why.
-	_ = v.told.Encode(done(true))
+	_ = v.told.Encode(end)
 	v.pipe.Close()
-	if err := v.cmd.Wait(); err != nil {
+	err := v.cmd.Wait()
+	// It does so itself, if it lives.
+	err = errors.Join(err, unstore(v.snapshot.Root))
+	if err != nil {
 		return fmt.Errorf("machine: supervisor: %w", err)
 	}
 	return nil
@@ -123,11 +158,10 @@ func supervise() error {
 	// What ends a whole session or terminal is not to end this one, nor is a standard error that nobody reads any more.
 	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGQUIT, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2)
 
-	orders := gob.NewDecoder(os.Stdin)
+	requests, answers := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
 	var o order
-	if err := orders.Decode(&o); err != nil {
-		fmt.Print(err)
-		return nil
+	if err := requests.Decode(&o); err != nil {
+		return answers.Encode(answer{Err: err.Error()})
 	}
 	// The parent has to be there still when it is opened, or its id may be another's by now.
 	parent, err := unix.PidfdOpen(o.Parent, 0)
@@ -139,12 +173,19 @@ func supervise() error {
 		parent = -1
 	}
 	o.detach()
-	os.Stdout.Close()
-
-	var well done
-	if err := orders.Decode(&well); err == nil && bool(well) {
-		return nil
+	r := &record{bootID(o.Snapshot.Root), o.Parent, o.Snapshot}
+	if err := r.store(); err != nil {
+		return answers.Encode(answer{Err: err.Error()})
 	}
+	others := o.watch(r)
+	if err := answers.Encode(answer{}); err != nil {
+		return err
+	}
+
+	if o.serve(requests, answers, others) {
+		return unstore(o.Snapshot.Root)
+	}
+	hurry()
 	var lockFile *os.File
 	if o.Lock {
 		lockFile = os.NewFile(3, LockPath)
@@ -155,7 +196,7 @@ func supervise() error {
 		// Its descriptors are closed, and so its threads are all on their way out.
 		_ = awaitExit(parent, time.Now().Add(exitLimit))
 	}
-	text := o.restore()
+	text := o.restore(others)
 	if lockFile != nil {
 		lockFile.Close()
 	}
@@ -164,20 +205,66 @@ func supervise() error {
 	return nil
 }
 
+// watch sees to it that what others write gets into the snapshot, and into the record on disk. Where the kernel does not
+// allow that it says so.
+func (o *order) watch(r *record) *watch {
+	// If the record cannot be written, it is that of before.
+	w, err := watchOthers(o.Snapshot, func() { _ = r.store() }, o.Parent, os.Getpid())
+	if err != nil {
+		// An ordinary user may not, on a tree of text files that is no machine.
+		if os.Geteuid() == 0 {
+			fmt.Fprintf(os.Stderr, "hotplugtest: what others change during the run cannot be seen, and will be undone: %v\n", err)
+		}
+		return nil
+	}
+	return w
+}
+
+// wanted returns what has to be restored now.
+func (o *order) wanted(others *watch) *Snapshot {
+	if others == nil {
+		return o.Snapshot.clone()
+	}
+	return others.latest()
+}
+
+// serve answers requests, and reports whether the parent has restored the machine before it ended.
+func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch) (restored bool) {
+	for {
+		var r request
+		if err := requests.Decode(&r); err != nil {
+			return false
+		}
+		if r == end {
+			return true
+		}
+		if err := answers.Encode(answer{Snapshot: o.wanted(others)}); err != nil {
+			return false
+		}
+	}
+}
+
 // restore puts the machine back and says what it did.
-func (o *order) restore() string {
-	diffs, err := o.Snapshot.Compare()
+func (o *order) restore(others *watch) string {
+	wanted := func() *Snapshot { return o.wanted(others) }
+	diffs, err := wanted().Compare()
 	if err == nil && len(diffs) == 0 {
+		if err := unstore(o.Snapshot.Root); err != nil {
+			return fmt.Sprintf("hotplugtest: %v\n", err)
+		}
 		return ""
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "hotplugtest: process %d ended and left the machine changed:\n", o.Parent)
 	list(&text, diffs)
-	if diffs, err = o.Snapshot.mendAll(); err == nil && len(diffs) == 0 {
-		fmt.Fprintln(&text, "hotplugtest: the machine is as it was")
+	if diffs, err = mendAll(wanted); err == nil && len(diffs) == 0 {
+		err = unstore(o.Snapshot.Root)
+	}
+	if err == nil && len(diffs) == 0 {
+		fmt.Fprintln(&text, restoredLine)
 		return text.String()
 	}
-	fmt.Fprintln(&text, "hotplugtest: this could not be put back:")
+	fmt.Fprintln(&text, "hotplugtest: this could not be put back; the next run, or -restore, tries again:")
 	list(&text, diffs)
 	if err != nil {
 		fmt.Fprintln(&text, err)
@@ -218,6 +305,13 @@ func (o *order) detach() {
 	// Threads that the runtime starts from now on inherit this.
 	for _, tid := range numbers("/proc/self/task") {
 		_ = affinity.Set(tid, every)
+	}
+}
+
+// hurry has the process run before others. It does not do so as long as tests run, to keep out of their way when it reads
+// what was written.
+func hurry() {
+	for _, tid := range numbers("/proc/self/task") {
 		_ = unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -20}, 0)
 	}
 }

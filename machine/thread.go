@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
 // A Thread is one that may have been given an affinity.
@@ -80,11 +82,61 @@ func (threads) diff(was, now *Snapshot) []Difference {
 		if online.Difference(wanted).Empty() || wanted.Intersect(online).Equal(has.Intersect(online)) {
 			return
 		}
+		allowed := now.allowed(tid).Intersect(online)
+		// Somebody has taken the CPUs from its cpuset, or has given it others.
+		confined := wanted.Intersect(allowed).Empty() && !wanted.Intersect(cpuList(now.Online)).Empty()
+		if confined || !byKernel(wanted, has, allowed, now.hotpluggable()) {
+			return
+		}
 		diffs = append(diffs, Difference{before.label(tid) + " on CPUs", before.CPUs, after.CPUs, func() error {
 			return ifAlive(setAffinity(tid, wanted))
 		}})
 	})
 	return diffs
+}
+
+// byKernel reports whether the kernel can have made the mask has of one that was wanted, of a thread in a cpuset with the
+// CPUs allowed, while hotpluggable CPUs were offline. It narrows a mask to what of it is online; a thread that has none left
+// gets all CPUs of its cpuset that are online then. Any other mask was set by somebody meanwhile.
+func byKernel(wanted, has, allowed, hotpluggable affinity.CPUSet) bool {
+	return has.Difference(wanted).Empty() || allowed.Difference(hotpluggable).Difference(has).Empty()
+}
+
+// allowed returns the CPUs that the cpuset of a thread has now: all that are online if there is none.
+func (s *Snapshot) allowed(tid int) affinity.CPUSet {
+	online := cpuList(s.Online)
+	h, err := cpuset.Find(s.Root)
+	if err != nil {
+		return online
+	}
+	set, err := h.Of(tid)
+	if err != nil {
+		return online
+	}
+	name := "cpus.effective"
+	if h.Version() == 1 {
+		name = "effective_cpus"
+	}
+	// On v2 a cgroup without the controller belongs to the cpuset of an ancestor.
+	for dir := set.Path(); len(dir) >= len(h.Mount()); dir = filepath.Dir(dir) {
+		if text, err := read(filepath.Join(dir, h.FileName(name))); err == nil {
+			return cpuList(strings.TrimSpace(text))
+		}
+	}
+	return online
+}
+
+// hotpluggable returns the CPUs that can be offline: all but the first ones of some machines.
+func (s *Snapshot) hotpluggable() affinity.CPUSet {
+	sys, err := cpuhp.New(s.path("sys"))
+	if err != nil {
+		return cpuList(s.Online)
+	}
+	cpus, _, err := sys.Hotpluggable()
+	if err != nil {
+		return cpuList(s.Online)
+	}
+	return cpus
 }
 
 // eachThread calls f for each thread that is in both snapshots, in the order of their ids.

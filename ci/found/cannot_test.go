@@ -44,7 +44,7 @@ var places = []place{
 		reason:  `not root: taking CPUs offline needs it; run with sudo`,
 	},
 	{
-		name: "a container of an ordinary user's", process: ofNobody, enter: []func() error{readOnlySys},
+		name: "a container of an ordinary user's", process: ofNobody, enter: []func() error{readOnly("/sys")},
 		reason: `/sys is mounted read-only`,
 	},
 	{
@@ -57,12 +57,28 @@ var places = []place{
 		reason: `this is a container \(container=lxc in the environment of process 1\): its CPUs are the host's`,
 	},
 	{
-		name: "root without CAP_SYS_ADMIN", enter: []func() error{dropSysAdmin},
+		name: "root without CAP_SYS_ADMIN", enter: []func() error{drop(unix.CAP_SYS_ADMIN)},
 		reason: `this process has no CAP_SYS_ADMIN: not root, or in a container`,
 	},
 	{
-		name: "a read-only sysfs", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnlySys},
+		name: "a read-only sysfs", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/sys")},
 		reason: `/sys is mounted read-only`,
+	},
+	{
+		name: "root without CAP_SYS_NICE", enter: []func() error{drop(unix.CAP_SYS_NICE)},
+		reason: `this process has no CAP_SYS_NICE: threads of others could not be given back the CPUs that they were pinned to`,
+	},
+	{
+		name: "a read-only /proc/irq", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/proc/irq")},
+		reason: `machine: what has to be restored cannot be written: /proc/irq/\d+/smp_affinity_list: read-only file system`,
+	},
+	{
+		name: "read-only cgroups", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/sys/fs/cgroup")},
+		reason: `machine: what has to be restored cannot be written: /sys/fs/cgroup/?\S*: read-only file system`,
+	},
+	{
+		name: "a read-only /run", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/run")},
+		reason: `machine: lock: what has to be restored cannot be written: open /run/hotplugtest.lock: read-only file system`,
 	},
 	{
 		name: "one CPU", prepare: oneCPU,
@@ -92,11 +108,11 @@ func TestCannotRun(t *testing.T) {
 			}
 			code, said := p.suite(t, "-test.run="+p.run)
 			assert.Equal(t, 0, code, said)
-			assert.Regexp(t, `(?m)^ +suite\.go:\d+: `+p.reason+`\n(.*\n)*? *--- SKIP: `+p.skipped+` \(`, said)
+			assert.Regexp(t, `(?m)^ +\w+\.go:\d+: `+p.reason+`\n(.*\n)*? *--- SKIP: `+p.skipped+` \(`, said)
 
 			code, said = p.suite(t, "-test.run="+p.run, "-require=.")
 			assert.Equal(t, 1, code, said)
-			assert.Regexp(t, `(?m)^ +suite\.go:\d+: cannot run, but is required: `+p.reason+`\n(.*\n)*? *--- FAIL: `+p.skipped+` \(`, said)
+			assert.Regexp(t, `(?m)^ +\w+\.go:\d+: cannot run, but is required: `+p.reason+`\n(.*\n)*? *--- FAIL: `+p.skipped+` \(`, said)
 		})
 	}
 }
@@ -136,11 +152,14 @@ func enter(name string) error {
 	return unix.Exec("/proc/self/exe", os.Args, env)
 }
 
-func readOnlySys() error {
-	if err := unix.Mount("/sys", "/sys", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("bind /sys: %w", err)
+// readOnly mounts a directory read-only, as units of systemd have it.
+func readOnly(dir string) func() error {
+	return func() error {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", dir, err)
+		}
+		return os.NewSyscallError("remount "+dir, unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	}
-	return os.NewSyscallError("remount /sys", unix.Mount("", "/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 }
 
 func ownProc() error {
@@ -151,9 +170,11 @@ func noCgroups() error {
 	return os.NewSyscallError("unmount cgroups", unix.Unmount("/sys/fs/cgroup", unix.MNT_DETACH))
 }
 
-// dropSysAdmin takes it from all that this thread executes.
-func dropSysAdmin() error {
-	return os.NewSyscallError("prctl(PR_CAPBSET_DROP)", unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0))
+// drop takes a capability from all that this thread executes.
+func drop(capability uintptr) func() error {
+	return func() error {
+		return os.NewSyscallError("prctl(PR_CAPBSET_DROP)", unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0))
+	}
 }
 
 // oneCPU takes all CPUs offline but the first, on a machine that has more.

@@ -282,7 +282,7 @@ func process(t *testing.T, how string, cpus affinity.CPUSet) (pid int) {
 }
 
 // create makes a cpuset on CPUs.
-func create(t *testing.T, h *cpuset.Hierarchy, name string, cpus ...int) *cpuset.Cpuset {
+func create(t *testing.T, h *cpuset.Hierarchy, name string, cpus ...int) *cpuset.Group {
 	t.Helper()
 	set, err := h.Root().Create(name)
 	require.NoError(t, err)

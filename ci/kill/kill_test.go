@@ -88,10 +88,11 @@ func TestKill(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			transitions := hotplugtest.Default().Transitions
 			good, changed := 0, 0
 			var slowest time.Duration
 			for n := 0; n < way.count; {
-				transition := hotplugtest.Transitions[random.IntN(len(hotplugtest.Transitions))].Name
+				transition := transitions[random.IntN(len(transitions))].Name
 				after := time.Duration(random.Int64N(int64(cmp.Or(lasts[transition], lifetime))))
 				started := time.Now()
 				v := start(t, transition, way.end, after)

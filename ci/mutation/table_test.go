@@ -38,7 +38,7 @@ func TestTable(t *testing.T) {
 				_, err := regexp.Compile(row)
 				assert.NoError(t, err)
 				assert.NotContains(t, row, "|", "a row of its own")
-				named := regexp.MustCompile(`^Test[A-Za-z]+/[^/]+$`).MatchString(row) || slices.ContainsFunc(hotplugtest.Invariants, func(i hotplugtest.Invariant) bool {
+				named := regexp.MustCompile(`^Test[A-Za-z]+/[^/]+$`).MatchString(row) || slices.ContainsFunc(hotplugtest.Default().Invariants, func(i hotplugtest.Invariant) bool {
 					return regexp.MustCompile("/" + i.Name + "(/|$)").MatchString(row)
 				})
 				assert.Truef(t, named, "%s names no row of the suite", row)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/suite"
 	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
@@ -114,11 +115,12 @@ func react(cpu, n int) error {
 	if err != nil {
 		return err
 	}
-	events, err := uevent.Open(nil)
+	conn, err := uevent.Open(nil)
 	if err != nil {
 		return err
 	}
-	defer events.Close()
+	defer conn.Close()
+	events := suite.NewEvents(conn)
 	var ours, theirs []time.Duration
 	for range n {
 		took, err := tr.reaction(sys, cpu, func() (tid int, err error) { return reactOnce(sys, events, cpu) })
@@ -158,13 +160,10 @@ func baselineOnce(sys cpuhp.FS, cpu int) (tid int, err error) {
 	return c.Process.Pid, errors.Join(err, c.Wait())
 }
 
-// reactOnce is what the suite does at a uevent (Cycle.awaitUevent), and returns the thread that did it.
-func reactOnce(sys cpuhp.FS, events *uevent.Conn, cpu int) (tid int, err error) {
-	var ev uevent.Event
-	for queued := true; queued; {
-		if queued, err = events.TryReceiveInto(&ev); err != nil {
-			return 0, err
-		}
+// reactOnce waits for the uevent by the suite's own loop, and returns the thread that did it.
+func reactOnce(sys cpuhp.FS, events *suite.Events, cpu int) (tid int, err error) {
+	if err := events.Forget(); err != nil {
+		return 0, err
 	}
 	err = affinity.Thread(func() error {
 		tid = unix.Gettid()
@@ -176,19 +175,14 @@ func reactOnce(sys cpuhp.FS, events *uevent.Conn, cpu int) (tid int, err error) 
 			returned.Store(true)
 			written <- err
 		}()
-		for {
-			over := returned.Load()
-			queued, err := events.TryReceiveInto(&ev)
-			if err == nil && !queued && over {
-				err = fmt.Errorf("no online uevent of cpu%d", cpu)
-			}
-			if err != nil {
-				return errors.Join(err, <-written)
-			}
-			if got, ok := ev.CPU(); queued && ok && got == cpu && ev.Action() == "online" {
-				return errors.Join(affinity.Set(0, only), <-written)
-			}
+		at, err := events.Await(cpu, "online", &returned)
+		if err == nil && at.IsZero() {
+			err = fmt.Errorf("no online uevent of cpu%d", cpu)
 		}
+		if err == nil {
+			err = affinity.Set(0, only)
+		}
+		return errors.Join(err, <-written)
 	})
 	return tid, err
 }

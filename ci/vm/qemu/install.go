@@ -42,6 +42,17 @@ func parseVersion(text string) (v version, ok bool) {
 	return v, true
 }
 
+// Emulator returns the path of QEMU's system emulator for an architecture, by
+// the name that Go has for that. If QEMU is missing, Emulator installs it by APT
+// as root, and says so on log.
+func Emulator(ctx context.Context, goarch string, log io.Writer) (string, error) {
+	m, ok := machines[goarch]
+	if !ok {
+		return "", fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
+	}
+	return m.find(ctx, log)
+}
+
 // find returns the path of the emulator. Where it is missing it is installed, if this is root on a machine with APT.
 func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	if path, err := exec.LookPath(m.qemu); err == nil {

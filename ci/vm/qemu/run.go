@@ -54,7 +54,7 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	})
 	flags.BoolVar(&o.Packed, "packed", false, "boot a bzImage as it is, not the kernel unpacked from it: that takes longer, but wakes from S3")
 	flags.DurationVar(&o.Timeout, "timeout", 0, "bound on the VM's `time`, boot included (default the program's -test.timeout, and 2m to boot)")
-	flags.Func("poke", "write into the kernel's text before the program starts: `SYMBOL[+OFFSET]=HEX`, =ret or =ret0, or CALLER:CALLEE=HEX or =nop (see the README); may be repeated", func(s string) error {
+	flags.Func("poke", "write into the kernel's text before the program starts: `SYMBOL[+OFFSET]=HEX`, =ret or =ret0, or CALLER:CALLEE=HEX or =nop (see docs/selftest.md); may be repeated", func(s string) error {
 		_, err := ParsePoke(s)
 		o.Pokes = append(o.Pokes, s)
 		return err

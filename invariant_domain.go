@@ -1,0 +1,104 @@
+package hotplugtest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+// balanced tells whether the CPU must have load balanced to it from others: it is neither isolated nor, of those that are
+// not, the only one.
+func balanced(p *Probe) (bool, error) {
+	cpus, err := p.Machine.CPUs.Online()
+	if err != nil {
+		return false, err
+	}
+	if p.From.Partition != nil {
+		if cpus, err = p.From.Group.CPUs(); err != nil {
+			return false, err
+		}
+		if p.From.Partition.Kind == "isolated" {
+			return false, nil
+		}
+	}
+	isolated, err := p.Machine.CPUs.Isolated()
+	return !isolated.Has(p.CPU) && !cpus.Difference(isolated).Without(p.CPU).Empty(), err
+}
+
+// parseDomains returns the CPUs that are in any scheduling domain of a /proc/schedstat. Below each CPU's line are those of
+// its domains: "domain0 MASK 1 2 …", and from version 17 on, "domain0 NAME MASK 1 2 …".
+func parseDomains(text string) (affinity.CPUSet, error) {
+	var spans affinity.CPUSet
+	mask := 1
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 2 && fields[0] == "version":
+			if version, err := strconv.Atoi(fields[1]); err == nil && version >= 17 {
+				mask = 2
+			}
+		case len(fields) > mask && strings.HasPrefix(fields[0], "domain"):
+			span, err := affinity.ParseMask(fields[mask])
+			if err != nil {
+				return spans, fmt.Errorf("/proc/schedstat: %s: %w", fields[0], err)
+			}
+			spans = spans.Union(span)
+		}
+	}
+	return spans, nil
+}
+
+// armDomains checks that the CPU is in a scheduling domain.
+func armDomains(p *Probe) (Check, error) {
+	return func() error {
+		data, err := os.ReadFile("/proc/schedstat")
+		if err != nil {
+			return err
+		}
+		spans, err := parseDomains(string(data))
+		if err != nil {
+			return err
+		}
+		if p.State == Online {
+			if balanced, err := balanced(p); err != nil || !balanced {
+				return err
+			}
+		}
+		return p.Listed(spans.Has(p.CPU), "the domains of all CPUs have %v", spans)
+	}, nil
+}
+
+// armNode checks which NUMA nodes list the CPU.
+func armNode(p *Probe) (Check, error) {
+	home, err := p.Machine.CPUs.Node(p.CPU)
+	return func() error {
+		files, err := filepath.Glob("/sys/devices/system/node/node*/cpulist")
+		if err != nil {
+			return err
+		}
+		var at, elsewhere affinity.CPUSet
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			cpus, err := affinity.ParseList(string(data))
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if filepath.Base(filepath.Dir(file)) == fmt.Sprintf("node%d", home) {
+				at = cpus
+			} else {
+				elsewhere = elsewhere.Union(cpus)
+			}
+		}
+		if elsewhere.Has(p.CPU) {
+			return fmt.Errorf("cpu%d is of node %d, but the cpulists of the others have %v", p.CPU, home, elsewhere)
+		}
+		return p.Listed(at.Has(p.CPU), "the cpulist of node %d has %v", home, at)
+	}, err
+}

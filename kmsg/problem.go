@@ -1,0 +1,39 @@
+package kmsg
+
+import "regexp"
+
+// problems are the records by which the kernel complains of itself. All are in the words of Linux 5.10 to 7.3.
+//
+// What a slow, emulated or merely busy machine is told of is not among them: a clocksource that is marked unstable, timer
+// interrupts that took long, RT tasks that are throttled.
+var problems = []struct {
+	kind string
+	text *regexp.Regexp
+}{
+	{"warning", regexp.MustCompile(`^-+\[ cut here \]-+|^WARNING: `)},
+	{"lockup", regexp.MustCompile(`soft lockup - |hard LOCKUP|BUG: workqueue lockup`)},
+	{"bug", regexp.MustCompile(`^(watchdog: )?BUG: |kernel BUG at `)},
+	{"oops", regexp.MustCompile(`^Oops\b|\[#\d+\]|^Internal error: |^Unable to handle kernel |^Kernel panic - `)},
+	{"hung task", regexp.MustCompile(`^INFO: task .* blocked (for more than|in I/O wait for more than|on a)`)},
+	{"RCU stall", regexp.MustCompile(`rcu.*detected (expedited )?stall|rcu.* kthread (starved for|timer wakeup didn't happen for)`)},
+	{"lock", regexp.MustCompile(`^INFO: (possible recursive locking|trying to register non-static key)|^DEBUG_LOCKS_WARN_ON`)},
+	// arch/*/kernel/smp*.c, kernel/cpu.c, arch/x86/kernel/apic/vector.c, kernel/irq/cpuhotplug.c
+	{"CPU hotplug", regexp.MustCompile(`CPU ?#?\d+:? (failed to |didn't die|did not die|is stuck in|may not have shut down|disable failed|not responding)|` +
+		`do_boot_cpu failed|Error taking CPU\d+ |IRQ set affinity failed|IRQ\d+: set affinity failed`)},
+	// Whatever else is bad enough to show one.
+	{"backtrace", regexp.MustCompile(`^Call [Tt]race:`)},
+}
+
+// Problem returns what kind of complaint of the kernel about itself the record is, such as "warning" or "RCU stall", or "" if
+// it is none. What others write to /dev/kmsg is none, whatever it says.
+func (r Record) Problem() string {
+	if r.Facility != 0 {
+		return ""
+	}
+	for _, t := range problems {
+		if t.text.MatchString(r.Text) {
+			return t.kind
+		}
+	}
+	return ""
+}

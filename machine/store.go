@@ -1,0 +1,180 @@
+package machine
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// storePaths are where the snapshot of a run lies until the machine is
+// restored: in the first directory that can be written. What is left of a run
+// whose supervisor was killed as well is restored by the next one. A reboot
+// resets all that a run changes but the alarm of the real-time clock, which is
+// why it is not /run alone.
+var storePaths = []string{"/var/lib/hotplugtest.snapshot", "/run/hotplugtest.snapshot"}
+
+// A record is what lies there, encoded by gob.
+type record struct {
+	Boot     string // bootID of the machine when the snapshot was taken
+	Process  int    // the one that took it
+	Snapshot *Snapshot
+}
+
+// bootID identifies the time since the kernel was booted.
+func bootID(root string) string {
+	id, _ := read(filepath.Join(root, "proc/sys/kernel/random/boot_id"))
+	return strings.TrimSpace(id)
+}
+
+// store writes the record so that a crash leaves the old or the new one.
+func (r *record) store() error {
+	var text bytes.Buffer
+	if err := gob.NewEncoder(&text).Encode(r); err != nil {
+		return fmt.Errorf("machine: %w", err)
+	}
+	var errs []error
+	for _, path := range storePaths {
+		err := writeWhole(r.Snapshot.path(path), text.Bytes())
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("machine: snapshot: %w", errors.Join(errs...))
+}
+
+func writeWhole(path string, text []byte) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		os.Remove(next)
+	}
+	return err
+}
+
+// unstore removes the record.
+func unstore(root string) error {
+	var errs []error
+	for _, path := range storePaths {
+		if err := os.Remove(filepath.Join(root, path)); !absent(err) && !errors.Is(err, unix.EROFS) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// absent reports whether there is no such file, or not even its directory.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+
+// stored returns the record that a run has left, or nil.
+func stored(root string) (*record, error) {
+	for _, path := range storePaths {
+		path = filepath.Join(root, path)
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+		if absent(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("machine: snapshot: %w", err)
+		}
+		defer f.Close()
+		var r record
+		if err := gob.NewDecoder(f).Decode(&r); err != nil || r.Snapshot == nil {
+			return nil, fmt.Errorf("machine: %s is no snapshot (%v): see that the machine is as it should be, and remove it", path, err)
+		}
+		return &r, nil
+	}
+	return nil, nil
+}
+
+// Recover restores the snapshot of a run that was killed together with its
+// supervisor, if there is one, and writes to log what it did. It waits for a
+// run that goes on, as [Lock] does. A run does this itself before it begins.
+//
+// After a reboot just the alarm of the real-time clock is restored: all else
+// is what the new kernel made it.
+//
+// The error says what could not be restored. The snapshot is kept then, and
+// tried again the next time.
+func Recover(log io.Writer) error {
+	unlock, err := Lock(log)
+	if err != nil {
+		return err
+	}
+	if r, err := stored("/"); r == nil && err == nil {
+		fmt.Fprintln(log, "hotplugtest: there is nothing to restore: no run was killed together with its supervisor")
+	}
+	return errors.Join(recoverAt("/", log), unlock())
+}
+
+// recoverAt is [Recover] with the lock held, for the machine at root.
+func recoverAt(root string, log io.Writer) error {
+	r, err := stored(root)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return nil
+	}
+	when := ""
+	if r.Boot != bootID(root) {
+		when = ", before a reboot,"
+		r.Snapshot = r.Snapshot.lasting()
+	}
+	diffs, err := r.Snapshot.Compare()
+	if err != nil {
+		return err
+	}
+	if len(diffs) == 0 {
+		fmt.Fprintf(log, "hotplugtest: process %d was killed%s together with its supervisor; the machine is as it was\n", r.Process, when)
+		return unstore(root)
+	}
+	fmt.Fprintf(log, "hotplugtest: process %d was killed%s together with its supervisor, and left the machine changed:\n", r.Process, when)
+	list(log, diffs)
+	diffs, err = mendAll(r.Snapshot.clone)
+	for _, d := range diffs {
+		err = errors.Join(err, fmt.Errorf("machine: not restored: %v", d))
+	}
+	if err == nil {
+		err = unstore(root)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nif that is as it should be, remove %s", err, strings.Join(storePaths, " and "))
+	}
+	fmt.Fprintln(log, restoredLine)
+	return nil
+}
+
+// restoredLine is what is said of a machine that was restored.
+const restoredLine = "hotplugtest: the machine is as it was"
+
+// lasting is what of a snapshot a reboot does not reset.
+func (s *Snapshot) lasting() *Snapshot {
+	lasting := &Snapshot{Root: s.Root, PID: s.PID, Settings: make(map[string]map[string]string)}
+	// Of the new kernel, so that none of it is a difference.
+	_ = online{}.take(lasting)
+	_ = leftovers{}.take(lasting)
+	_ = modules{}.take(lasting)
+	for _, f := range []setting{wakeAlarm, rtcTime} {
+		lasting.Settings[f.name] = s.Settings[f.name]
+	}
+	return lasting
+}

@@ -1,0 +1,224 @@
+package machine
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// machineTree makes a machine of text files.
+func machineTree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	write := func(path, text string) {
+		path = filepath.Join(root, path)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
+	write("sys/devices/system/cpu/online", "0-3\n")
+	write("proc/sys/kernel/random/boot_id", "this-boot\n")
+	for path, text := range files {
+		write(path, text)
+	}
+	return root
+}
+
+func has(t *testing.T, root, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	require.NoError(t, err)
+	return strings.TrimSpace(string(text))
+}
+
+// otherWrites has another process write a file.
+func otherWrites(t *testing.T, path, text string) {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self, path, text)
+	cmd.Env = append(os.Environ(), "WRITE_FILE=yes")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// left returns a machine that a killed run has left changed.
+func left(t *testing.T) string {
+	t.Helper()
+	root := machineTree(t, map[string]string{
+		"sys/power/pm_test":              "[none] core\n",
+		"sys/class/rtc/rtc0/wakealarm":   "9000000000\n",
+		"sys/class/rtc/rtc0/since_epoch": "1800000000\n",
+	})
+	s, err := Take(root)
+	require.NoError(t, err)
+	require.NoError(t, (&record{bootID(root), 4242, s}).store())
+	for path, text := range map[string]string{"sys/power/pm_test": "none [core]\n", "sys/class/rtc/rtc0/wakealarm": "\n"} {
+		require.NoError(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o644))
+	}
+	return root
+}
+
+func TestRecover(t *testing.T) {
+	root := left(t)
+	var log strings.Builder
+	// On a tree of text files the kernel's brackets do not come back.
+	err := recoverAt(root, &log)
+	assert.ErrorContains(t, err, "machine: not restored: /sys/power/pm_test is empty, was none\n"+
+		"if that is as it should be, remove /var/lib/hotplugtest.snapshot and /run/hotplugtest.snapshot")
+	assert.Equal(t, "none", has(t, root, "sys/power/pm_test"))
+	assert.Equal(t, "9000000000", has(t, root, "sys/class/rtc/rtc0/wakealarm"))
+
+	// It is tried again.
+	require.NoError(t, os.WriteFile(filepath.Join(root, "sys/power/pm_test"), []byte("[none] core\n"), 0o644))
+	require.NoError(t, recoverAt(root, &log))
+	assert.Equal(t, `hotplugtest: process 4242 was killed together with its supervisor, and left the machine changed:
+  /sys/power/pm_test is core, was none
+  /sys/class/rtc/rtc0/wakealarm is empty, was 9000000000
+hotplugtest: process 4242 was killed together with its supervisor; the machine is as it was
+`, log.String())
+
+	log.Reset()
+	require.NoError(t, recoverAt(root, &log), "the snapshot is gone")
+	assert.Empty(t, log.String())
+}
+
+// A reboot resets the kernel, not the clock's alarm.
+func TestRecoverAfterReboot(t *testing.T) {
+	root := left(t)
+	require.NoError(t, os.WriteFile(filepath.Join(root, "proc/sys/kernel/random/boot_id"), []byte("the next\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "sys/devices/system/cpu/online"), []byte("0-1\n"), 0o644))
+	var log strings.Builder
+	require.NoError(t, recoverAt(root, &log))
+	assert.Equal(t, `hotplugtest: process 4242 was killed, before a reboot, together with its supervisor, and left the machine changed:
+  /sys/class/rtc/rtc0/wakealarm is empty, was 9000000000
+hotplugtest: the machine is as it was
+`, log.String())
+	assert.Equal(t, "none [core]", has(t, root, "sys/power/pm_test"))
+	assert.NoFileExists(t, filepath.Join(root, storePaths[0]))
+}
+
+func TestRecoverNoSnapshot(t *testing.T) {
+	root := machineTree(t, nil)
+	path := filepath.Join(root, storePaths[1])
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.WriteFile(path, []byte("text"), 0o600))
+	err := recoverAt(root, nil)
+	assert.EqualError(t, err, "machine: "+path+" is no snapshot (unexpected EOF): see that the machine is as it should be, and remove it")
+	assert.FileExists(t, path)
+}
+
+// Of two places the first is taken that can be written.
+func TestStoreElsewhere(t *testing.T) {
+	root := machineTree(t, map[string]string{"var": "this is no directory"})
+	s, err := Take(root)
+	require.NoError(t, err)
+	require.NoError(t, (&record{bootID(root), 1, s}).store())
+	assert.FileExists(t, filepath.Join(root, storePaths[1]))
+	r, err := stored(root)
+	require.NoError(t, err)
+	assert.Equal(t, 1, r.Process)
+
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "run")))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "run"), nil, 0o644))
+	err = (&record{bootID(root), 1, s}).store()
+	assert.ErrorIs(t, err, unix.ENOTDIR)
+	assert.ErrorContains(t, err, "/var: ")
+	assert.ErrorContains(t, err, "/run: ")
+}
+
+// What others write goes into the snapshot, whatever it is.
+func TestAdopt(t *testing.T) {
+	const cpus = "sys/devices/system/cpu/"
+	root := machineTree(t, map[string]string{
+		cpus + "cpu1/online": "1\n", cpus + "cpu2/online": "0\n",
+		cpus + "cpufreq/policy0/scaling_governor": "schedutil\n",
+		"proc/irq/24/smp_affinity_list":           "3\n", "proc/irq/25/smp_affinity_list": "2\n",
+		"proc/self/mountinfo": "33 24 0:28 / /cg rw - cgroup2 cgroup2 rw\n", "cg/cgroup.controllers": "cpuset\n", "cg/cgroup.subtree_control": "\n",
+		"cg/a/cpuset.cpus.partition": "root invalid (because)\n",
+	})
+	require.NoError(t, os.WriteFile(filepath.Join(root, cpus, "online"), []byte("0-1,3\n"), 0o644))
+	s, err := Take(root)
+	require.NoError(t, err)
+	before := s.IRQs
+	for path, text := range map[string]string{
+		cpus + "cpu1/online": "0\n", cpus + "cpu2/online": "1\n", cpus + "online": "0,2-3\n",
+		cpus + "cpufreq/policy0/scaling_governor": "performance\n",
+		"proc/irq/24/smp_affinity_list":           "1\n", "proc/irq/26/smp_affinity_list": "0\n",
+		"cg/a/cpuset.cpus.partition": "isolated\n", "cg/cgroup.subtree_control": "cpuset\n",
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o644))
+	}
+	assert.False(t, s.adopt([]string{"/proc/self/oom_score_adj", "/cg/cgroup.subtree_control", "/cg/other/cpuset.cpus.partition"}))
+	assert.True(t, s.adopt([]string{
+		"/" + cpus + "cpu1/online", "/" + cpus + "cpu2/online", "/" + cpus + "cpufreq/policy0/scaling_governor",
+		"/proc/irq/24/smp_affinity", "/proc/irq/26/smp_affinity_list", "/cg/a/cpuset.cpus.partition",
+	}))
+	diffs, err := s.Compare()
+	require.NoError(t, err)
+	assert.Empty(t, sprint(diffs))
+	assert.Empty(t, s.Settings[subtreeControl.name]["/cg/cgroup.subtree_control"], "this is judged by its use")
+	assert.Len(t, s.IRQs, 3)
+	assert.Equal(t, "3", before[0].CPUs, "the slice is another one")
+}
+
+// A process that is not ours writes, and one that is.
+func TestWatch(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: fanotify(7) needs CAP_SYS_ADMIN")
+	}
+	const governor, control = "sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "sys/devices/system/cpu/smt/control"
+	root := machineTree(t, map[string]string{governor: "schedutil\n", control: "on\n"})
+	s, err := Take(root)
+	require.NoError(t, err)
+	told := make(chan bool, 10)
+	w, err := watchOthers(s, func() { told <- true }, os.Getpid())
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(root, control), []byte("off\n"), 0o644))
+	otherWrites(t, filepath.Join(root, governor), "performance")
+	<-told
+	diffs, err := w.latest().Compare()
+	w.close()
+	require.NoError(t, err)
+	assert.Equal(t, "/sys/devices/system/cpu/smt/control is off, was on", sprint(diffs))
+}
+
+// What was written just before the end counts as well.
+func TestWatchLatest(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: fanotify(7) needs CAP_SYS_ADMIN")
+	}
+	const governor = "sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
+	root := machineTree(t, map[string]string{governor: "schedutil\n"})
+	for range 20 {
+		require.NoError(t, os.WriteFile(filepath.Join(root, governor), []byte("schedutil\n"), 0o644))
+		s, err := Take(root)
+		require.NoError(t, err)
+		w, err := watchOthers(s, func() {}, os.Getpid())
+		require.NoError(t, err)
+		otherWrites(t, filepath.Join(root, governor), "performance")
+		latest := w.latest()
+		w.close()
+		assert.Equal(t, "performance", latest.Settings[governors.name]["/"+governor])
+	}
+}
+
+func TestUnwritable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write whatever is not on a read-only mount: ci/asfound has such places")
+	}
+	root := machineTree(t, map[string]string{"proc/irq/24/smp_affinity_list": "3\n"})
+	s, err := Take(root)
+	require.NoError(t, err)
+	require.NoError(t, s.unwritable())
+	require.NoError(t, os.Chmod(filepath.Join(root, "proc/irq/24/smp_affinity_list"), 0o444))
+	err = s.unwritable()
+	assert.ErrorIs(t, err, ErrUnwritable)
+	assert.EqualError(t, err, "machine: what has to be restored cannot be written: /proc/irq/24/smp_affinity_list: permission denied")
+}

@@ -1,0 +1,134 @@
+// Package system_test runs the suite as people do, on a whole Debian system:
+// systemd, udev, cron, irqbalance, containers, services with CPUs of their own,
+// real PCI devices whose interrupts somebody has pinned. Nothing there may be
+// different afterwards, however a run ends, unless the run says so.
+//
+// The script ci/system runs it. It boots the system in a virtual machine, as
+// root, because it takes root to build the disk image.
+package system_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path"
+	"regexp"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	suite    = flag.String("suite", "", "Debian `suite` of the system to boot; ci/system says which")
+	hybrid   = flag.Bool("hybrid", false, "boot with cpusets of cgroup v1, which systemd calls the hybrid hierarchy")
+	binary   = flag.String("binary", "", "`path` of the suite's static test binary")
+	checkout = flag.String("checkout", "../..", "`directory` of the checkout that is cloned into the system")
+	keep     = flag.Bool("keep", false, "leave the virtual machine running after a failure, until this is interrupted")
+	shell    = flag.Bool("shell", false, "boot the system and give a shell in it, in place of the tests")
+	thrice   = flag.Bool("thrice", false, "run go test ./... three times, not once")
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(lookEnv) != "" {
+		os.Exit(lookMain())
+	}
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// A testCase is something that is done with the suite in the system. The
+// machine has to be the same before and after it, but for what it allows.
+type testCase struct {
+	name string
+
+	// run does it. The guest is as after its boot, except for what cases before
+	// may have left allowed.
+	run func(t *testing.T, g *guest)
+
+	// ignore matches the names of facts that may be different after it. Default:
+	// none.
+	ignore string
+
+	// fresh says that the guest must be booted anew after it, even if it passes.
+	fresh bool
+
+	// v1 is whether the case is also for a system with cpusets of cgroup v1.
+	v1 bool
+
+	// balanced leaves irqbalance running. Else it is stopped, and interrupts stay
+	// where somebody puts them.
+	balanced bool
+}
+
+// limit bounds a single command in the guest. The slowest is go test ./...,
+// which takes seven minutes on two busy cores.
+const limit = 15 * time.Minute
+
+func TestSystem(t *testing.T) {
+	if *suite == "" {
+		t.Skip("boots a whole system in a virtual machine: ci/system runs this")
+	}
+	// QEMU ends with this thread, and that with an interrupt.
+	runtime.LockOSThread()
+	d := disks(t)
+	g := d.boot(t)
+	defer func() { g.stop() }()
+	if *shell {
+		g.shell(t)
+		return
+	}
+	for i, c := range cases {
+		if *hybrid && !c.v1 {
+			continue
+		}
+		started := time.Now()
+		passed := t.Run(c.name, func(t *testing.T) { c.in(t, g) })
+		fmt.Printf("      %s took %v\n", c.name, time.Since(started).Round(time.Second))
+		if !passed && *keep {
+			fmt.Printf("==== the system is left as it is until this is interrupted; log in with\n     %s\n", g.login("root"))
+			_ = unix.Pause()
+		}
+		if (!passed || c.fresh) && wanted(cases[i+1:]) {
+			g.stop()
+			g = d.boot(t)
+		}
+	}
+}
+
+// wanted reports whether -test.run has one of the cases run.
+func wanted(cases []testCase) bool {
+	pattern := flag.Lookup("test.run").Value.String()
+	dir, name := path.Split(pattern)
+	if dir == "" {
+		return len(cases) > 0
+	}
+	for _, c := range cases {
+		if matched, err := regexp.MatchString(name, c.name); err != nil || matched {
+			return true
+		}
+	}
+	return false
+}
+
+// in runs the case in the guest and compares the machine before and after it.
+func (c testCase) in(t *testing.T, g *guest) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the console, %s:\n%s", g.console, g.tail())
+		}
+	})
+	if c.balanced {
+		g.must(t, "root", "systemctl start irqbalance")
+	} else {
+		g.must(t, "root", "systemctl stop irqbalance")
+		g.pin(t)
+	}
+	before := g.look(t)
+	c.run(t, g)
+	if c.fresh {
+		return // it has compared what it is about
+	}
+	g.same(t, before, c.ignore)
+}

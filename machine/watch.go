@@ -1,0 +1,225 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A watch sees what other processes write while tests run, through fanotify(7),
+// and has it in the snapshot from then on: what they have written is restored,
+// not what it was before. The kernel's own changes are no writes.
+type watch struct {
+	file   *os.File
+	ours   []int // process ids whose writes are the tests'
+	buffer []byte
+
+	mutex    sync.Mutex
+	snapshot *Snapshot
+	changed  func()        // called when the snapshot has changed
+	ended    chan struct{} // closed when nothing is read any more
+}
+
+// watched are the settings that others may write meanwhile. What a controller
+// is used for says more than who wrote subtree_control last.
+func watched() []setting {
+	var list []setting
+	for _, p := range parts {
+		if f, ok := p.(setting); ok && !f.fixed && f.name != subtreeControl.name {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// watchOthers watches the files of a snapshot, and calls changed when it has
+// changed. Of /proc it watches all, since the interrupts of a driver that has
+// resumed have other files than before.
+func watchOthers(s *Snapshot, changed func(), ours ...int) (*watch, error) {
+	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_QUEUE | unix.FAN_UNLIMITED_MARKS
+	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fanotify_init", err)
+	}
+	w := &watch{
+		file: os.NewFile(uintptr(fd), "fanotify"), ours: ours, buffer: make([]byte, 64<<10),
+		snapshot: s, changed: changed, ended: make(chan struct{}),
+	}
+	mark := func(path string, flags uint) error {
+		err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD|flags, unix.FAN_MODIFY, unix.AT_FDCWD, s.path(path))
+		if err != nil && err != unix.ENOENT { // a cgroup may have gone meanwhile
+			return fmt.Errorf("fanotify_mark of %s: %s (%w)", path, unix.ErrnoName(err.(unix.Errno)), err)
+		}
+		return nil
+	}
+	var errs []error
+	var proc unix.Statfs_t
+	if unix.Statfs(s.path("proc"), &proc) == nil && proc.Type == unix.PROC_SUPER_MAGIC {
+		errs = append(errs, mark("/proc", unix.FAN_MARK_FILESYSTEM))
+	}
+	for _, path := range s.watchedFiles() {
+		errs = append(errs, mark(path, 0))
+	}
+	if err := errors.Join(errs...); err != nil {
+		w.file.Close()
+		return nil, err
+	}
+	go w.run()
+	return w, nil
+}
+
+// watchedFiles returns the files outside of /proc whose writes are watched.
+func (s *Snapshot) watchedFiles() []string {
+	files, _ := filepath.Glob(s.path(onlinePattern))
+	for i, file := range files {
+		files[i] = s.name(file)
+	}
+	for _, f := range watched() {
+		files = slices.AppendSeq(files, maps.Keys(s.Settings[f.name]))
+	}
+	return files
+}
+
+// run takes in what others write until the watch is closed.
+func (w *watch) run() {
+	defer close(w.ended)
+	raw, err := w.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	// It never says that it is done, so it is called whenever there is more.
+	_ = raw.Read(func(fd uintptr) bool { return w.drain(int(fd)) != nil })
+}
+
+// latest returns a copy of the snapshot, with all that was written so far.
+func (w *watch) latest() *Snapshot {
+	if raw, err := w.file.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = w.drain(int(fd)) })
+	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.snapshot.clone()
+}
+
+// close ends the watch.
+func (w *watch) close() {
+	w.file.Close()
+	<-w.ended
+}
+
+// drain takes in what was written so far.
+func (w *watch) drain(fd int) error {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	written := make(map[string]bool)
+	for {
+		n, err := unix.Read(fd, w.buffer)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			if w.snapshot.adopt(slices.Sorted(maps.Keys(written))) {
+				w.changed()
+			}
+			return nil
+		case err != nil:
+			return os.NewSyscallError("read of fanotify", err)
+		}
+		w.collect(w.buffer[:n], written)
+	}
+}
+
+// collect adds the files that others have written, by a number of events.
+func (w *watch) collect(events []byte, written map[string]bool) {
+	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
+	for len(events) >= size {
+		event := (*unix.FanotifyEventMetadata)(unsafe.Pointer(unsafe.SliceData(events)))
+		events = events[min(max(int(event.Event_len), size), len(events)):]
+		if event.Fd < 0 {
+			continue // what was written is gone, such as a cgroup
+		}
+		if !slices.Contains(w.ours, int(event.Pid)) {
+			if path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(event.Fd))); err == nil {
+				written[w.snapshot.name(path)] = true
+			}
+		}
+		unix.Close(int(event.Fd))
+	}
+}
+
+// onlinePattern matches the files by which CPUs are taken offline and online.
+const onlinePattern = "/sys/devices/system/cpu/cpu[0-9]*/online"
+
+// adopt has the snapshot take the present values of files that somebody else
+// has written for those that are to be restored. It reports whether any of the
+// files is one of the snapshot.
+func (s *Snapshot) adopt(paths []string) bool {
+	adopted := false
+	var irqs []int
+	for _, path := range paths {
+		number, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(path)), "cpu"))
+		if match, _ := filepath.Match("/proc/irq/[0-9]*/smp_affinity*", path); match && err == nil {
+			irqs = append(irqs, number)
+			continue
+		}
+		if match, _ := filepath.Match(onlinePattern, path); match && err == nil {
+			adopted = s.adoptOnline(number, path) || adopted
+			continue
+		}
+		for _, f := range watched() {
+			if _, ok := s.Settings[f.name][path]; !ok {
+				continue
+			}
+			if value, ok := f.read(s, path); ok {
+				f.set(s, path, value)
+				adopted = true
+			}
+		}
+	}
+	return s.adoptIRQs(irqs) || adopted
+}
+
+func (s *Snapshot) adoptOnline(cpu int, path string) bool {
+	text, err := read(s.path(path))
+	if err != nil {
+		return false
+	}
+	online := cpuList(s.Online).Without(cpu)
+	if strings.TrimSpace(text) == "1" {
+		online = online.With(cpu)
+	}
+	s.Online = online.String()
+	return true
+}
+
+// adoptIRQs has the snapshot take the masks of the interrupts that have these
+// numbers now.
+func (s *Snapshot) adoptIRQs(numbers []int) bool {
+	if len(numbers) == 0 {
+		return false
+	}
+	now := &Snapshot{Root: s.Root}
+	if err := (irqMasks{}).take(now); err != nil {
+		return false
+	}
+	// A new slice, for the other may be somebody's.
+	irqs := slices.Clone(s.IRQs)
+	found, _ := matchIRQs(irqs, now.IRQs)
+	for _, irq := range now.IRQs {
+		if slices.Contains(numbers, irq.Number) {
+			irqs = slices.DeleteFunc(irqs, func(before IRQ) bool { return found[before] == irq })
+			irqs = append(irqs, irq)
+		}
+	}
+	s.IRQs = irqs
+	return true
+}

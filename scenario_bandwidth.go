@@ -1,0 +1,229 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+	"golang.org/x/sys/unix"
+)
+
+// A group of tasks may run for quotaTime in each quotaPeriod, and would use two CPUs. They compute for a turn at a time.
+const (
+	quotaTime   = 5 * time.Millisecond
+	quotaPeriod = 20 * time.Millisecond
+	quotaTurn   = 100 * time.Microsecond
+)
+
+func needsQuota(m *Machine) error {
+	root := m.Root.Group
+	if root == nil {
+		return m.Root.Missing
+	}
+	if err := suite.NeedsChild(m); err != nil {
+		return err
+	}
+	controllers, err := sysfs.ReadFile(filepath.Join(root.Path(), "cgroup.controllers"))
+	if err != nil {
+		return suite.Unsupportedf("%v", err)
+	}
+	if !slices.Contains(strings.Fields(controllers), "cpu") {
+		return suite.Unsupportedf("no cpu controller in %s: it has %s", root.Path(), controllers)
+	}
+	return nil
+}
+
+// quotaGroup returns the cgroup that makeQuota made.
+func quotaGroup(x *Scene) *cpuset.Group { return x.Data.(*cpuset.Group) }
+
+// makeQuota makes a cgroup with a quota.
+func makeQuota(x *Scene) error {
+	h, err := cpuset.Find("/")
+	if err != nil {
+		return err
+	}
+	disable, err := h.Enable("cpu")
+	if err != nil {
+		return err
+	}
+	x.Cleanup(disable)
+	group, err := x.Machine.NewGroup("-quota")
+	if err != nil {
+		return err
+	}
+	x.Data = group
+	x.Cleanup(group.Remove)
+	quota := fmt.Sprintf("%d %d", quotaTime.Microseconds(), quotaPeriod.Microseconds())
+	return sysfs.WriteFile(filepath.Join(group.Path(), "cpu.max"), quota)
+}
+
+// throttled computes all the time that the quota allows.
+var throttled = Actor{
+	Name:  "throttled hog",
+	Count: func(*Scene) int { return 2 },
+	Begin: func(a *Act) (func() error, error) {
+		x := a.Scene
+		a.Cleanup(func() error { return x.Machine.Root.Group.AttachThread(0) })
+		return func() error { spin(quotaTurn); return nil }, quotaGroup(x).AttachThread(0)
+	},
+}
+
+// cycleFromWithin has a task do it that is throttled itself.
+func cycleFromWithin(x *Scene, cpu int) error {
+	return x.Do(fmt.Sprintf("taking cpu%d offline and online with a quota", cpu), func() error {
+		if err := quotaGroup(x).AttachThread(0); err != nil {
+			return err
+		}
+		err := errors.Join(x.Machine.CPUs.SetOnline(cpu, false), x.Machine.CPUs.SetOnline(cpu, true))
+		return errors.Join(err, x.Machine.Root.Group.AttachThread(0))
+	})
+}
+
+// quotaHeld checks that the group is still throttled, and has not had more time than its quota, twice over: the kernel hands
+// each CPU a slice of it at a time (kernel.sched_cfs_bandwidth_slice_us), and forgives a CPU that goes what it was over. The
+// time is that in which they computed. In cpu.stat it is also that in which the host of a virtual machine did not let them:
+// without the fix of v6.14 that was seen to be more than twice the quota.
+func quotaHeld(x *Scene) error {
+	before, err := timesThrottled(quotaGroup(x))
+	if err != nil {
+		return err
+	}
+	throttled := suite.WaitFor(suite.TaskTimeout, func() bool {
+		var now int
+		now, err = timesThrottled(quotaGroup(x))
+		return err != nil || now > before
+	})
+	if err != nil {
+		return err
+	} else if !throttled {
+		return fmt.Errorf("tasks that compute all the time have not been throttled in the %v since all CPUs are back, by a quota of %v in %v (nr_throttled of cpu.stat is %d)",
+			suite.TaskTimeout, quotaTime, quotaPeriod, before)
+	}
+	computed := time.Duration(x.Turns()) * quotaTurn
+	took := x.Elapsed()
+	x.Note("quota-computed", computed)
+	if most := 2*(took*quotaTime/quotaPeriod) + 2*quotaPeriod; computed > most {
+		return fmt.Errorf("tasks with a quota of %v in %v have computed for %v in %v", quotaTime, quotaPeriod, computed, took)
+	}
+	return nil
+}
+
+// timesThrottled is the number of periods in which a cgroup's tasks were throttled, nr_throttled of cpu.stat.
+func timesThrottled(c *cpuset.Group) (int, error) {
+	return sysfs.Read(filepath.Join(c.Path(), "cpu.stat"), func(text string) (int, error) {
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(line, "nr_throttled "); ok {
+				return strconv.Atoi(strings.TrimSpace(value))
+			}
+		}
+		return 0, errors.New("no nr_throttled")
+	})
+}
+
+// Each deadline task is promised two fifths of a CPU.
+const (
+	deadlinePeriod  = 100 * time.Millisecond
+	deadlineRuntime = deadlinePeriod * 2 / 5
+)
+
+// needsDeadline returns an [*Unsupported] if deadline tasks cannot use up what
+// they are allowed of the CPUs, 95 % by default.
+func needsDeadline(*Machine) error {
+	const limitFile, ofFile = "/proc/sys/kernel/sched_rt_runtime_us", "/proc/sys/kernel/sched_rt_period_us"
+	limit, err := sysfs.Read(limitFile, strconv.Atoi)
+	if err != nil {
+		return suite.Unsupportedf("%v", err)
+	}
+	if limit == -1 {
+		return suite.Unsupportedf("%s is -1: there is no limit to what may be promised", limitFile)
+	}
+	of, err := sysfs.Read(ofFile, strconv.Atoi)
+	if err != nil {
+		return suite.Unsupportedf("%v", err)
+	}
+	if limit < of/2 {
+		return suite.Unsupportedf("%s is %d of %d: too little is allowed for it to matter whether a CPU is missing", limitFile, limit, of)
+	}
+	return nil
+}
+
+// deadlines are promised all that the CPUs have, and don't use it. What is left is less than one of them would take, and so
+// less than what a CPU has.
+var deadlines = Actor{
+	Name: "deadline task",
+	Count: func(x *Scene) int {
+		online, err := x.Machine.CPUs.Online()
+		if err != nil {
+			return 0
+		}
+		// There cannot be room for three of them on a CPU.
+		return 3 * online.Count()
+	},
+	Begin: func(a *Act) (func() error, error) {
+		attr := unix.SchedAttr{
+			Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE,
+			// Go may make a thread from any other, and of a deadline task there is no second one.
+			Flags:    unix.SCHED_FLAG_RESET_ON_FORK,
+			Runtime:  uint64(deadlineRuntime),
+			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
+		}
+		idle := func() error { <-a.Scene.Done(); return nil }
+		switch err := unix.SchedSetAttr(0, &attr, 0); {
+		case errors.Is(err, unix.EBUSY) && a.N > 0:
+			return idle, nil // there is no room for more
+		case err != nil:
+			return nil, os.NewSyscallError("sched_setattr(SCHED_DEADLINE)", err)
+		}
+		a.Cleanup(func() error {
+			err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
+			// What it was promised is free when its period ends, by a timer on this CPU. One that is set here now comes after it.
+			for rest := unix.NsecToTimespec(deadlinePeriod.Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
+			}
+			return os.NewSyscallError("sched_setattr", err)
+		})
+		return idle, nil
+	},
+}
+
+// deadlinesOver has the CPU go when there are no deadline tasks any more.
+func deadlinesOver(x *Scene) error {
+	x.Cleanup(func() error {
+		cpu := x.Targets()[len(x.Targets())-1]
+		err := x.Set(cpu, Offline)
+		if err != nil {
+			err = fmt.Errorf("when there are no deadline tasks any more: %w", err)
+		}
+		return errors.Join(err, x.Set(cpu, Online))
+	})
+	return nil
+}
+
+func deadlineRefuses(x *Scene, cpu int) error {
+	if err := x.Set(cpu, Offline); !errors.Is(err, unix.EBUSY) {
+		return errors.Join(fmt.Errorf("taking cpu%d offline: %v, want EBUSY", cpu, err), x.Set(cpu, Online))
+	}
+	return nil
+}
+
+// loadArrives waits for one of the tasks that compute to run on the CPU. That they come is promised, not how soon; a CPU that
+// gets none for so long has been forgotten.
+func loadArrives(x *Scene, cpu int) error {
+	if err := x.OffAndOn(cpu); err != nil {
+		return err
+	}
+	back, from := time.Now(), x.HaveRun(cpu)
+	arrived := suite.WaitFor(suite.TaskTimeout, func() bool { return x.HaveRun(cpu) > from })
+	x.Note("load-arrives-after", time.Since(back))
+	if !arrived {
+		return fmt.Errorf("none of %d tasks that compute all the time has run on cpu%d in the %v since it is back", x.Threads(), cpu, suite.TaskTimeout)
+	}
+	return nil
+}

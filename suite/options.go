@@ -1,0 +1,78 @@
+package suite
+
+import (
+	"flag"
+	"time"
+)
+
+// Options say what to run. The zero value of each field is its default.
+type Options struct {
+	// Tables are the rows to run. nil: those of the package that opens the
+	// suite.
+	Tables *Tables
+
+	// CPUs is the cpulist of the CPUs that may be taken offline. "": any that
+	// can be and is online.
+	CPUs string
+	// AllCPUs probes each of those CPUs. Otherwise some are probed that differ
+	// in where they are, at most four.
+	AllCPUs bool
+	// Cycles is how often each CPU is probed in each case. 0: once.
+	Cycles int
+	// Cpusets is how many cpusets come before the child that is probed from.
+	// 0: 5000.
+	Cpusets int
+	// Soak is for how long to soak. 0: not at all.
+	Soak time.Duration
+	// Require is a regular expression: a test of a matching name fails instead
+	// of being skipped. "": none.
+	Require string
+
+	// MustTest makes a run fail that tests nothing, because the machine does not
+	// allow it or because each test is skipped. Otherwise such a run passes.
+	MustTest bool
+
+	// OtherTests says that the test binary has other tests than the suite's:
+	// see [Options.Conclude].
+	OtherTests bool
+
+	// SoakContinue makes a soak go on after a failure.
+	SoakContinue bool
+	// Destructive also runs rows that may crash a broken kernel.
+	Destructive bool
+	// Sleep makes the machine really sleep, until the real-time clock wakes
+	// it, and hibernate up to the image. A machine whose clock cannot wake it
+	// does not wake.
+	Sleep bool
+}
+
+const (
+	defaultCycles  = 1
+	defaultCpusets = 5000
+)
+
+// Flags defines a flag for each option that a command line can have: -cpus,
+// -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -must-test,
+// -destructive and -sleep. The default of -must-test is what MustTest is by
+// then.
+func (o *Options) Flags(flags *flag.FlagSet) {
+	flags.StringVar(&o.CPUs, "cpus", "", "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
+	flags.BoolVar(&o.AllCPUs, "all-cpus", false, "probe each CPU (default some that differ in where they are)")
+	flags.IntVar(&o.Cycles, "cycles", defaultCycles, "probes of each CPU in each case")
+	flags.IntVar(&o.Cpusets, "cpusets", defaultCpusets, "how many cpusets come before the child that is probed from")
+	flags.DurationVar(&o.Soak, "soak", 0, "for how long TestSoak must take CPUs offline and online under changing workloads")
+	flags.BoolVar(&o.SoakContinue, "soak-continue", false, "don't end the soak with the first failure")
+	flags.StringVar(&o.Require, "require", "", "`regexp` of tests that fail instead of being skipped")
+	flags.BoolVar(&o.MustTest, "must-test", o.MustTest, "fail if nothing is tested")
+	flags.BoolVar(&o.Sleep, "sleep", false, "really suspend, too: the real-time clock must be able to wake the machine")
+	flags.BoolVar(&o.Destructive, "destructive", false, "also run what may crash a broken kernel")
+}
+
+// withDefaults returns the options with their defaults filled in.
+func (o Options) withDefaults() Options {
+	o.Cycles = max(o.Cycles, defaultCycles)
+	if o.Cpusets == 0 {
+		o.Cpusets = defaultCpusets
+	}
+	return o
+}

@@ -1,0 +1,88 @@
+package suite
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"golang.org/x/sys/unix"
+)
+
+func TestOneLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"BOOT_IMAGE=/vmlinuz quiet\n": "BOOT_IMAGE=/vmlinuz quiet",
+		"a\nb\t\x16--- PASS: TestA":   "a b\t\uFFFD--- PASS: TestA",
+		"\xff\x00ü":                   "\uFFFD\uFFFDü",
+	} {
+		assert.Equal(t, want, oneLine(text))
+	}
+}
+
+func TestSpread(t *testing.T) {
+	var d []time.Duration
+	for i := range 200 {
+		d = append(d, time.Duration(200-i)*time.Millisecond)
+	}
+	assert.Equal(t, "min 1.000 ms, median 100.000 ms, p99 198.000 ms, max 200.000 ms", spread(d))
+	assert.Equal(t, "min 1.000 ms, median 1.000 ms, p99 2.000 ms, max 2.000 ms", spread(d[198:]))
+	assert.Equal(t, "1.500 ms", spread([]time.Duration{1500 * time.Microsecond}))
+}
+
+func TestTimes(t *testing.T) {
+	s := &Runner{}
+	assert.Empty(t, s.Times())
+	s.times.add("Online", &result{toReturn: []time.Duration{4e6, 2e6}, toUevent: []time.Duration{1500e3}})
+	s.times.add("Suspend/mem-core", &result{toReturn: []time.Duration{1e9}})
+	s.times.add("Online", &result{toReturn: []time.Duration{12e6}, windows: []time.Duration{5e6}})
+	assert.Equal(t, strings.Join([]string{
+		"times: transition                        count  min       median    p99       max, in ms",
+		"times: Online            write           3      2.000     4.000     12.000    12.000",
+		"times: Online            to the uevent   1      1.500     1.500     1.500     1.500",
+		"times: Online            promise broken  1      5.000     5.000     5.000     5.000",
+		"times: Suspend/mem-core  write           1      1000.000  1000.000  1000.000  1000.000",
+		"",
+	}, "\n"), s.Times())
+}
+
+func TestDescribe(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	tr := &Transition{Name: "Online", Known: []Defect{
+		{Kernels: []Span{{From: Version{6, 12}, Until: Version{6, 13}}}, Symptom: "it is so", Since: "v6.11", Link: "a link"},
+		{Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}}, Symptom: "another kernel's"},
+	}}
+	inv := &Invariant{Name: "row", Promise: "it holds", Source: "a document", Suspect: "a commit", Placed: true}
+	f := &Finding{
+		subject: subject{inv, &Placement{Name: "child-cpuset"}}, CPU: 3, Moment: AtUevent,
+		Outcome: &Outcome{Operation: Operation{m, tr, 3, ""}}, Err: unix.EINVAL, Window: 10300 * time.Microsecond, Tries: 41,
+	}
+	assert.Equal(t, strings.Join([]string{
+		"cpu3, at the uevent of Online, from the child-cpuset: row",
+		"    promised: it holds",
+		"    seen:     invalid argument",
+		"    lasted:   10.300 ms (kept at try 42)",
+		"    source:   a document",
+		"    suspect:  is this missing, or undone? a commit",
+		"    known:    v6.12: it is so; since v6.11; a link",
+	}, "\n"), f.describe(m))
+	f.Never = true
+	assert.Contains(t, f.describe(m), "lasted:   longer than 1s")
+	f.subject.from.DropsOffline = true
+	assert.Contains(t, f.describe(m), "there:    a CPU that goes offline is lost for good, by design")
+}
+
+// An operation that does not do what it must is reported with its source.
+func TestFailure(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	out := &Outcome{Operation: Operation{m, &Transition{Name: "Offline", Source: "a document", Uevent: "offline"}, 3, ""}, Err: unix.EBUSY}
+	assert.Equal(t, "Offline of cpu3: the operation failed: device or resource busy\n    source:   a document", out.failure())
+	assert.Contains(t, out.missing(), "Offline of cpu3: no offline uevent was sent by the time the operation had returned")
+	out.Err = nil
+	assert.Empty(t, out.failure())
+}
+
+func TestScenarioDescribe(t *testing.T) {
+	sc := &Scenario{Name: "row", Promise: "it holds", Source: "a document"}
+	assert.Equal(t, "row\n    promised: it holds\n    seen:     one\n              two\n    source:   a document", sc.describe(errors.New("one\ntwo"), Version{6, 12}))
+}

@@ -1,0 +1,105 @@
+package suite
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// result is what the findings of one case come to.
+type result struct {
+	probes             int
+	cpus               []string
+	toUevent, toReturn []time.Duration
+	windows            []time.Duration // of broken promises
+	broken             []Finding
+	missed             []*Outcome // whose uevent never came
+	failed             []*Outcome // of operations that did not do what they must
+	state              string     // the machine after them; "": it is asked when they are reported
+}
+
+func (r *result) add(f Finding) {
+	r.probes++
+	if cpu := strconv.Itoa(f.CPU); !slices.Contains(r.cpus, cpu) {
+		r.cpus = append(r.cpus, cpu)
+	}
+	out := f.Outcome
+	r.toReturn = append(r.toReturn, out.toReturn())
+	// The looks of one operation that are about its return say nothing more of
+	// its uevent.
+	atUevent := f.Moment == AtUevent
+	if atUevent && out.toUevent() > 0 {
+		r.toUevent = append(r.toUevent, out.toUevent())
+	}
+	if out.failure() != "" && !slices.Contains(r.failed, out) {
+		r.failed = append(r.failed, out)
+	}
+	if atUevent && out.missed() && !slices.Contains(r.missed, out) {
+		r.missed = append(r.missed, out)
+	}
+	if f.Err != nil {
+		r.broken = append(r.broken, f)
+		r.windows = append(r.windows, f.Window)
+	}
+}
+
+// once is a cycle that was made for many probes, counted once.
+func (c Cycle) once() *result {
+	r := &result{toReturn: []time.Duration{c.Outcome.toReturn()}}
+	if d := c.Outcome.toUevent(); d > 0 {
+		r.toUevent = []time.Duration{d}
+	}
+	for _, f := range c.Findings {
+		if f.Err != nil {
+			r.windows = append(r.windows, f.Window)
+		}
+	}
+	return r
+}
+
+// merge adds what the probes of another case saw.
+func (r *result) merge(o *result) {
+	r.probes += o.probes
+	for _, cpu := range o.cpus {
+		if !slices.Contains(r.cpus, cpu) {
+			r.cpus = append(r.cpus, cpu)
+		}
+	}
+	r.toUevent, r.toReturn = append(r.toUevent, o.toUevent...), append(r.toReturn, o.toReturn...)
+	r.windows = append(r.windows, o.windows...)
+}
+
+// operationFailed says how an operation that was done for all invariants
+// failed, or "".
+func operationFailed(all map[subject]*result) string {
+	for _, r := range all {
+		if len(r.failed) > 0 {
+			return r.failed[0].failure()
+		}
+	}
+	return ""
+}
+
+// report fails the test for what was broken.
+func (r *result) report(t *testing.T, m *Machine) {
+	t.Helper()
+	for _, out := range r.failed {
+		t.Error(out.failure())
+	}
+	for _, out := range r.missed {
+		t.Error(out.missing())
+	}
+	if len(r.broken) == 0 {
+		return
+	}
+	first := r.broken[0]
+	t.Error(first.describe(m))
+	if r.probes > 1 {
+		t.Logf("broken in %d of %d probes; until it was kept: %s", len(r.broken), r.probes, spread(r.windows))
+	}
+	if r.state == "" {
+		r.state = m.state(first.CPU)
+	}
+	t.Log(r.state)
+}

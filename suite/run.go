@@ -1,0 +1,106 @@
+package suite
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Run runs opts.Tables as subtests of t. It skips, with the reason, if the
+// machine does not allow it to run, and under -short. With [Options.MustTest] it
+// fails if nothing was tested. Its last line of log counts the tests by their
+// result.
+func Run(t *testing.T, opts Options) {
+	if testing.Short() {
+		t.Skip("-short: the suite takes CPUs offline")
+	}
+	concludeRun(t, opts)
+	r, err := Open(opts)
+	if err != nil {
+		SkipOrFail(t, err, opts)
+	}
+	t.Cleanup(func() {
+		if times := r.Times(); times != "" {
+			t.Log("\n" + times)
+		}
+		if err := r.Close(); err != nil {
+			t.Errorf("the machine is not as it was found: %v", err)
+		}
+	})
+	r.all(t)
+}
+
+// all runs all tables as subtests of t.
+func (r *Runner) all(t *testing.T) {
+	var names []string
+	for i := range r.tables.Transitions {
+		tr := &r.tables.Transitions[i]
+		if name := tr.test(); r.machine.Booted(tr.Boot) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { r.Run(t, name) })
+	}
+	t.Run("Scenario", r.RunScenarios)
+	if r.machine.Options.Soak > 0 {
+		t.Run("Soak", r.Soak)
+	}
+}
+
+// Run runs the transitions of a name, or whose name begins with it and a slash,
+// as subtests of t: transition/moment/invariant/placement, each with a cycle of
+// its own, so that nothing comes between the moment and the check. One
+// operation serves both its moments, if both are run.
+func (r *Runner) Run(t *testing.T, name string) {
+	for i := range r.tables.Transitions {
+		tr := &r.tables.Transitions[i]
+		if !r.machine.Booted(tr.Boot) {
+			continue
+		}
+		if tr.Name == name {
+			r.transition(t, tr)
+		} else if rest, ok := strings.CutPrefix(tr.Name, name+"/"); ok {
+			t.Run(rest, func(t *testing.T) { r.transition(t, tr) })
+		}
+	}
+}
+
+// transition sets a transition up, runs it, and restores the machine.
+func (r *Runner) transition(t *testing.T, tr *Transition) {
+	m := r.machine
+	counted.group(t)
+	if err := m.hang.err(); err != nil {
+		t.Fatalf("cannot run: %v", err)
+	}
+	if tr.Destructive && !m.Options.Destructive {
+		r.skip(t, Unsupportedf("it may crash a broken kernel: it runs with -destructive"))
+	}
+	m.log.watch(t)
+	online, err := m.CPUs.Online()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var undo undoList
+	x, err := bounded(m, "setting up "+tr.Name, func() (*trial, error) { return r.setUp(tr, &undo) })
+	// Now, not in a t.Cleanup: the next row may be a subtest of the same test.
+	defer func() {
+		if m.hang.any() {
+			return
+		}
+		// The set-up may be what keeps the CPUs offline.
+		if err := m.bounded("undoing the set-up of "+tr.Name, undo.run); err != nil {
+			t.Errorf("undoing the set-up of %s: %v", tr.Name, err)
+		}
+		if m.hang.any() {
+			return
+		}
+		if err := m.bounded("restoring the CPUs after "+tr.Name, func() error { return m.restore(online) }); err != nil {
+			t.Errorf("after %s: %v", tr.Name, err)
+		}
+	}()
+	if err != nil {
+		r.skipOrFail(t, "setting up "+tr.Name, err)
+	}
+	x.run(t)
+}

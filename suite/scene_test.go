@@ -1,0 +1,55 @@
+package suite
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestActorsThatFail(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	broken := errors.New("broken")
+	cleaned := 0
+	begins := func(turn func() error, err error) Actor {
+		return Actor{Name: "actor", Begin: func(a *Act) (func() error, error) {
+			a.Cleanup(func() error { cleaned++; return nil })
+			return turn, err
+		}}
+	}
+	x := m.NewScene()
+	assert.EqualError(t, x.Start([]Actor{begins(nil, broken)}), "actor: broken")
+	assert.ErrorIs(t, x.Stop(), broken)
+
+	x = m.NewScene()
+	require.NoError(t, x.Start([]Actor{begins(func() error { return broken }, nil)}))
+	require.True(t, WaitFor(TaskTimeout, func() bool { return len(x.acts[0].ended) > 0 }))
+	assert.EqualError(t, x.Failed(), "actor: broken")
+	assert.NoError(t, x.Stop(), "it is told once")
+	assert.Equal(t, 2, cleaned)
+}
+
+// Two threads of a scene can hang at once: each says so, with the blocked
+// tasks, and the first is the one that later tests are told of.
+func TestTwoHungWriters(t *testing.T) {
+	m, k := scriptedMachine(t, "cpus 0-3\noffline cpu1: hang\noffline cpu3: hang")
+	m.log.askForBlockedTasks = func() error { k.Say("sysrq: Show Blocked State\ntask:writer state:D"); return nil }
+	m.limits.op = 10 * time.Millisecond
+	x := m.NewScene()
+	texts := make([]string, 2)
+	var both sync.WaitGroup
+	for i, cpu := range []int{1, 3} {
+		both.Go(func() { texts[i] = x.Set(cpu, Offline).Error() })
+	}
+	both.Wait()
+	for i, what := range []string{"taking cpu1 offline", "taking cpu3 offline"} {
+		assert.Contains(t, texts[i], what+" has not finished within 10ms\n    cpu0 hotplug state 236, target 236\n")
+		assert.Equal(t, 1, strings.Count(texts[i], "task:writer state:D"), texts[i])
+	}
+	assert.ErrorContains(t, m.hang.err(), " has not finished, and may hold the kernel's locks")
+	assert.NoError(t, hung.err(), "what hangs in a test hangs nobody else")
+}

@@ -1,0 +1,59 @@
+package suite
+
+import "fmt"
+
+// State is what a CPU can be, or a mask of both.
+type State uint8
+
+// The states of a CPU.
+const (
+	Offline State = 1 << iota
+	Online
+)
+
+func (s State) String() string {
+	switch s {
+	case Offline:
+		return "offline"
+	case Online:
+		return "online"
+	default:
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+}
+
+// Moment is when the promises are checked.
+type Moment string
+
+// The moments of a transition.
+const (
+	// AtUevent: a listener has just received the transition's uevent. The
+	// write may still be going on.
+	AtUevent Moment = "at-uevent"
+	// AtReturn: the writing thread has just returned from write(2).
+	AtReturn Moment = "at-return"
+	// AfterResume: the thread that wrote to /sys/power/state has just
+	// returned from write(2).
+	AfterResume Moment = "after-resume"
+)
+
+// moments in words.
+var moments = map[Moment]string{
+	AtUevent: "at the uevent", AtReturn: "at the return of the write", AfterResume: "at the return from the suspend",
+}
+
+// Boot is a way in which a machine is booted, or made, that some promises are
+// about. A row that needs one is left out on a machine that is booted
+// otherwise.
+type Boot string
+
+// The ways to boot that rows may need.
+const (
+	Isolcpus      Boot = "isolcpus"       // isolcpus=: some CPUs are in no scheduler domain
+	IsolcpusFirst Boot = "isolcpus-first" // one of them is the CPU that alone stays online during a suspend
+	NohzFull      Boot = "nohz_full"      // nohz_full=: some CPUs have no tick, and one that has keeps the time for them
+	NoSMT         Boot = "nosmt"          // nosmt: the second threads of cores are present and offline
+	MaxCPUs       Boot = "maxcpus"        // maxcpus=: some CPUs are present and have never been online
+	NUMA          Boot = "numa"           // the CPUs are of two NUMA nodes or more
+	CgroupV1      Boot = "cgroup-v1"      // cpusets of cgroup v1 without cpuset_v2_mode, which lose CPUs that go offline
+)

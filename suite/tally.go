@@ -1,0 +1,149 @@
+package suite
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// verdict is what a test came to.
+type verdict int
+
+const (
+	passed verdict = iota
+	skipped
+	failed
+)
+
+// ended is a test that has ended.
+type ended struct {
+	test    string
+	verdict verdict
+	reason  string // why it was skipped
+}
+
+// verdicts are those of the suite's tests, in the order in which they ended. A
+// test that only groups others is among them if it fails or is skipped by
+// itself: if it passes, its subtests have tested all that it has. go test -v
+// and gotestsum count groups too, so their numbers are higher.
+type verdicts []ended
+
+func (v verdicts) count(want verdict) (n int) {
+	for _, e := range v {
+		if e.verdict == want {
+			n++
+		}
+	}
+	return n
+}
+
+// nothing says why no test has passed or failed. It is "" if one has.
+func (v verdicts) nothing() string {
+	if v.count(skipped) < len(v) {
+		return ""
+	}
+	if len(v) > 0 {
+		first := v[0]
+		if slices.ContainsFunc(v, func(e ended) bool { return e.reason != first.reason }) {
+			return fmt.Sprintf("all %d tests were skipped, %s first: %s", len(v), first.test, first.reason)
+		}
+		return first.reason
+	}
+	if pattern := flag.Lookup("test.run").Value.String(); pattern != "" {
+		return fmt.Sprintf("no test of the suite matches -run %q", pattern)
+	}
+	return "no test of the suite was left to run"
+}
+
+// summary is the last line of a run. bad says that the run has failed.
+func (v verdicts) summary(bad bool) string {
+	if why := v.nothing(); why != "" {
+		return "hotplugtest: NOTHING WAS TESTED: " + oneLine(why)
+	}
+	var uname unix.Utsname
+	_ = unix.Uname(&uname)
+	text := fmt.Sprintf("hotplugtest: Linux %s: %d passed, %d skipped, %d failed",
+		unix.ByteSliceToString(uname.Release[:]), v.count(passed), v.count(skipped), v.count(failed))
+	if bad && v.count(failed) == 0 {
+		text += ", but the run failed: see above"
+	}
+	return text
+}
+
+// tally collects the verdicts in this process.
+type tally struct {
+	mu    sync.Mutex
+	asked bool                  // the suite was to be run, whether it could or not
+	open  map[testing.TB]string // the tests that have not ended; why each is skipped, or ""
+	ended verdicts
+}
+
+var counted tally
+
+// ask notes that the suite is to be run.
+func (c *tally) ask() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = true
+}
+
+// test counts t when it ends. It must be called first in t: cleanups that can
+// fail t must run before its own.
+func (c *tally) test(t testing.TB) { c.watch(t, false) }
+
+// group counts t when it ends if t is skipped, or fails without a subtest that
+// fails.
+func (c *tally) group(t testing.TB) { c.watch(t, true) }
+
+func (c *tally) watch(t testing.TB, group bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.open[t]; ok {
+		return
+	}
+	if c.open == nil {
+		c.open = make(map[testing.TB]string)
+	}
+	c.open[t] = ""
+	before := len(c.ended)
+	t.Cleanup(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		e := ended{test: t.Name(), reason: c.open[t]}
+		delete(c.open, t)
+		below := func(e ended) bool { return e.verdict == failed && strings.HasPrefix(e.test, t.Name()+"/") }
+		switch {
+		case t.Failed():
+			e.verdict = failed
+			if group && slices.ContainsFunc(c.ended[before:], below) {
+				return
+			}
+		case t.Skipped():
+			e.verdict = skipped
+		case group:
+			return
+		}
+		c.ended = append(c.ended, e)
+	})
+}
+
+// skip notes why t, which is watched, is skipped.
+func (c *tally) skip(t testing.TB, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.open[t]; ok {
+		c.open[t] = reason
+	}
+}
+
+// since returns the verdicts after the first n.
+func (c *tally) since(n int) verdicts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.ended[n:])
+}
