@@ -88,7 +88,7 @@ func record(line string) string { return line[len(stamp.FindString(line)):] }
 // ways, or -1.
 func complaintAt(lines, kinds []string) int {
 	return slices.IndexFunc(lines, func(line string) bool {
-		return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Trouble())
+		return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Problem())
 	})
 }
 
