@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -295,10 +294,14 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	results := filepath.Join(out, resultsFile)
 	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
 		"--junitfile="+filepath.Join(out, junitFile), "--jsonfile="+results, "--", self, "stream", file)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	screen := &screen{w: os.Stdout}
+	cmd.Stdout, cmd.Stderr = screen, os.Stderr
+	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
+		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false") // its own standard output is no terminal
+	}
 	// An interrupt reaches gotestsum too, which then still writes its reports.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
-	runErr := cmd.Run()
+	runErr := errors.Join(cmd.Run(), screen.flush())
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
 	}
@@ -443,83 +446,6 @@ func stream(file string) int {
 		}
 	}
 	return code
-}
-
-// forReports passes the lines of one VM on, as test2json makes them, without what gotestsum would take amiss: it shows the
-// line that an attribute was made from beside the attribute, and takes an artifacts event for the end of a test. And with
-// what it would not know how to name: a VM that fails, though no test does, is a failure of wholeRun's.
-type forReports struct {
-	w        io.Writer
-	progress io.Writer // where lines that tell of the progress of a soak go too
-	rest     []byte    // of a line whose end has not come yet
-	failed   bool      // a test has
-	said     []string  // outside of tests, of what is wrong
-}
-
-// wholeRun is the test that a failure outside of all tests goes under: go test's function for that.
-const wholeRun = "TestMain"
-
-// event is a line of test2json's.
-type event struct {
-	Time    string `json:",omitempty"`
-	Action  string
-	Package string `json:",omitempty"`
-	Test    string `json:",omitempty"`
-	Output  string `json:",omitempty"`
-}
-
-func (f *forReports) Write(p []byte) (int, error) {
-	f.rest = append(f.rest, p...)
-	for {
-		end := bytes.IndexByte(f.rest, '\n')
-		if end < 0 {
-			return len(p), nil
-		}
-		line := f.rest[:end+1]
-		f.rest = f.rest[end+1:]
-		if err := f.pass(line); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (f *forReports) pass(line []byte) error {
-	var e event
-	if json.Unmarshal(line, &e) == nil {
-		const most = 100
-		switch {
-		case e.Action == "artifacts", e.Action == "output" && strings.HasPrefix(e.Output, "=== ATTR "):
-			return nil
-		case e.Action == "output" && strings.HasPrefix(e.Output, "soak: "):
-			if _, err := io.WriteString(f.progress, e.Output); err != nil {
-				return err
-			}
-		case e.Action == "output" && e.Test == "" && len(f.said) < most && (strings.HasPrefix(e.Output, "vm: ") || strings.HasPrefix(e.Output, "FAIL: ")):
-			f.said = append(f.said, e.Output)
-		case e.Action == "fail" && e.Test != "":
-			f.failed = true
-		case e.Action == "fail" && !f.failed:
-			if err := f.failWhole(e); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := f.w.Write(line)
-	return err
-}
-
-// failWhole writes the failure of the run as a whole.
-func (f *forReports) failWhole(e event) error {
-	e.Test = wholeRun
-	write := func(action, output string) error {
-		e.Action, e.Output = action, output
-		return json.NewEncoder(f.w).Encode(e)
-	}
-	err := write("run", "")
-	for _, line := range f.said {
-		err = errors.Join(err, write("output", line))
-	}
-	return errors.Join(err, write("fail", ""))
 }
 
 // boot runs one of the plan's VMs.

@@ -197,6 +197,7 @@ func TestForReports(t *testing.T) {
 			passed = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
 			vm     = `{"Action":"output","Package":"p","Output":"vm: the kernel panicked\n"}` + "\n"
 			other  = `{"Action":"output","Package":"p","Output":"exit status 1\n"}` + "\n"
+			kvm    = `{"Action":"output","Package":"p","Output":"vm: by /dev/kvm: it hangs; using emulation\n"}` + "\n"
 			failed = `{"Action":"fail","Package":"p","Test":"TestA"}` + "\n"
 			fail   = `{"Time":"2026-01-01T00:00:00Z","Action":"fail","Package":"p","Elapsed":1}` + "\n"
 			whole  = `{"Time":"2026-01-01T00:00:00Z","Action":"run","Package":"p","Test":"TestMain"}` + "\n" +
@@ -204,8 +205,10 @@ func TestForReports(t *testing.T) {
 				`{"Time":"2026-01-01T00:00:00Z","Action":"fail","Package":"p","Test":"TestMain"}` + "\n"
 		)
 		for in, want := range map[string]string{
-			passed + vm + other + fail: passed + vm + other + whole + fail,
-			failed + vm + other + fail: failed + vm + other + fail,
+			passed + vm + other + fail: passed + other + whole + fail,
+			failed + vm + other + fail: failed + other + whole + fail,
+			failed + other + fail:      failed + other + fail,
+			failed + kvm + fail:        failed + kvm + fail,
 		} {
 			var b strings.Builder
 			_, err := (&forReports{w: &b}).Write([]byte(in))
@@ -217,6 +220,30 @@ func TestForReports(t *testing.T) {
 		_, err := (&forReports{w: failing{}}).Write([]byte(run))
 		assert.ErrorIs(t, err, errGone)
 	})
+}
+
+// What gotestsum prints of a VM that fails has the kernel's console once, at the end, where all failures are.
+func TestScreen(t *testing.T) {
+	const (
+		died   = "vm: the VM was ended: it was not done after 1s\n"
+		tail   = "vm: | [    0.1] Linux version 6.1\nvm: | [    0.2] Command line\n"
+		file   = "vm: the whole console is in out/console.log\n"
+		failed = "FAIL hotplugtest/bookworm.TestMain (0.00s)\n"
+		list   = "\n\x1b[35m=== Failed\x1b[0m\n=== FAIL: hotplugtest/bookworm TestMain (0.00s)\n"
+		done   = "DONE 1 tests, 1 failure in 1.140s"
+	)
+	in := died + tail + file + failed + list + died + tail + file + done
+	for _, size := range []int{1, 7, len(in)} {
+		var b strings.Builder
+		s := &screen{w: &b}
+		for rest := in; rest != ""; rest = rest[min(size, len(rest)):] {
+			n, err := s.Write([]byte(rest[:min(size, len(rest))]))
+			require.NoError(t, err)
+			assert.Equal(t, min(size, len(rest)), n)
+		}
+		require.NoError(t, s.flush())
+		assert.Equal(t, died+file+failed+list+died+tail+file+done, b.String())
+	}
 }
 
 var errGone = errors.New("gone")

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +187,10 @@ func TestFail(t *testing.T) {
 			stdout: `.*vm: the VM was ended: it was not done after 1s`,
 		},
 		{
+			name: "a panic", args: "-run TestSameValue -append rdinit=/nosuch",
+			stdout: `vm: \| .*Kernel panic - not syncing: VFS: Unable to mount root fs.*`,
+		},
+		{
 			name: "no kernel", args: "-kernel ./nosuch",
 			stderr: `selftest: no kernel file /.*/nosuch`,
 		},
@@ -218,6 +224,9 @@ func TestFail(t *testing.T) {
 			assert.Equal(t, cmp.Or(tt.code, 125), code)
 			assert.Regexp(t, `(?m)^`+tt.stdout+`$`, stdout)
 			assert.Regexp(t, `(?m)^`+tt.stderr+`$`, stderr)
+			console := regexp.MustCompile(`(?m)^vm: \| .*$`).FindAllString(stdout, -1)
+			assert.Len(t, slices.Compact(slices.Sorted(slices.Values(console))), len(console), "each line of the console is shown once")
+			assert.LessOrEqual(t, len(console), 30)
 		})
 	}
 }

@@ -30,10 +30,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "guest: this is the init process of a VM; boot it with ci/vm")
 		os.Exit(2)
 	}
-	if err := run(); err != nil {
-		// The console is all there is to say it on. Powering off without an Exit tells the host that it failed.
-		fmt.Println("guest:", err)
-	}
+	// It returns with an error alone. The console is all there is to say it on. Powering off without an Exit tells the host
+	// that it failed.
+	fmt.Println("guest:", run())
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
@@ -70,11 +69,7 @@ func run() error {
 	if err := gob.NewDecoder(in).Decode(&wire.Host{}); err != nil {
 		return fmt.Errorf("reading the host's answer: %w", err)
 	}
-	go func() {
-		if err := answer(in, out, kernelChecks); err != nil {
-			fmt.Println("guest: answering the host:", err)
-		}
-	}()
+	go func() { fmt.Println("guest: answering the host:", answer(in, out, kernelChecks)) }()
 
 	exit := execute(job, out)
 	for _, path := range job.Collect {

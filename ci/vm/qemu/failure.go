@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // failure says how a VM ended that did not say so itself: QEMU with the error ended, which can be nil, and stderr.
@@ -42,20 +44,52 @@ func (vm *VM) failed(what string) *Failure {
 	return &Failure{What: what, Console: crash(string(text)), Log: vm.console}
 }
 
-const consoleLines = 100
+// consoleLines is how much of the console is shown, in lines. It is all in a
+// file.
+const consoleLines = 30
 
-// crashStart matches the first line of what a kernel says when it dies.
-var crashStart = regexp.MustCompile(`(?m)^.*(BUG: |Oops: |Oops\[|Internal error: |Unable to handle kernel|general protection fault|kernel BUG at|Kernel panic|sysrq: Show Blocked State).*$`)
+// The kinds of the kernel's complaints by which it ends, and of those that
+// explain why it stands still.
+var (
+	fatal    = []string{"bug", "oops"}
+	standing = []string{"lockup", "RCU stall", "hung task"}
+)
 
-// crash picks what matters of the console's text: what the kernel said of its crash, or else the end.
+// stamp matches what the console puts before each record, and noise what makes
+// the text of a crash longer than clear: registers, and frames that may be
+// leftovers on the stack.
+var (
+	stamp = regexp.MustCompile(`^\[ *\d+\.\d+\](\[ *[TC]\d+\])? `)
+	noise = regexp.MustCompile(`^ *\? |^(R(AX|BP|SP|\d\d)|[CDF]S|CR\d|DR\d|PKRU|Code|Modules linked in|Hardware name): ?`)
+)
+
+// crash picks what matters of the console's text: what the kernel said of its
+// crash, or else of what stands still, or else the end.
 func crash(text string) string {
-	text = printable(text, "\n\t")
-	if at := crashStart.FindStringIndex(text); at != nil {
-		lines := strings.Split(strings.TrimSpace(text[at[0]:]), "\n")
-		return strings.Join(lines[:min(len(lines), consoleLines)], "\n")
+	lines := strings.Split(strings.TrimSpace(printable(text, "\n\t")), "\n")
+	start := complaintAt(lines, fatal)
+	if start < 0 {
+		start = complaintAt(lines, standing)
 	}
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-consoleLines/4):], "\n")
+	if start < 0 {
+		start = slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "sysrq: Show Blocked State") })
+	}
+	if start < 0 {
+		return strings.Join(lines[max(0, len(lines)-consoleLines):], "\n")
+	}
+	lines = slices.DeleteFunc(lines[start:], func(line string) bool { return noise.MatchString(record(line)) })
+	return strings.Join(lines[:min(len(lines), consoleLines)], "\n")
+}
+
+// record is the text of a record on the console.
+func record(line string) string { return line[len(stamp.FindString(line)):] }
+
+// complaintAt returns the index of the first line that complains in one of these
+// ways, or -1.
+func complaintAt(lines, kinds []string) int {
+	return slices.IndexFunc(lines, func(line string) bool {
+		return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Problem())
+	})
 }
 
 // printable drops the control characters of a kernel's text, which could pass for the frames of test results, except some.
