@@ -3,7 +3,6 @@
 package found_test
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -86,18 +85,26 @@ var attributes = regexp.MustCompile(`(?m)^=== ATTR .*\n`)
 // machine is different after that.
 func run(t *testing.T, cmd *exec.Cmd) (code int, said string) {
 	t.Helper()
+	return runWhile(t, cmd, "", nil)
+}
+
+// runWhile is run, and does something when the suite has said a text.
+func runWhile(t *testing.T, cmd *exec.Cmd, text string, do func()) (code int, said string) {
+	t.Helper()
 	before, err := machine.Take("/")
 	require.NoError(t, err)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	out := &trigger{text: text, do: do}
+	cmd.Stdout, cmd.Stderr = out, out
 	err = cmd.Run()
 	require.NotNil(t, cmd.ProcessState, "%v", err)
+	said = attributes.ReplaceAllString(out.said.String(), "")
+	require.Nil(t, out.do, "the suite did not say %q:\n%s", text, said)
 	diffs, err := before.Compare()
 	require.NoError(t, err)
 	for _, d := range diffs {
 		t.Errorf("after the run of the suite %v", d)
 	}
-	return cmd.ProcessState.ExitCode(), attributes.ReplaceAllString(out.String(), "")
+	return cmd.ProcessState.ExitCode(), said
 }
 
 // setAll takes CPUs offline or online.
