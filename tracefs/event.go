@@ -65,6 +65,9 @@ var header = regexp.MustCompile(`(?s)^ *(.{0,16}?)-([0-9]{1,10}) +\[([0-9]{3,})\
 // event before it.
 const stackName = "<stack trace>"
 
+// recorder matches the functions that record an event and its stack.
+var recorder = regexp.MustCompile(`^(__traceiter_|trace_event_|event_triggers_|__trace_stack|stacktrace_trigger)`)
+
 // lostLine matches the line that stands for events that were overwritten before
 // they were read.
 var lostLine = regexp.MustCompile(`^CPU:([0-9]+) \[LOST (?:([0-9]+) )?EVENTS\]$`)
@@ -179,7 +182,7 @@ func (p *parser) event(match []string) error {
 // last on the same CPU. The functions that record it are left out.
 func (p *parser) frame(symbol string) error {
 	n, ok := p.last[p.stackOf]
-	if !ok || strings.HasPrefix(symbol, "trace_event_") || strings.HasPrefix(symbol, "event_triggers_") {
+	if !ok || recorder.MatchString(symbol) {
 		return nil
 	}
 	p.events[n].Stack = append(p.events[n].Stack, symbol)

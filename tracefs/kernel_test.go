@@ -112,7 +112,7 @@ func TestKernelFilterAndStacks(t *testing.T) {
 		require.NoError(t, i.Enable("sched:sched_switch", filter))
 		require.NoError(t, i.Stacks("sched:sched_switch", filter))
 		require.NoError(t, i.Start())
-		ts := unix.Timespec{Nsec: 1}
+		ts := unix.Timespec{Nsec: 1_000_000} // long enough to be taken off the CPU
 		require.NoError(t, unix.Nanosleep(&ts, nil))
 		require.NoError(t, i.Stop())
 		events, err := i.Read()
@@ -144,7 +144,7 @@ func TestKernelSetPIDs(t *testing.T) {
 		require.NoError(t, i.SetPIDs(1, tid))
 		require.NoError(t, i.Enable("sched:sched_switch", ""))
 		require.NoError(t, i.Start())
-		ts := unix.Timespec{Nsec: 1}
+		ts := unix.Timespec{Nsec: 1_000_000} // long enough to be taken off the CPU
 		require.NoError(t, unix.Nanosleep(&ts, nil))
 		require.NoError(t, i.Stop())
 		events, err := i.Read()
@@ -249,12 +249,13 @@ func TestKernelMount(t *testing.T) {
 
 // What the kernel does not have is said to be that.
 func TestKernelNotSupported(t *testing.T) {
-	i := create(t, open(t), nil)
+	f := open(t)
+	i := create(t, f, nil)
 	err := i.Enable("sched:sched_no_such", "")
 	require.ErrorIs(t, err, tracefs.ErrNotSupported)
 	assert.ErrorContains(t, err, "the kernel has no event sched:sched_no_such")
 	assert.ErrorIs(t, i.Enable("sched:sched_switch", "no_such_field == 1"), unix.EINVAL)
 	assert.EqualError(t, i.Enable("sched_switch", ""), `tracefs: event "sched_switch" is not SYSTEM:EVENT`)
-	_, err = open(t).Create(name()+"-clock", &tracefs.Options{Clock: "sundial"})
+	_, err = f.Create(name()+"-clock", &tracefs.Options{Clock: "sundial"})
 	assert.ErrorIs(t, err, unix.EINVAL)
 }
