@@ -67,7 +67,7 @@ const (
 // interrupt ends it too, with the report, and as a failure.
 //
 // Each workload becomes a subtest, at the end. Before that, lines on standard
-// output that begin with "soak: " tell how it is going.
+// output that begin with [SoakPrefix] tell how it is going.
 func (r *Runner) Soak(t *testing.T) {
 	m := r.machine
 	counted.group(t)
@@ -258,6 +258,10 @@ func (k *soak) interval() time.Duration {
 	return time.Minute
 }
 
+// SoakPrefix begins each line that tells of the progress of a soak, for programs
+// that show it at once.
+const SoakPrefix = "soak: "
+
 // progress writes a progress line.
 func (k *soak) progress() {
 	total := k.total()
@@ -268,7 +272,7 @@ func (k *soak) progress() {
 	if total.windows.count > 0 {
 		worst = ms(total.windows.max)
 	}
-	fmt.Printf("soak: %v of %v, %d cycles, %.1f cycles/s, workload %s, %d failures, worst window %s\n",
+	fmt.Printf(SoakPrefix+"%v of %v, %d cycles, %.1f cycles/s, workload %s, %d failures, worst window %s\n",
 		now.Sub(k.begin).Round(time.Second), k.machine.Options.Soak, total.cycles(), rate, k.current.workload.Name, total.failures, worst)
 }
 

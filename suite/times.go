@@ -3,15 +3,16 @@ package suite
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/hotplugtest/hotplugtest/internal/stat"
 )
 
-// timesPrefix begins each line of the table of times, for programs that pick it
+// TimesPrefix begins each line of the table of times, for programs that pick it
 // from the output of go test.
-const timesPrefix = "times: "
+const TimesPrefix = "times: "
 
 // times are how long the operations of a run took, by transition.
 type times struct {
@@ -58,15 +59,10 @@ func (r *Runner) Times() string {
 	table.Flush()
 	var lines strings.Builder
 	for line := range strings.Lines(text.String()) {
-		lines.WriteString(timesPrefix + strings.TrimRight(line, " \n") + "\n")
+		lines.WriteString(TimesPrefix + strings.TrimRight(line, " \n") + "\n")
 	}
 	return lines.String()
 }
 
-// quantiles are the least, the median, the 99th percentile and the greatest, by
-// nearest rank.
-func quantiles(d []time.Duration) [4]time.Duration {
-	d = slices.Sorted(slices.Values(d))
-	rank := func(percent int) time.Duration { return d[(len(d)*percent+99)/100-1] }
-	return [4]time.Duration{d[0], rank(50), rank(99), d[len(d)-1]}
-}
+// quantiles are the least, the median, the 99th percentile and the greatest.
+func quantiles(d []time.Duration) []time.Duration { return stat.Quantiles(d, 0, 50, 99, 100) }

@@ -96,19 +96,28 @@ func plain(text string) string {
 	return strings.ReplaceAll(kmsg.Printable(text), "\uFFFD", "")
 }
 
+// What the lines begin with that a runner of VMs prints beside a program's own:
+// all of them, those of them with the kernel's console, and the one that says why
+// KVM is not used, after which it goes on.
+const (
+	Prefix        = "vm: "
+	ConsolePrefix = Prefix + "| "
+	KVMPrefix     = Prefix + "by /dev/kvm: "
+)
+
 // Print writes the failure for people, each line marked so that it can be told from the program's own.
 func (f *Failure) Print(w io.Writer) {
-	fmt.Fprintf(w, "\nvm: %s\n", f.What)
+	fmt.Fprintf(w, "\n%s%s\n", Prefix, f.What)
 	if f.Console != "" {
 		for line := range strings.Lines(f.Console) {
-			fmt.Fprintf(w, "vm: | %s\n", strings.TrimSuffix(line, "\n"))
+			fmt.Fprintf(w, "%s%s\n", ConsolePrefix, strings.TrimSuffix(line, "\n"))
 		}
 	}
 	if f.Doubt != "" {
-		fmt.Fprintf(w, "vm: %s\n", f.Doubt)
+		fmt.Fprintf(w, "%s%s\n", Prefix, f.Doubt)
 	}
 	if f.Log != "" {
-		fmt.Fprintf(w, "vm: the whole console is in %s\n", f.Log)
+		fmt.Fprintf(w, "%sthe whole console is in %s\n", Prefix, f.Log)
 	}
 }
 

@@ -287,7 +287,7 @@ func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
 	if started || ctx.Err() != nil {
 		return code, err
 	}
-	fmt.Fprintf(vm.log, "vm: by /dev/kvm: %v; using emulation\n", err)
+	fmt.Fprintf(vm.log, "%s%v; using emulation\n", KVMPrefix, err)
 	code, started, err = vm.emulate(ctx, out)
 	// A kernel that dies early, or a wrong option, says nothing of KVM.
 	if started {

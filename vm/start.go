@@ -130,7 +130,7 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 func (vm *VM) conclude(p *process, g *guest, err error) (code int, started bool, _ error) {
 	if g.exit != nil {
 		if g.exit.Error != "" {
-			fmt.Fprintf(g.out, "vm: %s: %s\n", vm.job.Argv[0], g.exit.Error)
+			fmt.Fprintf(g.out, "%s%s: %s\n", Prefix, vm.job.Argv[0], g.exit.Error)
 		}
 		return g.exit.Code, true, nil
 	}

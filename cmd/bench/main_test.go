@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,13 +37,17 @@ func TestCompare(t *testing.T) {
 func TestReadResults(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var r selftestRun
-	require.NoError(t, r.read([]byte(`{"Time":"2026-01-02T03:04:05Z","Action":"start"}
+	require.NoError(t, r.read(strings.NewReader(`{"Time":"2026-01-02T03:04:05Z","Action":"start"}
 {"Time":"2026-01-02T03:04:09.5Z","Action":"run","Test":"TestOnline"}
 {"Time":"2026-01-02T03:04:10Z","Action":"run","Test":"TestOnline/at-uevent"}
-{"Time":"2026-01-02T03:04:11Z","Action":"output","Output":"    x.go:1: broken in 24 of 25 probes; until it was kept: 1 ms\n"}
-{"Time":"2026-01-02T03:04:11Z","Action":"output","Output":"    x.go:1: broken in 25 of 25 probes; until it was kept: 1 ms\n"}
+{"Time":"2026-01-02T03:04:11Z","Action":"attr","Test":"TestOnline/at-uevent","Key":"probes","Value":"25"}
+{"Time":"2026-01-02T03:04:11Z","Action":"attr","Test":"TestOnline/at-uevent","Key":"broken","Value":"24"}
+{"Time":"2026-01-02T03:04:11Z","Action":"attr","Test":"TestOnline/at-return","Key":"probes","Value":"25"}
+{"Time":"2026-01-02T03:04:11Z","Action":"attr","Test":"TestOnline/at-return","Key":"broken","Value":"25"}
+{"Time":"2026-01-02T03:04:11Z","Action":"attr","Test":"TestOnline/at-return","Key":"kernel","Value":"6.1"}
 {"Time":"2026-01-02T03:04:12Z","Action":"fail","Test":"TestOnline"}
 `), start))
 	assert.Equal(t, selftestRun{first: 4500 * time.Millisecond, tests: 2, broken: 49, probes: 50}, r)
-	assert.Error(t, r.read([]byte("no JSON\n"), start))
+	assert.Error(t, r.read(strings.NewReader(`{"Action":"attr","Key":"probes","Value":"many"}`), start))
+	assert.Error(t, r.read(strings.NewReader("no JSON\n"), start))
 }

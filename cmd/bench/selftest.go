@@ -3,17 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
 // selftestRun is what a run of ci/selftest shows.
@@ -21,11 +22,8 @@ type selftestRun struct {
 	first, all     time.Duration // from its start to the first test, and to its end
 	code           int
 	tests          int
-	broken, probes int // in tests that failed
+	probes, broken int // looks at a promise, and those of them at which it was broken
 }
-
-// broken matches what a failed test says of its probes.
-var broken = regexp.MustCompile(`broken in (\d+) of (\d+) probes`)
 
 // selftest runs ci/selftest. Tests that fail are no error.
 func (b *bench) selftest(ctx context.Context, args ...string) (r selftestRun, err error) {
@@ -44,11 +42,12 @@ func (b *bench) selftest(ctx context.Context, args ...string) (r selftestRun, er
 		return r, err
 	}
 	r.code = cmd.ProcessState.ExitCode()
-	data, err := os.ReadFile(filepath.Join(out, "results.json"))
+	results, err := os.Open(filepath.Join(out, testjson.ResultsFile))
 	if err != nil {
 		return r, err
 	}
-	if err := r.read(data, start); err != nil {
+	defer results.Close()
+	if err := r.read(results, start); err != nil {
 		return r, err
 	}
 	if r.tests == 0 {
@@ -58,31 +57,25 @@ func (b *bench) selftest(ctx context.Context, args ...string) (r selftestRun, er
 }
 
 // read takes the events of go test -json.
-func (r *selftestRun) read(data []byte, start time.Time) error {
-	for line := range bytes.Lines(data) {
-		var event struct {
-			Time                 time.Time
-			Action, Test, Output string
-		}
-		if err := json.Unmarshal(line, &event); err != nil {
+func (r *selftestRun) read(results io.Reader, start time.Time) error {
+	for e, err := range testjson.Read(results) {
+		if err != nil {
 			return err
 		}
 		switch {
-		case event.Action == "run":
+		case e.Action == "run":
 			if r.tests++; r.tests == 1 {
-				r.first = event.Time.Sub(start)
+				r.first = e.Time.Sub(start)
 			}
-		case event.Action == "output":
-			m := broken.FindStringSubmatch(event.Output)
-			if m == nil {
-				continue
+		case e.Action == "attr" && (e.Key == "broken" || e.Key == "probes"):
+			n, err := strconv.Atoi(e.Value)
+			if err != nil {
+				return fmt.Errorf("attribute %s of %s: %w", e.Key, e.Test, err)
 			}
-			for i, sum := range []*int{&r.broken, &r.probes} {
-				n, err := strconv.Atoi(m[i+1])
-				if err != nil {
-					return err
-				}
-				*sum += n
+			if e.Key == "broken" {
+				r.broken += n
+			} else {
+				r.probes += n
 			}
 		}
 	}

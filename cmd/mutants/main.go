@@ -7,32 +7,29 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
+
+var program = &cli.Program{
+	Name: "mutants", Call: "ci/mutants", Synopsis: "[flags] [-- flags of the test binary]",
+	About: "Runs the suite on broken kernels, each in a virtual machine of its own, and prints which tests notice.\n" +
+		"Exits 0 only if each mutant was noticed by the tests that are to notice it.",
+	Stray: "mutants are named by -run, and flags of the test binary come after --",
+}
 
 func main() {
 	l, err := parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(0)
-	} else if err != nil {
-		fmt.Fprintf(os.Stderr, "mutants: %v (ci/mutants -help lists the flags)\n", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	defer stop()
-	if err := l.run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "mutants:", err)
-		os.Exit(1)
-	}
+	os.Exit(program.Run(err, l.run))
 }
 
 // lab is what the command line says.
@@ -44,7 +41,7 @@ type lab struct {
 	healthy  bool
 	out      string
 	markdown string
-	dir      string   // what paths are relative to
+	dir      cli.Dir  // what paths are relative to
 	args     []string // for the test binary
 
 	selftest string // the program that runs the suite
@@ -53,7 +50,7 @@ type lab struct {
 func parse(args []string) (*lab, error) {
 	l := &lab{mutants: regexp.MustCompile("")}
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
-	flags.StringVar(&l.dir, "C", ".", "`directory` that paths are relative to; the script gives the working directory")
+	l.dir.Flag(flags)
 	flags.Func("kernel", "Debian `suite` whose kernel is broken; may be repeated (default each of "+strings.Join(suites(), ", ")+")", func(s string) error {
 		i := slices.IndexFunc(kernels, func(k series) bool { return k.suite == s })
 		if i < 0 {
@@ -71,38 +68,19 @@ func parse(args []string) (*lab, error) {
 	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it has to pass there")
 	flags.StringVar(&l.out, "out", "out/mutants", "`directory` for the reports of each run")
 	flags.StringVar(&l.markdown, "markdown", "", "write the score as a Markdown table to this `file`")
-	flags.SetOutput(io.Discard)
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		fmt.Print("usage: ci/mutants [flags] [-- flags of the test binary]\n\n" +
-			"Runs the suite on broken kernels, each in a virtual machine of its own, and prints which tests notice.\n" +
-			"Exits 0 only if each mutant was noticed by the tests that are to notice it.\n\n")
-		flags.SetOutput(os.Stdout)
-		flags.PrintDefaults()
-	}
-	if err != nil {
-		return nil, err
-	}
-	l.args = flags.Args()
-	if before := len(args) - len(l.args) - 1; len(l.args) > 0 && (before < 0 || args[before] != "--") {
-		return nil, fmt.Errorf("unexpected %q: mutants are named by -run, and flags of the test binary come after --", l.args[0])
+	var err error
+	if l.args, err = program.Parse(flags, args); err != nil {
+		return l, err
 	}
 	l.rows = l.rows || l.short
 	if len(l.kernels) == 0 {
 		l.kernels = kernels
 	}
-	l.out = l.path(l.out)
+	l.out = l.dir.Path(l.out)
 	if l.markdown != "" {
-		l.markdown = l.path(l.markdown)
+		l.markdown = l.dir.Path(l.markdown)
 	}
 	return l, nil
-}
-
-func (l *lab) path(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(l.dir, path)
 }
 
 // run tests each kernel, and each mutant of it.
@@ -122,38 +100,17 @@ func (l *lab) run(ctx context.Context) error {
 
 	var s score
 	for _, k := range l.kernels {
-		var chosen []*mutant
-		for i := range mutants {
-			m := &mutants[i]
-			if _, ok := m.pokesFor(k); ok && l.mutants.MatchString(m.name) && (!l.short || slices.Contains(m.short, k.name)) {
-				chosen = append(chosen, m)
-			}
-		}
+		chosen := l.chosen(k)
 		if len(chosen) == 0 {
 			continue
 		}
 		if l.healthy && !l.rows {
-			o, err := l.test(ctx, k, "healthy", "", nil)
-			if err != nil {
+			if err := l.testHealthy(ctx, k); err != nil {
 				return err
-			}
-			fmt.Printf("%-5s healthy: %d tests\n", k.name, o.tests)
-			if o.noticed() {
-				return fmt.Errorf("the suite fails on the healthy kernel %s, so it says nothing of the broken ones: %s; see %s", k.name, o, l.reports(k, "healthy"))
 			}
 		}
 		for _, m := range chosen {
-			pokes, _ := m.pokesFor(k)
-			run := ""
-			if l.rows {
-				// Both are patterns of test names.
-				run = strings.Join(m.rows, "|")
-			}
-			var flags []string
-			for _, poke := range pokes {
-				flags = append(flags, "-poke", poke)
-			}
-			o, err := l.test(ctx, k, m.name, run, append(flags, m.flags...))
+			o, err := l.testMutant(ctx, k, m)
 			if err != nil {
 				return err
 			}
@@ -174,6 +131,45 @@ func (l *lab) run(ctx context.Context) error {
 	return s.err()
 }
 
+// chosen are the mutants of a kernel that are asked for.
+func (l *lab) chosen(k series) (chosen []*mutant) {
+	for i := range mutants {
+		m := &mutants[i]
+		if _, ok := m.pokesFor(k); ok && l.mutants.MatchString(m.name) && (!l.short || slices.Contains(m.short, k.name)) {
+			chosen = append(chosen, m)
+		}
+	}
+	return chosen
+}
+
+// testHealthy fails if the suite does on a kernel that is not broken.
+func (l *lab) testHealthy(ctx context.Context, k series) error {
+	o, err := l.test(ctx, k, "healthy", "", nil)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-5s healthy: %d tests\n", k.name, o.tests)
+	if o.noticed() {
+		return fmt.Errorf("the suite fails on the healthy kernel %s, so it says nothing of the broken ones: %s; see %s", k.name, o, l.reports(k, "healthy"))
+	}
+	return nil
+}
+
+// testMutant runs the suite on a mutant.
+func (l *lab) testMutant(ctx context.Context, k series, m *mutant) (*outcome, error) {
+	run := ""
+	if l.rows {
+		// Both are patterns of test names.
+		run = strings.Join(m.rows, "|")
+	}
+	var flags []string
+	pokes, _ := m.pokesFor(k)
+	for _, poke := range pokes {
+		flags = append(flags, "-poke", poke)
+	}
+	return l.test(ctx, k, m.name, run, append(flags, m.flags...))
+}
+
 // reports is the directory of what one run leaves.
 func (l *lab) reports(k series, name string) string { return filepath.Join(l.out, k.suite, name) }
 
@@ -181,7 +177,7 @@ func (l *lab) reports(k series, name string) string { return filepath.Join(l.out
 func (l *lab) test(ctx context.Context, k series, name, run string, flags []string) (*outcome, error) {
 	dir := l.reports(k, name)
 	// What is there of an earlier run is not to be taken for this one's.
-	results := filepath.Join(dir, "results.json")
+	results := filepath.Join(dir, testjson.ResultsFile)
 	if err := os.Remove(results); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // outcome is what a run of the suite said of a kernel.
@@ -19,43 +20,40 @@ type outcome struct {
 
 func (o *outcome) noticed() bool { return len(o.failed) > 0 || o.died != "" }
 
-// readOutcome reads the results.json of a run.
+// readOutcome reads the results of a run.
 func readOutcome(file string) (*outcome, error) {
-	data, err := os.ReadFile(file)
+	results, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	return parseOutcome(data)
+	defer results.Close()
+	return parseOutcome(results)
 }
 
 // parseOutcome reads the events of go test -json.
-func parseOutcome(data []byte) (*outcome, error) {
+func parseOutcome(events io.Reader) (*outcome, error) {
 	o := &outcome{}
 	parents := make(map[string]bool)
 	results := make(map[string]string)
 	packageFailed := false
-	for line := range bytes.Lines(data) {
-		var event struct{ Action, Test, Output string }
-		if err := json.Unmarshal(line, &event); err != nil {
-			return nil, fmt.Errorf("%q: %w", line, err)
+	for e, err := range testjson.Read(events) {
+		if err != nil {
+			return nil, err
 		}
-		switch event.Action {
-		case "pass", "fail":
-			// TestMain is what ci/selftest calls a failure outside of all tests.
-			if event.Test == "" || event.Test == "TestMain" {
-				packageFailed = packageFailed || event.Action == "fail"
-				continue
-			}
-			results[event.Test] = event.Action
-			for i, c := range event.Test {
+		// The first line of the VM's runner says what happened, those after it are the console's.
+		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.died == "" && !strings.HasPrefix(e.Output, vm.KVMPrefix) {
+			o.died = strings.TrimSpace(what)
+		}
+		switch {
+		case e.Action != "pass" && e.Action != "fail":
+		case e.Test == "" || e.Test == testjson.Main:
+			packageFailed = packageFailed || e.Action == "fail"
+		default:
+			results[e.Test] = e.Action
+			for i, c := range e.Test {
 				if c == '/' {
-					parents[event.Test[:i]] = true
+					parents[e.Test[:i]] = true
 				}
-			}
-		case "output":
-			// The first of these lines says what happened, those after it are the console's.
-			if what, ok := strings.CutPrefix(event.Output, "vm: "); ok && o.died == "" && !strings.HasPrefix(what, "by /dev/kvm") {
-				o.died = strings.TrimSpace(what)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,14 +71,14 @@ func TestParseOutcome(t *testing.T) {
 		{name: "nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o, err := parseOutcome(tt.data)
+			o, err := parseOutcome(bytes.NewReader(tt.data))
 			require.NoError(t, err)
 			assert.Equal(t, &tt.want, o)
 			assert.Equal(t, tt.noticed, o.noticed())
 		})
 	}
-	_, err := parseOutcome([]byte("{"))
-	assert.ErrorContains(t, err, `"{": `)
+	_, err := parseOutcome(strings.NewReader("{"))
+	assert.ErrorContains(t, err, `"{" is no test event: `)
 }
 
 func FuzzParseOutcome(f *testing.F) {
@@ -85,7 +86,7 @@ func FuzzParseOutcome(f *testing.F) {
 	f.Add(events("output vm: gone", "fail "))
 	f.Add([]byte(`{"Action":"fail","Test":"/"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o, err := parseOutcome(data)
+		o, err := parseOutcome(bytes.NewReader(data))
 		if err != nil {
 			return
 		}

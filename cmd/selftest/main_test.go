@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -100,7 +101,7 @@ func TestParse(t *testing.T) {
 				kernels:  []string{vm.DefaultKernel},
 				profiles: []profile{{name: "default"}},
 				arch:     runtime.GOARCH,
-				dir:      dir,
+				dir:      cli.Dir(dir),
 				args:     []string{},
 			}
 			tt.want(want)
@@ -252,7 +253,7 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errGone }
 
-func TestOutcome(t *testing.T) {
+func TestJudge(t *testing.T) {
 	const (
 		passed = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
 		child  = `{"Action":"skip","Package":"p","Test":"TestA/b"}` + "\n"
@@ -279,21 +280,32 @@ func TestOutcome(t *testing.T) {
 		{"the kernel did not boot, as it is reported", strings.ReplaceAll(failed, "TestA", "TestMain") + fail, false, false},
 		{"the second kernel did not boot", passed + pass + strings.ReplaceAll(fail, `"p"`, `"q"`), true, false},
 		{"a test prints such a line", `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", false, false},
-		{"not JSON", `"Action":"pass","Test":"TestA"` + "\n", false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "results.json")
-			require.NoError(t, os.WriteFile(path, []byte(tt.results), 0o600))
-			passed, failed, err := outcome(path)
+			passed, failed, err := judge(strings.NewReader(tt.results), io.Discard)
 			assert.NoError(t, err)
 			assert.Equal(t, tt.passed, passed, "passed")
 			assert.Equal(t, tt.failed, failed, "failed")
 		})
 	}
-	t.Run("no report", func(t *testing.T) {
-		_, _, err := outcome(filepath.Join(t.TempDir(), "results.json"))
-		assert.ErrorIs(t, err, os.ErrNotExist)
+	t.Run("cut short", func(t *testing.T) {
+		_, _, err := judge(strings.NewReader(passed+fail[:20]), io.Discard)
+		assert.ErrorContains(t, err, "is no test event")
 	})
+}
+
+// The times of each kernel have a head of their own. A test that prints such lines is passed over.
+func TestJudgeTimes(t *testing.T) {
+	const line = `{"Action":"output","Package":"%s","Test":"%s","Output":"%s\n"}` + "\n"
+	var in, out strings.Builder
+	for _, l := range [][3]string{
+		{"a", "", "times: x 1"}, {"a", "TestA", "times: forged"}, {"a", "", "PASS"}, {"a", "", "times: y 2"}, {"b", "", "times: z 3"},
+	} {
+		fmt.Fprintf(&in, line, l[0], l[1], l[2])
+	}
+	_, _, err := judge(strings.NewReader(in.String()), &out)
+	assert.NoError(t, err)
+	assert.Equal(t, "\n=== Times: a\nx 1\ny 2\n\n=== Times: b\nz 3\n", out.String())
 }
 
 // Whatever comes, in whatever pieces: lines are passed on whole or not at all, in their order.

@@ -2,15 +2,18 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"strings"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/suite"
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // forReports passes the lines of one VM on, as test2json makes them, without what gotestsum would take amiss: it shows the
 // line that an attribute was made from beside the attribute, and takes an artifacts event for the end of a test. And with
-// what it would not know how to name: a VM that fails, though no test does, is a failure of wholeRun's, with what the VM's
+// what it would not know how to name: a VM that fails, though no test does, is a failure of TestMain's, with what the VM's
 // runner said.
 type forReports struct {
 	w        io.Writer
@@ -21,62 +24,47 @@ type forReports struct {
 	died     bool     // the runner of the VM said some of it
 }
 
-// wholeRun is the test that a failure outside of all tests goes under: go test's function for that.
-const wholeRun = "TestMain"
-
-// What the lines begin with that the runner of the VM prints, those of them with the kernel's console, and the one that says
-// how it goes on.
-const (
-	runnerSays  = "vm: "
-	consoleSays = "vm: | "
-	kvmSays     = "vm: by /dev/kvm"
-)
-
-// event is a line of test2json's.
-type event struct {
-	Time    string `json:",omitempty"`
-	Action  string
-	Package string `json:",omitempty"`
-	Test    string `json:",omitempty"`
-	Output  string `json:",omitempty"`
-}
-
 func (f *forReports) Write(p []byte) (int, error) { return f.lines.write(p, f.pass) }
 
 func (f *forReports) pass(line []byte) error {
-	var e event
-	if json.Unmarshal(line, &e) == nil {
-		const most = 100
-		switch {
-		case e.Action == "artifacts", e.Action == "output" && strings.HasPrefix(e.Output, "=== ATTR "):
-			return nil
-		case e.Action == "output" && strings.HasPrefix(e.Output, "soak: "):
-			if _, err := io.WriteString(f.progress, e.Output); err != nil {
-				return err
-			}
-		case e.Action == "output" && e.Test == "" && len(f.said) < most && strings.HasPrefix(e.Output, runnerSays) && !strings.HasPrefix(e.Output, kvmSays):
-			f.said, f.died = append(f.said, e.Output), true
-			return nil // it will be wholeRun's
-		case e.Action == "output" && e.Test == "" && len(f.said) < most && strings.HasPrefix(e.Output, "FAIL: "):
-			f.said = append(f.said, e.Output)
-		case e.Action == "fail" && e.Test != "":
-			f.failed = true
-		case e.Action == "fail" && (!f.failed || f.died):
-			if err := f.failWhole(e); err != nil {
-				return err
-			}
+	e, err := testjson.Parse(line)
+	if err == nil {
+		pass, err := f.take(e)
+		if err != nil || !pass {
+			return err
 		}
 	}
-	_, err := f.w.Write(line)
+	_, err = f.w.Write(line)
 	return err
 }
 
+// take tells whether the event is to be passed on.
+func (f *forReports) take(e testjson.Event) (pass bool, err error) {
+	const most = 100
+	runner := strings.HasPrefix(e.Output, vm.Prefix) && !strings.HasPrefix(e.Output, vm.KVMPrefix)
+	switch {
+	case e.Action == "artifacts", strings.HasPrefix(e.Output, "=== ATTR "):
+		return false, nil
+	case strings.HasPrefix(e.Output, suite.SoakPrefix):
+		_, err := io.WriteString(f.progress, e.Output)
+		return true, err
+	case runner && e.Test == "" && len(f.said) < most:
+		f.said, f.died = append(f.said, e.Output), true
+		return false, nil // it will be TestMain's
+	case strings.HasPrefix(e.Output, "FAIL: ") && e.Test == "" && len(f.said) < most:
+		f.said = append(f.said, e.Output)
+	case e.Action == "fail" && e.Test != "":
+		f.failed = true
+	case e.Action == "fail" && (!f.failed || f.died):
+		return true, f.failWhole(e)
+	}
+	return true, nil
+}
+
 // failWhole writes the failure of the run as a whole.
-func (f *forReports) failWhole(e event) error {
-	e.Test = wholeRun
+func (f *forReports) failWhole(e testjson.Event) error {
 	write := func(action, output string) error {
-		e.Action, e.Output = action, output
-		return json.NewEncoder(f.w).Encode(e)
+		return testjson.Write(f.w, testjson.Event{Time: e.Time, Action: action, Package: e.Package, Test: testjson.Main, Output: output})
 	}
 	err := write("run", "")
 	for _, line := range f.said {
@@ -97,7 +85,7 @@ func (s *screen) Write(p []byte) (int, error) { return s.lines.write(p, s.pass) 
 
 func (s *screen) pass(line []byte) error {
 	s.list = s.list || bytes.Contains(line, []byte("=== Failed"))
-	if !s.list && bytes.HasPrefix(line, []byte(consoleSays)) {
+	if !s.list && bytes.HasPrefix(line, []byte(vm.ConsolePrefix)) {
 		return nil
 	}
 	_, err := s.w.Write(line)

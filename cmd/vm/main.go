@@ -14,12 +14,13 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"os"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
+
+var program = &cli.Program{Name: "vm", Call: "vm exec", Synopsis: "[flags] program [arguments]"}
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -29,26 +30,16 @@ func run(args []string) int {
 	flags.StringVar(&opts.Kernel, "kernel", vm.DefaultKernel, vm.KernelUsage)
 	flags.StringVar(&opts.Out, "out", "", "`directory` for console.log (default: it is kept only when the VM fails)")
 	opts.Flags(flags)
-	flags.SetOutput(io.Discard)
-	usage := func(w io.Writer) {
-		fmt.Fprintln(w, "usage: vm exec [flags] program [arguments]")
-		flags.SetOutput(w)
-		flags.PrintDefaults()
-	}
 	if len(args) == 0 || args[0] != "exec" {
-		usage(os.Stderr)
-		return 2
+		program.Help(os.Stderr, flags)
+		return cli.BadUsage
 	}
-	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
-		usage(os.Stdout)
-		return 0
-	} else if err != nil {
-		fmt.Fprintf(os.Stderr, "vm: %v (vm exec -help lists the flags)\n", err)
-		return 2
+	argv, err := program.Parse(flags, args[1:])
+	if err == nil && len(argv) == 0 {
+		err = errors.New("no program to run")
 	}
-	if flags.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "vm: no program to run: vm exec [flags] program [arguments]")
-		return 2
+	if err != nil {
+		return program.Refuse(err)
 	}
-	return vm.Exec(opts, flags.Args())
+	return vm.Exec(opts, argv)
 }

@@ -347,7 +347,7 @@ func TestUsage(t *testing.T) {
 		{args: "", code: 2, stderr: usage},
 		{args: "run x", code: 2, stderr: usage},
 		{args: "exec -help", stdout: usage},
-		{args: "exec", code: 2, stderr: "vm: no program to run: vm exec [flags] program [arguments]\n"},
+		{args: "exec", code: 2, stderr: "vm: no program to run (vm exec -help lists the flags)\n"},
 		{args: "exec -nosuch x", code: 2, stderr: "vm: flag provided but not defined: -nosuch (vm exec -help lists the flags)\n"},
 		{
 			args: "exec -poke f x", code: 2,

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// plan is what stream is to run: a VM for each kernel and profile.
+type plan struct {
+	VMs      []guest
+	Progress string // the path of a pipe to write to what is to be shown at once
+}
+
+// guest is a VM that runs the suite.
+type guest struct {
+	Package string // the name its results go under
+	Options vm.Options
+	Argv    []string
+}
+
+func readPlan(file string) (p plan, err error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(data, &p)
+}
+
+// write writes the plan for the processes that run it, and returns the file.
+func (p *plan) write(dir string) (file string, err error) {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return "", err
+	}
+	file = filepath.Join(dir, "plan.json")
+	return file, os.WriteFile(file, data, 0o644)
+}
+
+// plan prepares the VMs, for a binary that need not be there yet.
+func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
+	for i, name := range fileNames(o.kernels) {
+		options := o.vm
+		options.Kernel = o.kernels[i]
+		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
+		if err != nil {
+			return err
+		}
+		options.Init = filepath.Join(tmp, "init")
+		if err := prepared.WriteInit(options.Init); err != nil {
+			return err
+		}
+		for _, profile := range o.profiles {
+			options := profile.options(options, o.arch)
+			options.Out = o.subdir(name, &profile)
+			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
+			p.VMs = append(p.VMs, guest{"hotplugtest/" + profile.of(name), options, o.argv(binary, &profile)})
+		}
+	}
+	return nil
+}
+
+// argv is the command line of the test binary.
+func (o *options) argv(binary string, p *profile) []string {
+	argv := []string{binary, "-test.v=test2json", "-test.run=" + cmp.Or(o.run, p.run), "-test.skip=" + p.skip, "-test.count=1"}
+	if o.vm.Timeout > 0 {
+		argv = append(argv, "-test.timeout="+o.vm.Timeout.String())
+	} else if o.soak > 0 {
+		// From this the VM's limit follows.
+		argv = append(argv, "-test.timeout="+(o.soak+beforeAndAfter).String())
+	}
+	if o.soak > 0 {
+		argv = append(argv, "-soak="+o.soak.String(), fmt.Sprintf("-soak-continue=%t", o.goOn))
+	}
+	// A kernel without CPU hotplug would skip it all, and that is no success. What may take the kernel down takes nothing
+	// else along here. Whether anything was tested is judged over all virtual machines, by outcome.
+	argv = append(argv, "-require=^[^/]*$", "-must-test=false", "-destructive")
+	return slices.Concat(argv, p.args, o.args)
+}
+
+// beforeAndAfter is the time that tests may take beside a soak: go test's default.
+const beforeAndAfter = 10 * time.Minute

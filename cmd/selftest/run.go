@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// junitFile is the report for CI systems.
+const junitFile = "junit.xml"
+
+// report runs the plan below gotestsum, which shows the results as they come and writes the reports.
+func (p *plan) report(ctx context.Context, tmp, out string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	done, err := p.showProgress(filepath.Join(tmp, "progress"))
+	if err != nil {
+		return err
+	}
+	defer done()
+	file, err := p.write(tmp)
+	if err != nil {
+		return err
+	}
+	results := filepath.Join(out, testjson.ResultsFile)
+	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
+		"--junitfile="+filepath.Join(out, junitFile), "--jsonfile="+results, "--", self, "stream", file)
+	screen := &screen{w: os.Stdout}
+	cmd.Stdout, cmd.Stderr = screen, os.Stderr
+	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
+		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false") // its own standard output is no terminal
+	}
+	// An interrupt reaches gotestsum too, which then still writes its reports.
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	runErr := errors.Join(cmd.Run(), screen.flush())
+	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
+		return runErr
+	}
+	events, err := os.Open(results)
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	passed, failed, err := judge(events, os.Stdout)
+	switch {
+	case err != nil:
+		return err
+	case failed:
+		return errFailed
+	case runErr != nil:
+		return errUntold
+	case !passed:
+		return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
+	}
+	return nil
+}
+
+// showProgress copies what is written to a pipe to standard output: gotestsum shows what a test has printed when that ends,
+// which may be in a day, and takes for an error what comes on standard error.
+func (p *plan) showProgress(path string) (done func(), err error) {
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, &os.PathError{Op: "mkfifo", Path: path, Err: err}
+	}
+	out, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	// As long as there is somebody who could write, it does not end.
+	in, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	p.Progress = path
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(os.Stdout, out)
+		out.Close()
+	}()
+	return func() { in.Close(); <-copied }, nil
+}
+
+// stream runs the plan's VMs and prints their results as test2json does.
+func stream(file string) int {
+	p, err := readPlan(file)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	progress, err := os.OpenFile(p.Progress, os.O_WRONLY, 0)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	defer progress.Close()
+	code := 0
+	// What is ended with this process hangs on this thread.
+	runtime.LockOSThread()
+	for i, g := range p.VMs {
+		cmd := exec.Command(tool("test2json"), "-t", "-p", g.Package, os.Args[0], "boot", file, strconv.Itoa(i))
+		cmd.Stdout, cmd.Stderr = &forReports{w: os.Stdout, progress: progress}, os.Stderr
+		// It pays no heed to an interrupt, and would wait for the next line of a guest that may have none.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+		if err := cmd.Run(); err != nil {
+			code = 1
+			if !errors.As(err, new(*exec.ExitError)) {
+				fmt.Fprintln(os.Stderr, "selftest:", err)
+			}
+		}
+	}
+	return code
+}
+
+// boot runs one of the plan's VMs.
+func boot(file, index string) int {
+	p, err := readPlan(file)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	i, err := strconv.Atoi(index)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
+		return 1
+	}
+	return vm.Exec(p.VMs[i].Options, p.VMs[i].Argv)
+}

@@ -1,0 +1,30 @@
+package stat_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/stat"
+)
+
+func TestQuantiles(t *testing.T) {
+	hundred := make([]int, 100)
+	for i := range hundred {
+		hundred[i] = 100 - i
+	}
+	for _, tt := range []struct{ values, want []int }{
+		{[]int{7}, []int{7, 7, 7, 7}},
+		{[]int{9, 1}, []int{1, 1, 9, 9}},
+		{[]int{3, 1, 2}, []int{1, 2, 3, 3}},
+		{hundred, []int{1, 50, 99, 100}},
+	} {
+		given := slices.Clone(tt.values)
+		assert.Equal(t, tt.want, stat.Quantiles(given, 0, 50, 99, 100))
+		assert.Equal(t, tt.values, given, "the values keep their order")
+		assert.Equal(t, tt.want[1], stat.Median(given))
+	}
+	require.Panics(t, func() { stat.Median([]int{}) })
+}

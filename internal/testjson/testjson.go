@@ -1,0 +1,66 @@
+// Package testjson reads and writes the events of go test -json: a JSON object a
+// line, as test2json and gotestsum make them. See go doc test2json.
+package testjson
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+)
+
+// ResultsFile is the name of the file that ci/selftest leaves its events in.
+const ResultsFile = "results.json"
+
+// Main is the test that a failure outside of all tests goes under: go test's
+// function for that.
+const Main = "TestMain"
+
+// Event is one event. Fields that are of no use here are left out.
+type Event struct {
+	Time    time.Time `json:",omitzero"`
+	Action  string    // "run", "output", "attr", "pass", "fail", "skip" and others
+	Package string    `json:",omitempty"`
+	Test    string    `json:",omitempty"` // "": the event is the package's
+	Output  string    `json:",omitempty"` // a line, as a rule with its newline
+	Key     string    `json:",omitempty"` // of an attribute
+	Value   string    `json:",omitempty"` // of an attribute
+}
+
+// Verdict reports whether the event ends a test, or a package.
+func (e Event) Verdict() bool { return e.Action == "pass" || e.Action == "fail" || e.Action == "skip" }
+
+// Parse reads a line.
+func Parse(line []byte) (Event, error) {
+	var e Event
+	if err := json.Unmarshal(line, &e); err != nil {
+		return Event{}, fmt.Errorf("%.200q is no test event: %w", line, err)
+	}
+	return e, nil
+}
+
+// Read returns the events of r in turn, up to the first error.
+func Read(r io.Reader) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for lines := bufio.NewReader(r); ; {
+			line, err := lines.ReadBytes('\n')
+			if len(line) > 0 {
+				e, parseErr := Parse(line)
+				if !yield(e, parseErr) || parseErr != nil {
+					return
+				}
+			}
+			if err != nil {
+				if err != io.EOF {
+					yield(Event{}, err)
+				}
+				return
+			}
+		}
+	}
+}
+
+// Write writes an event as a line.
+func Write(w io.Writer, e Event) error { return json.NewEncoder(w).Encode(e) }
