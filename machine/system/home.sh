@@ -17,33 +17,35 @@ rm -rf "$home"
 # A clone, with what is not committed yet.
 clone=$home/qa/hotplugtest
 mkdir -p "$home/qa"
-git clone --quiet "$checkout" "$clone"
+git clone --quiet -c advice.detachedHead=false "$checkout" "$clone"
 git -C "$checkout" ls-files -z --deleted | (cd "$clone" && xargs -0r rm -f --)
 {
 	git -C "$checkout" diff -z --name-only --diff-filter=d HEAD
 	git -C "$checkout" ls-files -z --others --exclude-standard
 } | tar -C "$checkout" --null -T - -c | tar -C "$clone" -x
 
-# All that both users' go test compiles, at the path where it will be: what is
-# in the cache is of a path. The go command may itself be in /home here.
-for cache in go-build mod; do mkdir -p "$dir/$cache"; done
-mkdir -p "$home/goroot" "$home/qa/.cache/go-build" "$home/qa/go/pkg/mod"
+# What go test compiles for each user, at the paths where it will be, as those
+# are part of it. The go command may itself be in /home or /root here.
+mkdir -p "$dir/go-build" "$dir/mod" "$home/goroot"
 proxy="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)"
-CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local GOFLAGS=-modcacherw GOMODCACHE="$dir/mod" GOPROXY="$proxy" GOCACHE="$dir/go-build" \
-	sh -ec 'cd "$1" && go mod download' - "$clone"
-CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local GOFLAGS= HOME=/home/qa unshare -m sh -ec '
-	mount --bind "$2" "$1/goroot"
-	mount --bind "$3/go-build" "$1/qa/.cache/go-build"
-	mount --bind "$3/mod" "$1/qa/go/pkg/mod"
-	mount --rbind "$1" /home
-	cd /home/qa/hotplugtest
-	GOROOT= GOCACHE= GOMODCACHE= GOPROXY=off /home/goroot/bin/go test -count=1 -exec true ./... >/dev/null' - "$home" "$(go env GOROOT)" "$dir"
-rmdir "$home/goroot"
+export CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local
+(cd "$clone" && GOFLAGS=-modcacherw GOMODCACHE="$dir/mod" GOPROXY="$proxy" GOCACHE="$dir/go-build" go mod download)
 for user in qa root; do
-	mkdir -p "$home/$user/.cache" "$home/$user/go/pkg"
+	mkdir -p "$home/$user/.cache/go-build" "$home/$user/go/pkg/mod"
+	GOFLAGS='' GOPROXY=off unshare -m sh -ec '
+		home=$1 dir=$2 user=$3 goroot=$4
+		mount --bind "$goroot" "$home/goroot"
+		mount --bind "$dir/go-build" "$home/$user/.cache/go-build"
+		mount --bind "$dir/mod" "$home/$user/go/pkg/mod"
+		mount --rbind "$home" /home
+		[ $user != root ] || mount --rbind /home/root /root
+		cd /home/qa/hotplugtest
+		HOME=$5 GOROOT= GOCACHE= GOMODCACHE= /home/goroot/bin/go test -count=1 -exec true ./... >/dev/null
+	' - "$home" "$dir" $user "$(go env GOROOT)" "$([ $user = root ] && echo /root || echo /home/$user)"
 	cp -a "$dir/go-build" "$home/$user/.cache/"
 	cp -a "$dir/mod" "$home/$user/go/pkg/"
-done 2>/dev/null
+done
+rmdir "$home/goroot"
 
 mkdir -m 700 "$home/qa/.ssh"
 cp "$dir/key.pub" "$home/qa/.ssh/authorized_keys"

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/hotplugtest/hotplugtest/ci/vm/kernel"
-	"github.com/hotplugtest/hotplugtest/ci/vm/qemu"
+	"github.com/hotplugtest/hotplugtest/vm"
+	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 // An image is what the guest boots from. Its disks are never written: each boot
@@ -46,7 +46,7 @@ func disks(t *testing.T) *image {
 	require.NoError(t, os.MkdirAll(top, 0o755))
 	installTools(t)
 	i := &image{dir: filepath.Join(top, *suite+"-"+recipe(t)), home: filepath.Join(t.TempDir(), "home.raw")}
-	i.emulator, err = qemu.Emulator(t.Context(), runtime.GOARCH, os.Stderr)
+	i.emulator, err = vm.Emulator(t.Context(), runtime.GOARCH, os.Stderr)
 	require.NoError(t, err)
 
 	// Two that run side by side must not build the same.

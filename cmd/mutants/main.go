@@ -1,0 +1,204 @@
+// Command mutants runs the suite on kernels that are broken on purpose, and tells which rows notice: it is the test of the
+// suite. The script ci/mutants is a short name for it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	l, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	} else if err != nil {
+		fmt.Fprintf(os.Stderr, "mutants: %v (ci/mutants -help lists the flags)\n", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	if err := l.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+// lab is what the command line says.
+type lab struct {
+	kernels  []series
+	mutants  *regexp.Regexp
+	short    bool
+	rows     bool
+	healthy  bool
+	out      string
+	markdown string
+	dir      string   // what paths are relative to
+	args     []string // for the test binary
+
+	selftest string // the program that runs the suite
+}
+
+func parse(args []string) (*lab, error) {
+	l := &lab{mutants: regexp.MustCompile("")}
+	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
+	flags.StringVar(&l.dir, "C", ".", "`directory` that paths are relative to; the script gives the working directory")
+	flags.Func("kernel", "Debian `suite` whose kernel is broken; may be repeated (default each of "+strings.Join(suites(), ", ")+")", func(s string) error {
+		i := slices.IndexFunc(kernels, func(k series) bool { return k.suite == s })
+		if i < 0 {
+			return fmt.Errorf("there are no mutants of it, only of %s", strings.Join(suites(), ", "))
+		}
+		l.kernels = append(l.kernels, kernels[i])
+		return nil
+	})
+	flags.Func("run", "only the mutants whose name matches the `regexp`", func(s string) (err error) {
+		l.mutants, err = regexp.Compile(s)
+		return err
+	})
+	flags.BoolVar(&l.short, "short", false, "a few mutants, with -rows")
+	flags.BoolVar(&l.rows, "rows", false, "of the suite, run only what has to notice each mutant, and all for those that nothing has to")
+	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it has to pass there")
+	flags.StringVar(&l.out, "out", "out/mutants", "`directory` for the reports of each run")
+	flags.StringVar(&l.markdown, "markdown", "", "write the score as a Markdown table to this `file`")
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print("usage: ci/mutants [flags] [-- flags of the test binary]\n\n" +
+			"Runs the suite on broken kernels, each in a virtual machine of its own, and prints which tests notice.\n" +
+			"Exits 0 only if each mutant was noticed by the tests that are to notice it.\n\n")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.args = flags.Args()
+	if before := len(args) - len(l.args) - 1; len(l.args) > 0 && (before < 0 || args[before] != "--") {
+		return nil, fmt.Errorf("unexpected %q: mutants are named by -run, and flags of the test binary come after --", l.args[0])
+	}
+	l.rows = l.rows || l.short
+	if len(l.kernels) == 0 {
+		l.kernels = kernels
+	}
+	l.out = l.path(l.out)
+	if l.markdown != "" {
+		l.markdown = l.path(l.markdown)
+	}
+	return l, nil
+}
+
+func (l *lab) path(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(l.dir, path)
+}
+
+// run tests each kernel, and each mutant of it.
+func (l *lab) run(ctx context.Context) error {
+	tmp, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	// As ci/selftest does.
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", tmp+"/", "./cmd/selftest", "gotest.tools/gotestsum", "cmd/test2json")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building the suite's runner: %w", err)
+	}
+	l.selftest = filepath.Join(tmp, "selftest")
+
+	var s score
+	for _, k := range l.kernels {
+		var chosen []*mutant
+		for i := range mutants {
+			m := &mutants[i]
+			if _, ok := m.pokesFor(k); ok && l.mutants.MatchString(m.name) && (!l.short || slices.Contains(m.short, k.name)) {
+				chosen = append(chosen, m)
+			}
+		}
+		if len(chosen) == 0 {
+			continue
+		}
+		if l.healthy && !l.rows {
+			o, err := l.test(ctx, k, "healthy", "", nil)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%-5s healthy: %d tests\n", k.name, o.tests)
+			if o.noticed() {
+				return fmt.Errorf("the suite fails on the healthy kernel %s, so it says nothing of the broken ones: %s; see %s", k.name, o, l.reports(k, "healthy"))
+			}
+		}
+		for _, m := range chosen {
+			pokes, _ := m.pokesFor(k)
+			run := ""
+			if l.rows {
+				// Both are patterns of test names.
+				run = strings.Join(m.rows, "|")
+			}
+			var flags []string
+			for _, poke := range pokes {
+				flags = append(flags, "-poke", poke)
+			}
+			o, err := l.test(ctx, k, m.name, run, append(flags, m.flags...))
+			if err != nil {
+				return err
+			}
+			v := judge(m, k, o)
+			fmt.Println(v)
+			s = append(s, v)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	fmt.Print(s.summary())
+	if l.markdown != "" {
+		if err := os.WriteFile(l.markdown, []byte(s.markdown()), 0o644); err != nil {
+			return err
+		}
+	}
+	return s.err()
+}
+
+// reports is the directory of what one run leaves.
+func (l *lab) reports(k series, name string) string { return filepath.Join(l.out, k.suite, name) }
+
+// test runs the suite on a kernel.
+func (l *lab) test(ctx context.Context, k series, name, run string, flags []string) (*outcome, error) {
+	dir := l.reports(k, name)
+	// What is there of an earlier run is not to be taken for this one's.
+	results := filepath.Join(dir, "results.json")
+	if err := os.Remove(results); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	args := append([]string{"-kernel", k.suite, "-out", dir, "-run", run}, flags...)
+	if len(l.args) > 0 {
+		args = append(append(args, "--"), l.args...)
+	}
+	cmd := exec.CommandContext(ctx, l.selftest, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	// What it prints is in the reports too, but for why there are none.
+	output, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	o, readErr := readOutcome(results)
+	if readErr != nil || o.tests == 0 && o.died == "" {
+		return nil, fmt.Errorf("%s of %s: no test ran: %w\n%s", name, k.name, errors.Join(err, readErr), output)
+	}
+	return o, nil
+}

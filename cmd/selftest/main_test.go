@@ -1,0 +1,323 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/machine"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"bzImage", "arch/x86/boot/bzImage", "trixie/vmlinux"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+	}
+	in := func(path string) string { return filepath.Join(dir, path) }
+	for _, tt := range []struct {
+		name string
+		args []string
+		want func(*options) // what differs from the defaults
+	}{
+		{name: "defaults", want: func(*options) {}},
+		{
+			name: "suites",
+			args: []string{"-kernel", "bookworm", "-kernel=trixie/rt"},
+			want: func(o *options) { o.kernels = []string{"bookworm", "trixie/rt"} },
+		},
+		{
+			name: "files where the user is",
+			args: []string{"-kernel", "bzImage", "-kernel", "arch/x86/boot/bzImage", "-kernel", "./bzImage", "-kernel", "../other/bzImage", "-kernel", "/boot/vmlinuz"},
+			want: func(o *options) {
+				o.kernels = []string{in("bzImage"), in("arch/x86/boot/bzImage"), in("bzImage"), in("../other/bzImage"), "/boot/vmlinuz"}
+			},
+		},
+		{
+			name: "a missing file is named as it was given",
+			args: []string{"-kernel", "nosuch/bzImage"},
+			want: func(o *options) { o.kernels = []string{"nosuch/bzImage"} },
+		},
+		{
+			name: "a directory does not hide the suite of its name",
+			args: []string{"-kernel", "trixie"},
+			want: func(o *options) { o.kernels = []string{"trixie"} },
+		},
+		{name: "profiles", args: []string{"-profile", "default", "-profile", "maxcpus", "-profile", "default"}, want: func(o *options) {
+			o.profiles = []profile{{name: "default"}, {name: "maxcpus", append: "maxcpus=2", smp: "4"}}
+		}},
+		{name: "relative -out", args: []string{"-out", "a/b"}, want: func(o *options) { o.vm.Out = in("a/b") }},
+		{name: "absolute -out", args: []string{"-out", "/a/b"}, want: func(o *options) { o.vm.Out = "/a/b" }},
+		{
+			name: "flags of the test binary",
+			args: []string{"-run", "TestOnline/at-uevent", "--", "-cycles=15", "-test.v", "--", "x"},
+			want: func(o *options) {
+				o.run = "TestOnline/at-uevent"
+				o.args = []string{"-cycles=15", "-test.v", "--", "x"}
+			},
+		},
+		{
+			name: "a soak runs by itself",
+			args: []string{"-soak", "25h", "-soak-continue"},
+			want: func(o *options) { o.run, o.soak, o.goOn = "^TestSoak$", 25*time.Hour, true },
+		},
+		{
+			name: "a soak among others",
+			args: []string{"-soak", "1m", "-run", "Test"},
+			want: func(o *options) { o.run, o.soak = "Test", time.Minute },
+		},
+		{
+			name: "the VM",
+			args: []string{"-qemu", "-device  virtio-rng", "-arch=arm64", "-smp", "4,cores=2,threads=2", "-mem", "2G", "-append", "nosmt isolcpus=3", "-timeout", "90s", "-poke", "f=ret", "-poke", "g+4=90"},
+			want: func(o *options) {
+				o.arch = "arm64"
+				o.vm = vm.Options{
+					SMP: "4,cores=2,threads=2", Mem: "2G", Append: "nosmt isolcpus=3", Timeout: 90 * time.Second,
+					Pokes: []string{"f=ret", "g+4=90"}, QEMU: []string{"-device", "virtio-rng"}, Out: in("out"),
+				}
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			want := &options{
+				vm:       vm.Options{SMP: "4", Mem: "1G", Out: in("out")},
+				kernels:  []string{vm.DefaultKernel},
+				profiles: []profile{{name: "default"}},
+				arch:     runtime.GOARCH,
+				dir:      dir,
+				args:     []string{},
+			}
+			tt.want(want)
+			got, err := parse(append([]string{"-C", dir}, tt.args...))
+			require.NoError(t, err)
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
+func TestParseError(t *testing.T) {
+	_, badPoke := vm.ParsePoke("f")
+	require.Error(t, badPoke)
+	for _, tt := range []struct {
+		args []string
+		err  string
+	}{
+		{[]string{"-help"}, flag.ErrHelp.Error()},
+		{[]string{"-nosuchflag"}, "flag provided but not defined: -nosuchflag"},
+		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
+		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
+		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
+		{
+			[]string{"-profile", "isolcpu"},
+			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, smt, nosmt, maxcpus, numa, cgroup-v1, cgroup-v1-v2mode, sleep, and all`,
+		},
+		{[]string{"-poke", "f"}, `invalid value "f" for flag -poke: ` + badPoke.Error()},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			_, err := parse(tt.args)
+			assert.EqualError(t, err, tt.err)
+		})
+	}
+}
+
+func TestOneCPU(t *testing.T) {
+	for smp, want := range map[string]bool{
+		"1": true, "cpus=1": true, "1,maxcpus=4": true, "cpus=1,maxcpus=4": true,
+		"2": false, "4": false, "10": false, "16,cores=1": false, "cpus=12": false, "4,cores=2,threads=2": false, "cores=1,cpus=4": false,
+	} {
+		assert.Equal(t, want, oneCPU.MatchString(smp), smp)
+	}
+}
+
+func TestFileNames(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a/bzImage", "b/bzImage", "trixie/rt"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+	}
+	for _, tt := range []struct{ kernels, want []string }{
+		{[]string{"bookworm"}, []string{"bookworm"}},
+		{[]string{"bookworm", "trixie/rt", "trixie/cloud"}, []string{"bookworm", "trixie-rt", "trixie-cloud"}},
+		{[]string{filepath.Join(dir, "a/bzImage")}, []string{"bzImage"}},
+		{
+			[]string{filepath.Join(dir, "a/bzImage"), filepath.Join(dir, "b/bzImage"), "bookworm", filepath.Join(dir, "a/bzImage")},
+			[]string{"bzImage", "bzImage-2", "bookworm", "bzImage-3"},
+		},
+		{[]string{"sid", "sid-2", "sid"}, []string{"sid", "sid-2", "sid-3"}},
+	} {
+		assert.Equal(t, tt.want, fileNames(tt.kernels))
+	}
+}
+
+func TestForReports(t *testing.T) {
+	const (
+		run      = `{"Action":"run","Test":"TestA"}` + "\n"
+		echo     = `{"Action":"output","Test":"TestA","Output":"=== ATTR  TestA kernel 6.1\n"}` + "\n"
+		attr     = `{"Action":"attr","Test":"TestA","Key":"kernel","Value":"6.1"}` + "\n"
+		artifact = `{"Action":"artifacts","Test":"TestA","Path":"/tmp/a"}` + "\n"
+		soak     = `{"Action":"output","Test":"TestA","Output":"soak: 5s of 10s\n"}` + "\n"
+		output   = `{"Action":"output","Test":"TestA","Output":"it says === ATTR \n"}` + "\n"
+		pass     = `{"Action":"pass","Test":"TestA","Elapsed":0.1}` + "\n"
+		notJSON  = "artifacts\n"
+	)
+	in := run + echo + attr + soak + output + artifact + pass + notJSON
+	for _, size := range []int{1, 7, 100, len(in)} {
+		t.Run(fmt.Sprintf("%d bytes a time", size), func(t *testing.T) {
+			var b, progress strings.Builder
+			w := &forReports{w: &b, progress: &progress}
+			for rest := in; rest != ""; rest = rest[min(size, len(rest)):] {
+				chunk := rest[:min(size, len(rest))]
+				n, err := w.Write([]byte(chunk))
+				require.NoError(t, err)
+				assert.Equal(t, len(chunk), n)
+			}
+			assert.Equal(t, run+attr+soak+output+pass+notJSON, b.String())
+			assert.Equal(t, "soak: 5s of 10s\n", progress.String())
+		})
+	}
+	t.Run("a failure outside of tests", func(t *testing.T) {
+		const (
+			passed = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+			vm     = `{"Action":"output","Package":"p","Output":"vm: the kernel panicked\n"}` + "\n"
+			other  = `{"Action":"output","Package":"p","Output":"exit status 1\n"}` + "\n"
+			kvm    = `{"Action":"output","Package":"p","Output":"vm: by /dev/kvm: it hangs; using emulation\n"}` + "\n"
+			failed = `{"Action":"fail","Package":"p","Test":"TestA"}` + "\n"
+			fail   = `{"Time":"2026-01-01T00:00:00Z","Action":"fail","Package":"p","Elapsed":1}` + "\n"
+			whole  = `{"Time":"2026-01-01T00:00:00Z","Action":"run","Package":"p","Test":"TestMain"}` + "\n" +
+				`{"Time":"2026-01-01T00:00:00Z","Action":"output","Package":"p","Test":"TestMain","Output":"vm: the kernel panicked\n"}` + "\n" +
+				`{"Time":"2026-01-01T00:00:00Z","Action":"fail","Package":"p","Test":"TestMain"}` + "\n"
+		)
+		for in, want := range map[string]string{
+			passed + vm + other + fail: passed + other + whole + fail,
+			failed + vm + other + fail: failed + other + whole + fail,
+			failed + other + fail:      failed + other + fail,
+			failed + kvm + fail:        failed + kvm + fail,
+		} {
+			var b strings.Builder
+			_, err := (&forReports{w: &b}).Write([]byte(in))
+			assert.NoError(t, err)
+			assert.Equal(t, want, b.String())
+		}
+	})
+	t.Run("nobody listens", func(t *testing.T) {
+		_, err := (&forReports{w: failing{}}).Write([]byte(run))
+		assert.ErrorIs(t, err, errGone)
+	})
+}
+
+// What gotestsum prints of a VM that fails has the kernel's console once, at the end, where all failures are.
+func TestScreen(t *testing.T) {
+	const (
+		died   = "vm: the VM was ended: it was not done after 1s\n"
+		tail   = "vm: | [    0.1] Linux version 6.1\nvm: | [    0.2] Command line\n"
+		file   = "vm: the whole console is in out/console.log\n"
+		failed = "FAIL hotplugtest/bookworm.TestMain (0.00s)\n"
+		list   = "\n\x1b[35m=== Failed\x1b[0m\n=== FAIL: hotplugtest/bookworm TestMain (0.00s)\n"
+		done   = "DONE 1 tests, 1 failure in 1.140s"
+	)
+	in := died + tail + file + failed + list + died + tail + file + done
+	for _, size := range []int{1, 7, len(in)} {
+		var b strings.Builder
+		s := &screen{w: &b}
+		for rest := in; rest != ""; rest = rest[min(size, len(rest)):] {
+			n, err := s.Write([]byte(rest[:min(size, len(rest))]))
+			require.NoError(t, err)
+			assert.Equal(t, min(size, len(rest)), n)
+		}
+		require.NoError(t, s.flush())
+		assert.Equal(t, died+file+failed+list+died+tail+file+done, b.String())
+	}
+}
+
+var errGone = errors.New("gone")
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errGone }
+
+func TestOutcome(t *testing.T) {
+	const (
+		passed = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+		child  = `{"Action":"skip","Package":"p","Test":"TestA/b"}` + "\n"
+		failed = `{"Action":"fail","Package":"p","Test":"TestA"}` + "\n"
+		none   = `{"Action":"output","Package":"p","Output":"testing: warning: no tests to run\n"}` + "\n"
+		pass   = `{"Action":"pass","Package":"p"}` + "\n"
+		fail   = `{"Action":"fail","Package":"p"}` + "\n"
+	)
+	for _, tt := range []struct {
+		name, results  string
+		passed, failed bool
+	}{
+		{"one passed", `{"Action":"start"}` + "\n" + passed + pass, true, false},
+		{"no line end", strings.TrimSpace(passed), true, false},
+		{"nothing", "", false, false},
+		{"only the package passed", pass, false, false},
+		{"all below it skipped", child + passed + pass, false, false},
+		{"what is to run below it is not there", passed + none + pass, false, false},
+		{"of one kernel just", none + pass + strings.ReplaceAll(passed, `"p"`, `"q"`), true, false},
+		{"one failed", failed + fail, false, true},
+		{"one failed, and another passed", failed + strings.ReplaceAll(passed, "TestA", "TestB"), true, true},
+		{"the machine was left changed", passed + fail, true, true},
+		{"the kernel did not boot", fail, false, false},
+		{"the kernel did not boot, as it is reported", strings.ReplaceAll(failed, "TestA", "TestMain") + fail, false, false},
+		{"the second kernel did not boot", passed + pass + strings.ReplaceAll(fail, `"p"`, `"q"`), true, false},
+		{"a test prints such a line", `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", false, false},
+		{"not JSON", `"Action":"pass","Test":"TestA"` + "\n", false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "results.json")
+			require.NoError(t, os.WriteFile(path, []byte(tt.results), 0o600))
+			passed, failed, err := outcome(path)
+			assert.NoError(t, err)
+			assert.Equal(t, tt.passed, passed, "passed")
+			assert.Equal(t, tt.failed, failed, "failed")
+		})
+	}
+	t.Run("no report", func(t *testing.T) {
+		_, _, err := outcome(filepath.Join(t.TempDir(), "results.json"))
+		assert.ErrorIs(t, err, os.ErrNotExist)
+	})
+}
+
+// Whatever comes, in whatever pieces: lines are passed on whole or not at all, in their order.
+func FuzzForReports(f *testing.F) {
+	f.Add([]byte(`{"Action":"artifacts"}`+"\n"+`{"Action":"pass","Test":"TestA"}`+"\n"), 7)
+	f.Add([]byte("\n\n{\n\x00"), 1)
+	f.Fuzz(func(t *testing.T, data []byte, size int) {
+		size = max(size, 1)
+		var passed bytes.Buffer
+		w := &forReports{w: &passed, progress: io.Discard}
+		for rest := data; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+			n, err := w.Write(rest[:min(size, len(rest))])
+			require.NoError(t, err)
+			require.Equal(t, min(size, len(rest)), n)
+		}
+		lines := slices.Collect(bytes.Lines(data))
+		for line := range bytes.Lines(passed.Bytes()) {
+			if bytes.Contains(line, []byte(`"Test":"TestMain"`)) {
+				continue // its own word
+			}
+			at := slices.IndexFunc(lines, func(l []byte) bool { return bytes.Equal(l, line) })
+			require.GreaterOrEqual(t, at, 0, "%q", line)
+			require.True(t, bytes.HasSuffix(line, []byte("\n")), "%q", line)
+			lines = lines[at+1:]
+		}
+	})
+}

@@ -1,0 +1,232 @@
+// The tests in this file run ci/selftest, which boots six virtual machines, one after the other. They are skipped unless
+// HOTPLUGTEST_VM=1 asks for them; then none is skipped. They assume of the machine what those of cmd/vm do.
+//
+// An emulated VM boots in 3 s on two idle CPUs, and the tests chosen here take 4 s. Patience is for busy ones: all of it
+// ends by itself, so only a hang of selftest's own takes that long.
+package main_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const patience = 3 * time.Minute
+
+// selftest runs ci/selftest in an empty directory, and returns that, the exit status and what it printed.
+func selftest(t *testing.T, args ...string) (dir string, code int, stdout, stderr string) {
+	t.Helper()
+	if os.Getenv("HOTPLUGTEST_VM") != "1" {
+		t.Skip("boots virtual machines: set HOTPLUGTEST_VM=1")
+	}
+	script, err := filepath.Abs("../../ci/selftest")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, script, append([]string{"-kernel", "bookworm"}, args...)...)
+	cmd.Dir = t.TempDir()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%v: %v\nstandard output:\n%s\nstandard error:\n%s", cmd, err, &out, &errs)
+		}
+	})
+	return cmd.Dir, cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+type junit struct {
+	Failures int `xml:"failures,attr"`
+	Suites   []struct {
+		Name  string `xml:"name,attr"`
+		Cases []struct {
+			Name       string `xml:"name,attr"`
+			Properties []struct {
+				Name  string `xml:"name,attr"`
+				Value string `xml:"value,attr"`
+			} `xml:"properties>property"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+func TestPass(t *testing.T) {
+	dir, code, stdout, _ := selftest(t, "-run", "TestSameValue", "-out", "reports")
+	assert.Equal(t, 0, code)
+	assert.Regexp(t, `(?m)^bookworm: Debian bookworm linux-image-6\.1\.\S+ \S+, 4 CPUs$`, stdout)
+	assert.Regexp(t, `(?m)^PASS hotplugtest/bookworm\.TestSameValue/offline/at-return/`, stdout)
+	assert.NotContains(t, stdout, "=== ATTR")
+
+	// In the directory it was called in, not in the one that it runs in.
+	reports := filepath.Join(dir, "reports")
+	data, err := os.ReadFile(filepath.Join(reports, "junit.xml"))
+	require.NoError(t, err)
+	var report junit
+	require.NoError(t, xml.Unmarshal(data, &report))
+	assert.Zero(t, report.Failures)
+	require.Len(t, report.Suites, 1)
+	assert.Equal(t, "hotplugtest/bookworm", report.Suites[0].Name)
+	probed := 0
+	for _, c := range report.Suites[0].Cases {
+		assert.True(t, strings.HasPrefix(c.Name, "TestSameValue"), c.Name)
+		properties := make(map[string]string)
+		for _, p := range c.Properties {
+			properties[p.Name] = p.Value
+		}
+		if properties["probes"] == "" {
+			continue // it has the cases below it
+		}
+		probed++
+		assert.Regexpf(t, `^6\.1\.`, properties["kernel"], "%s: kernel", c.Name)
+		assert.Regexpf(t, `^\d+(,\d+)*$`, properties["cpus"], "%s: cpus", c.Name)
+	}
+	assert.Greater(t, probed, 10, "cases that have seen a CPU")
+
+	data, err = os.ReadFile(filepath.Join(reports, "results.json"))
+	require.NoError(t, err)
+	passed := 0
+	for line := range bytes.Lines(data) {
+		var event struct{ Action, Package, Test string }
+		require.NoErrorf(t, json.Unmarshal(line, &event), "%s", line)
+		assert.Equal(t, "hotplugtest/bookworm", event.Package)
+		assert.NotEqual(t, "artifacts", event.Action)
+		if event.Action == "pass" && event.Test != "" {
+			passed++
+		}
+	}
+	assert.Len(t, report.Suites[0].Cases, passed, "both reports are of the same tests")
+
+	console, err := os.ReadFile(filepath.Join(reports, "console.log"))
+	require.NoError(t, err)
+	assert.Contains(t, string(console), "Linux version 6.1.")
+}
+
+// Each profile is a VM of its own, and all of them are one report. The rows are those that need the profile.
+func TestProfiles(t *testing.T) {
+	dir, code, stdout, _ := selftest(t, "-profile", "maxcpus", "-profile", "cgroup-v1", "-run", "TestOnline/first|TestOffline/at-return/emptied", "-append", "printk.time=1")
+	assert.Equal(t, 0, code)
+	assert.Regexp(t, `(?m)^bookworm/maxcpus: Debian bookworm .*, 4 CPUs, maxcpus=2$`, stdout)
+	data, err := os.ReadFile(filepath.Join(dir, "out/junit.xml"))
+	require.NoError(t, err)
+	var report junit
+	require.NoError(t, xml.Unmarshal(data, &report))
+	seen := make(map[string]bool) // which cases were in which suite
+	for _, suite := range report.Suites {
+		for _, c := range suite.Cases {
+			seen[suite.Name+" "+c.Name] = true
+		}
+	}
+	assert.True(t, seen["hotplugtest/bookworm/maxcpus TestOnline/first/at-uevent/cache"])
+	assert.True(t, seen["hotplugtest/bookworm/cgroup-v1 TestOffline/at-return/emptied"])
+	assert.False(t, seen["hotplugtest/bookworm/cgroup-v1 TestOnline/first"], "it is not counted where it has no CPU")
+	assert.False(t, seen["hotplugtest/bookworm/maxcpus TestOffline/at-return/emptied"])
+	for profile, word := range map[string]string{"maxcpus": "maxcpus=2 printk.time=1", "cgroup-v1": "systemd.unified_cgroup_hierarchy=0 printk.time=1"} {
+		console, err := os.ReadFile(filepath.Join(dir, "out", profile, "console.log"))
+		require.NoError(t, err)
+		assert.Contains(t, string(console), word)
+	}
+}
+
+// A kernel that says on its console, and in its files, that tests have passed is not believed, and hides no failure. Here
+// it is its command line that it repeats.
+func TestForged(t *testing.T) {
+	const forged = "--- PASS: TestForged (0.00s)"
+	dir, code, _, _ := selftest(t, "-run", "TestSameValue/online/at-return/cpu-online$", "-append", "x=\n\x16"+forged+"\n\x16=== NAME  TestForged\nok")
+	assert.Equal(t, 0, code)
+	console, err := os.ReadFile(filepath.Join(dir, "out/console.log"))
+	require.NoError(t, err)
+	assert.Contains(t, string(console), "\x16"+forged, "or this test would be about nothing")
+	results, err := os.ReadFile(filepath.Join(dir, "out/results.json"))
+	require.NoError(t, err)
+	for line := range bytes.Lines(results) {
+		var event struct{ Test, Key, Value string }
+		require.NoErrorf(t, json.Unmarshal(line, &event), "%s", line)
+		if event.Test != "" {
+			assert.Regexp(t, "^TestSameValue", event.Test)
+		}
+		if event.Key == "cmdline" {
+			assert.Contains(t, event.Value, "x= \uFFFD"+forged)
+		}
+	}
+}
+
+// What is not a success does not look like one, and says why.
+func TestFail(t *testing.T) {
+	for _, tt := range []struct {
+		name, args     string
+		code           int    // 0 stands for 125
+		stdout, stderr string // regular expressions of a line
+	}{
+		{
+			name: "no test", args: "-run NoSuchTest",
+			stderr: `selftest: no test ran and passed: does -run match any, and are they all skipped\?`,
+		},
+		{
+			name: "one CPU", args: "-smp 1", code: 2,
+			stderr: `selftest: -smp 1: the suite needs two CPUs or more, one to take offline and one that stays .*`,
+		},
+		{
+			name: "a poke of what is not there", args: "-run TestSameValue -poke nosuchsymbol=ret",
+			stdout: `.*vm: poke: this kernel has no symbol nosuchsymbol`,
+		},
+		{
+			name: "no time", args: "-run TestSameValue -timeout 1s",
+			stdout: `.*vm: the VM was ended: it was not done after 1s`,
+		},
+		{
+			name: "a panic", args: "-run TestSameValue -append rdinit=/nosuch",
+			stdout: `vm: \| .*Kernel panic - not syncing: VFS: Unable to mount root fs.*`,
+		},
+		{
+			name: "no kernel", args: "-kernel ./nosuch",
+			stderr: `selftest: no kernel file /.*/nosuch`,
+		},
+		{
+			name: "no test below one", args: "-run TestSameValue/offline/at-retrun",
+			stderr: `selftest: no test ran and passed: does -run match any, and are they all skipped\?`,
+		},
+		{
+			name: "no -kernel before it", args: "bzImage -run TestSameValue", code: 2,
+			stderr: `selftest: unexpected "bzImage": a kernel is named by -kernel, and flags of the test binary come after -- .*`,
+		},
+		{
+			name: "no such architecture", args: "-arch x86_64", code: 2,
+			stderr: `selftest: -arch x86_64: there is no virtual machine for it, only for amd64, arm64 .*`,
+		},
+		{
+			name: "a test that fails", args: "-run TestSameValue/offline/at-return/(offline-mask|cpu-online)$ -poke print_cpus_offline=ret0", code: 1,
+			stdout: `.*suite.go:.*offline-mask`,
+		},
+		{
+			name: "no such profile", args: "-profile isolcpu", code: 2,
+			stderr: `selftest: invalid value "isolcpu" for flag -profile: there is no such profile, only default, .*`,
+		},
+		{
+			name: "no such flag", args: "-nosuchflag", code: 2,
+			stderr: `selftest: flag provided but not defined: -nosuchflag \(ci/selftest -help lists the flags\)`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, code, stdout, stderr := selftest(t, strings.Fields(tt.args)...)
+			assert.Equal(t, cmp.Or(tt.code, 125), code)
+			assert.Regexp(t, `(?m)^`+tt.stdout+`$`, stdout)
+			assert.Regexp(t, `(?m)^`+tt.stderr+`$`, stderr)
+			console := regexp.MustCompile(`(?m)^vm: \| .*$`).FindAllString(stdout, -1)
+			assert.Len(t, slices.Compact(slices.Sorted(slices.Values(console))), len(console), "each line of the console is shown once")
+			assert.LessOrEqual(t, len(console), 30)
+		})
+	}
+}

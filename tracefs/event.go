@@ -1,0 +1,227 @@
+package tracefs
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Marker is the name of the events that [Instance.Mark] records.
+const Marker = "tracing_mark_write"
+
+// A Context is what the kernel was doing when an event happened.
+type Context byte
+
+// Contexts. Only in [Task] context is the thread the cause of what happens.
+const (
+	Task    Context = iota // a system call, a fault, or a kernel thread
+	SoftIRQ                // a softirq, also one that is served by ksoftirqd
+	HardIRQ
+	NMI
+)
+
+func (c Context) String() string {
+	return [...]string{"task", "softirq", "hardirq", "NMI"}[c]
+}
+
+// An Event is one that was recorded.
+type Event struct {
+	// Comm is the name of the thread that was running, "<...>" if the kernel
+	// has forgotten it.
+	Comm string
+	// TID is the thread that was running; 0 is the idle thread of the CPU.
+	TID int
+	// CPU is the CPU on which it happened.
+	CPU int
+	// Context is what the CPU was doing.
+	Context Context
+	// Time is by the clock of the instance, in whole microseconds.
+	Time time.Duration
+	// Name is the event's name without its system, such as "sched_switch".
+	Name string
+	// Args is what the kernel prints of the event, such as "comm=sh pid=12".
+	Args string
+	// Stack is the kernel's stack, innermost function first, if it was
+	// recorded; see [Instance.Stacks].
+	Stack []string
+}
+
+// String returns the event as the kernel prints it, roughly.
+func (e Event) String() string {
+	return fmt.Sprintf("%s-%d [%03d] %v %.6f: %s: %s", e.Comm, e.TID, e.CPU, e.Context, e.Time.Seconds(), e.Name, e.Args)
+}
+
+// header matches what comes before the arguments of an event:
+//
+//	cpuhp/3-29      [003] d..1.    13.232904: workqueue_queue_work: work struct=…
+//
+// The name of a thread may have any character, a newline included. The flags
+// have four characters, five since v5.15.
+var header = regexp.MustCompile(`(?s)^ *(.{0,16}?)-([0-9]{1,10}) +\[([0-9]{3,})\] ([^ ]{4,8}) +([0-9]{1,10})\.([0-9]{6}): (.*)$`)
+
+// stackName is printed in place of the name of an event that is the stack of the
+// event before it.
+const stackName = "<stack trace>"
+
+// recorder matches the functions that record an event and its stack.
+var recorder = regexp.MustCompile(`^(__traceiter_|trace_event_|event_triggers_|__trace_stack|stacktrace_trigger)`)
+
+// lostLine matches the line that stands for events that were overwritten before
+// they were read.
+var lostLine = regexp.MustCompile(`^CPU:([0-9]+) \[LOST (?:([0-9]+) )?EVENTS\]$`)
+
+// A parser parses the text of trace or trace_pipe line by line.
+type parser struct {
+	rest    string   // of a line whose end was not read
+	begun   string   // lines that may be the beginning of a name with newlines
+	inStack bool     // the lines that follow are a stack
+	stack   []string // that stack
+	stackOf key      // the event that it belongs to
+	last    map[key]int
+	events  []Event
+	lost    []string
+}
+
+// A key says whose stack follows an event: the same thread's on the same CPU.
+type key struct{ cpu, tid int }
+
+// parse takes in text. It fails if a line is nothing that the kernel prints.
+func (p *parser) parse(text string) error {
+	text = p.rest + text
+	end := strings.LastIndexByte(text, '\n') + 1
+	p.rest = text[end:]
+	for line := range strings.Lines(text[:end]) {
+		if err := p.line(strings.TrimSuffix(line, "\n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parser) line(line string) error {
+	if p.inStack {
+		if symbol, ok := strings.CutPrefix(line, " => "); ok {
+			return p.frame(symbol)
+		}
+		p.inStack = false
+	}
+	if match := header.FindStringSubmatch(line); match != nil {
+		p.endBegun()
+		return p.event(match)
+	}
+	if match := lostLine.FindStringSubmatch(line); match != nil {
+		p.lost = append(p.lost, line)
+		return nil
+	}
+	if p.begun != "" {
+		if match := header.FindStringSubmatch(p.begun + "\n" + line); match != nil {
+			p.begun = ""
+			return p.event(match)
+		}
+	}
+	if line == "" || strings.HasPrefix(line, "#") && len(p.events) == 0 {
+		return nil
+	}
+	if p.begun != "" {
+		line = p.begun + "\n" + line
+	}
+	// A name with newlines is short. All else belongs to the arguments of the
+	// event before it, which may print such a name.
+	p.begun = line
+	if len(p.begun) > 64 {
+		if len(p.events) == 0 {
+			return fmt.Errorf("line %q is no event", p.begun)
+		}
+		p.endBegun()
+	}
+	return nil
+}
+
+// endBegun adds lines that were not the beginning of a header to the event
+// before them.
+func (p *parser) endBegun() {
+	if p.begun != "" && len(p.events) > 0 {
+		p.events[len(p.events)-1].Args += "\n" + p.begun
+	}
+	p.begun = ""
+}
+
+func (p *parser) event(match []string) error {
+	e := Event{Comm: match[1], Context: context(match[4])}
+	var err error
+	if e.TID, err = strconv.Atoi(match[2]); err == nil {
+		e.CPU, err = strconv.Atoi(match[3])
+	}
+	if err != nil {
+		return fmt.Errorf("line %q: %w", match[0], err)
+	}
+	// Neither can fail: the expression has digits alone, and few enough.
+	s, _ := strconv.ParseInt(match[5], 10, 64)
+	us, _ := strconv.ParseInt(match[6], 10, 64)
+	e.Time = time.Duration(s)*time.Second + time.Duration(us)*time.Microsecond
+	if match[7] == stackName || match[7] == "kernel_stack: "+stackName {
+		p.inStack, p.stackOf = true, key{e.CPU, e.TID}
+		return nil
+	}
+	var ok bool
+	if e.Name, e.Args, ok = strings.Cut(match[7], ":"); !ok || strings.ContainsAny(e.Name, " \n") {
+		return fmt.Errorf("line %q has no event after the time", match[0])
+	}
+	e.Args = strings.TrimPrefix(e.Args, " ")
+	if p.last == nil {
+		p.last = make(map[key]int)
+	}
+	p.events = append(p.events, e)
+	p.last[key{e.CPU, e.TID}] = len(p.events) - 1
+	return nil
+}
+
+// frame adds a function to the stack of the event that the same thread recorded
+// last on the same CPU. The functions that record it are left out.
+func (p *parser) frame(symbol string) error {
+	n, ok := p.last[p.stackOf]
+	if !ok || recorder.MatchString(symbol) {
+		return nil
+	}
+	p.events[n].Stack = append(p.events[n].Stack, symbol)
+	return nil
+}
+
+// take returns the events that were parsed, and forgets them.
+func (p *parser) take() (events []Event, lost []string) {
+	p.endBegun()
+	events, lost = p.events, p.lost
+	*p = parser{rest: p.rest}
+	return events, lost
+}
+
+// context parses the flags of an event, the third of which says in what context
+// it happened.
+func context(flags string) Context {
+	switch flags[2] {
+	case 'h', 'H':
+		return HardIRQ
+	case 's':
+		return SoftIRQ
+	case 'z', 'Z':
+		return NMI
+	}
+	return Task
+}
+
+// Parse parses the text of a file trace or trace_pipe that was written with the
+// options of [FS.Create]. The error wraps [ErrLost] if the text says that events
+// were lost; the others are returned with it.
+func Parse(text string) ([]Event, error) {
+	var p parser
+	if err := p.parse(text + "\n"); err != nil {
+		return nil, fmt.Errorf("tracefs: %w", err)
+	}
+	events, lost := p.take()
+	if len(lost) > 0 {
+		return events, fmt.Errorf("%w: %s", ErrLost, strings.Join(lost, ", "))
+	}
+	return events, nil
+}

@@ -1,0 +1,261 @@
+package tracefs_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/machine"
+	"github.com/hotplugtest/hotplugtest/tracefs"
+)
+
+// The tests in this file hold the package against a kernel. They are for root,
+// and need tracefs, mounted or not. They leave all tracing as they found it.
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+// open returns the machine's tracefs, or skips the test if it has none.
+func open(t *testing.T) *tracefs.FS {
+	t.Helper()
+	machine.Claim(t)
+	f, err := tracefs.Open("/")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { assert.NoError(t, f.Close()) })
+	return f
+}
+
+func create(t *testing.T, f *tracefs.FS, opts *tracefs.Options) *tracefs.Instance {
+	t.Helper()
+	i, err := f.Create(name(), opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, i.Close()) })
+	return i
+}
+
+func name() string { return fmt.Sprintf("%s%d", tracefs.NamePrefix, os.Getpid()) }
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// named returns the events of a name.
+func named(events []tracefs.Event, name string) (found []tracefs.Event) {
+	for _, e := range events {
+		if e.Name == name {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// Marks come back with their thread, CPU, context and time, and nothing else does.
+func TestKernelMark(t *testing.T) {
+	i := create(t, open(t), nil)
+	assert.ErrorIs(t, i.Mark("before the start"), unix.EBADF)
+	require.NoError(t, affinity.Thread(func() error {
+		tid := unix.Gettid()
+		before := monotonic(t)
+		require.NoError(t, i.Start())
+		require.NoError(t, i.Mark("one"))
+		require.NoError(t, i.Mark("two: =3 [004]"))
+		require.NoError(t, i.Stop())
+		events, err := i.Read()
+		require.NoError(t, err)
+		require.Len(t, events, 2)
+		for n, text := range []string{"one", "two: =3 [004]"} {
+			e := events[n]
+			assert.Equal(t, tracefs.Marker, e.Name)
+			assert.Equal(t, text, e.Args)
+			assert.Equal(t, tid, e.TID)
+			assert.Equal(t, tracefs.Task, e.Context)
+			// The kernel prints whole microseconds.
+			assert.GreaterOrEqual(t, e.Time.Microseconds(), before/1000)
+			assert.LessOrEqual(t, e.Time.Microseconds(), monotonic(t)/1000)
+		}
+		return nil
+	}))
+	require.NoError(t, i.Start())
+	events, err := i.Read()
+	require.NoError(t, err)
+	assert.Empty(t, events, "what was read is gone")
+}
+
+// monotonic returns the time of CLOCK_MONOTONIC in nanoseconds.
+func monotonic(t *testing.T) int64 {
+	var ts unix.Timespec
+	require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts))
+	return ts.Nano()
+}
+
+// A filter lets the events through that match, the stack is that of the event,
+// and the top-level buffer gets neither.
+func TestKernelFilterAndStacks(t *testing.T) {
+	f := open(t)
+	before := content(t, filepath.Join(f.Dir(), "trace"))
+	i := create(t, f, nil)
+	require.NoError(t, affinity.Thread(func() error {
+		tid := unix.Gettid()
+		filter := fmt.Sprintf("prev_pid == %d", tid)
+		require.NoError(t, i.Enable("sched:sched_switch", filter))
+		require.NoError(t, i.Stacks("sched:sched_switch", filter))
+		require.NoError(t, i.Start())
+		ts := unix.Timespec{Nsec: 1_000_000} // long enough to be taken off the CPU
+		require.NoError(t, unix.Nanosleep(&ts, nil))
+		require.NoError(t, i.Stop())
+		events, err := i.Read()
+		require.NoError(t, err)
+		require.NotEmpty(t, events)
+		slept := false
+		for _, e := range events {
+			assert.Equal(t, "sched_switch", e.Name)
+			assert.Equal(t, tid, e.TID)
+			once := slices.Index(e.Stack, "do_nanosleep")
+			if once < 0 {
+				continue
+			}
+			slept = true
+			assert.Equal(t, -1, slices.Index(e.Stack[once+1:], "do_nanosleep"), "one stack: %q", e.Stack)
+			assert.True(t, strings.HasPrefix(e.Stack[0], "__schedule"), "%q", e.Stack)
+		}
+		assert.True(t, slept, "%v", events)
+		return nil
+	}))
+	assert.Equal(t, before, content(t, filepath.Join(f.Dir(), "trace")))
+}
+
+// Events of other threads are not recorded with SetPIDs.
+func TestKernelSetPIDs(t *testing.T) {
+	i := create(t, open(t), nil)
+	require.NoError(t, affinity.Thread(func() error {
+		tid := unix.Gettid()
+		require.NoError(t, i.SetPIDs(1, tid))
+		require.NoError(t, i.Enable("sched:sched_switch", ""))
+		require.NoError(t, i.Start())
+		ts := unix.Timespec{Nsec: 1_000_000} // long enough to be taken off the CPU
+		require.NoError(t, unix.Nanosleep(&ts, nil))
+		require.NoError(t, i.Stop())
+		events, err := i.Read()
+		require.NoError(t, err)
+		require.NotEmpty(t, named(events, "sched_switch"))
+		for _, e := range events {
+			assert.Contains(t, e.Args+" ", fmt.Sprintf("_pid=%d ", tid))
+		}
+		return i.SetPIDs()
+	}))
+}
+
+// A buffer that is full is an error, not a short trace, until Clear.
+func TestKernelLost(t *testing.T) {
+	i := create(t, open(t), &tracefs.Options{BufferKB: 8})
+	require.NoError(t, i.Start())
+	text := strings.Repeat("x", 500)
+	for range 1000 {
+		if err := i.Mark(text); err != nil {
+			// The kernel says so, too: nothing could be reserved.
+			require.ErrorIs(t, err, unix.EBADF)
+		}
+	}
+	require.NoError(t, i.Stop())
+	events, err := i.Read()
+	require.ErrorIs(t, err, tracefs.ErrLost)
+	assert.Regexp(t, `cpu[0-9]+: [0-9]+ dropped events`, err)
+	assert.NotEmpty(t, events)
+	assert.Less(t, len(events), 1000)
+
+	require.NoError(t, i.Clear())
+	require.NoError(t, i.Start())
+	require.NoError(t, i.Mark("after"))
+	require.NoError(t, i.Stop())
+	events, err = i.Read()
+	require.NoError(t, err)
+	assert.Len(t, events, 1)
+}
+
+// What others trace is as it was after an instance has come and gone.
+func TestKernelOthers(t *testing.T) {
+	f := open(t)
+	theirs, err := f.Create(name()+"-theirs", &tracefs.Options{Clock: tracefs.Boot})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, theirs.Close()) }()
+	require.NoError(t, theirs.Enable("sched:sched_process_exit", ""))
+	require.NoError(t, theirs.Start())
+	require.NoError(t, theirs.Mark("before"))
+	files := []string{"trace_clock", "tracing_on", "set_event", "buffer_size_kb", "current_tracer", "trace"}
+	state := func() (all []string) {
+		for _, dir := range []string{f.Dir(), filepath.Join(f.Dir(), "instances", name()+"-theirs")} {
+			for _, file := range files {
+				all = append(all, dir+" "+file+" "+content(t, filepath.Join(dir, file)))
+			}
+			options, err := filepath.Glob(filepath.Join(dir, "options/*"))
+			require.NoError(t, err)
+			for _, option := range options {
+				all = append(all, option+" "+content(t, option))
+			}
+		}
+		return all
+	}
+	before := state()
+	i, err := f.Create(name(), nil)
+	require.NoError(t, err)
+	require.NoError(t, i.Enable("sched:sched_switch", ""))
+	require.NoError(t, i.Start())
+	require.NoError(t, i.Mark("ours"))
+	_, err = f.Create(name(), nil)
+	assert.ErrorIs(t, err, unix.EEXIST)
+	require.NoError(t, i.Close())
+	require.NoError(t, i.Close(), "once more")
+	assert.Equal(t, before, state())
+	assert.NoDirExists(t, filepath.Join(f.Dir(), "instances", name()))
+}
+
+// A tracefs that is not mounted is mounted by Open, and by nobody else after Close.
+func TestKernelMount(t *testing.T) {
+	f := open(t)
+	const dir = "/sys/kernel/tracing"
+	if f.Dir() != dir {
+		t.Skipf("tracefs is at %s", f.Dir())
+	}
+	if strings.Contains(content(t, "/proc/self/mounts"), tracefs.NamePrefix) {
+		t.Skip("tracefs was not mounted: the other tests have shown it")
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Skipf("umount %s: %v", dir, err)
+	}
+	defer func() { assert.NoError(t, unix.Mount("tracefs", dir, "tracefs", 0, "")) }()
+	again, err := tracefs.Open("/")
+	require.NoError(t, err)
+	assert.Equal(t, dir, again.Dir())
+	assert.Contains(t, content(t, "/proc/self/mounts"), fmt.Sprintf("%s%d %s tracefs ", tracefs.NamePrefix, os.Getpid(), dir))
+	i, err := again.Create(name(), nil)
+	require.NoError(t, err)
+	require.NoError(t, i.Close())
+	require.NoError(t, again.Close())
+	require.NoError(t, again.Close(), "once more")
+	assert.NotContains(t, content(t, "/proc/self/mounts"), " "+dir+" ")
+}
+
+// What the kernel does not have is said to be that.
+func TestKernelNotSupported(t *testing.T) {
+	f := open(t)
+	i := create(t, f, nil)
+	err := i.Enable("sched:sched_no_such", "")
+	require.ErrorIs(t, err, tracefs.ErrNotSupported)
+	assert.ErrorContains(t, err, "the kernel has no event sched:sched_no_such")
+	assert.ErrorIs(t, i.Enable("sched:sched_switch", "no_such_field == 1"), unix.EINVAL)
+	assert.EqualError(t, i.Enable("sched_switch", ""), `tracefs: event "sched_switch" is not SYSTEM:EVENT`)
+	_, err = f.Create(name()+"-clock", &tracefs.Options{Clock: "sundial"})
+	assert.ErrorIs(t, err, unix.EINVAL)
+}

@@ -1,0 +1,117 @@
+package tracefs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+)
+
+// ErrLost is wrapped by the error of [Instance.Read] if events were not
+// recorded because a buffer was full. What a trace like that does not show may
+// still have happened.
+var ErrLost = errors.New("tracefs: events were lost")
+
+// Read returns the events that were recorded since the last Read, in the order
+// of their times, and does not wait for more. It may be called while the
+// recording goes on.
+//
+// The error wraps [ErrLost] if any event since the last [Instance.Clear] was
+// lost. The events that were not lost are returned with it.
+func (i *Instance) Read() ([]Event, error) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(i.pipe, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN || err == nil && n == 0 {
+			break
+		}
+		if err == nil {
+			err = i.parser.parse(string(buf[:n]))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("tracefs: read %s: %w", i.path("trace_pipe"), err)
+		}
+	}
+	events, lost := i.parser.take()
+	more, err := i.lost()
+	if err != nil {
+		return events, err
+	}
+	if lost = append(lost, more...); len(lost) > 0 {
+		return events, fmt.Errorf("%w: %s", ErrLost, strings.Join(lost, ", "))
+	}
+	return events, nil
+}
+
+// lostCounters are the lines of per_cpu/cpuN/stats that count events which
+// cannot be read any more, or were never written.
+var lostCounters = []string{"overrun", "commit overrun", "dropped events"}
+
+// lost returns what the statistics of the buffers say about lost events, such
+// as "cpu1: 12 dropped events".
+func (i *Instance) lost() ([]string, error) {
+	// The error is one of the pattern.
+	files, _ := filepath.Glob(i.path("per_cpu/cpu*/stats"))
+	if len(files) == 0 {
+		return nil, fmt.Errorf("tracefs: there is no %s", i.path("per_cpu/cpu*/stats"))
+	}
+	var lost []string
+	for _, file := range files {
+		counts, err := sysfs.Read(file, parseLost)
+		if err != nil {
+			return nil, fmt.Errorf("tracefs: %w", err)
+		}
+		for _, name := range lostCounters {
+			if n := counts[name]; n > 0 {
+				lost = append(lost, fmt.Sprintf("%s: %d %s", filepath.Base(filepath.Dir(file)), n, name))
+			}
+		}
+	}
+	return lost, nil
+}
+
+// parseLost parses the counters of lost events in per_cpu/cpuN/stats, which has
+// lines such as "overrun: 0" and "oldest event ts: 13.052405". Each counter must
+// be there: a kernel without it could not tell.
+func parseLost(text string) (map[string]uint64, error) {
+	counts := make(map[string]uint64)
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		for _, counter := range lostCounters {
+			if name != counter {
+				continue
+			}
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("line %q: %w", line, err)
+			}
+			counts[name] = n
+		}
+	}
+	for _, counter := range lostCounters {
+		if _, ok := counts[counter]; !ok {
+			return nil, fmt.Errorf("there is no line %q", counter+": N")
+		}
+	}
+	return counts, nil
+}
+
+// Clear throws away what was recorded and not read, and what is known of lost
+// events.
+func (i *Instance) Clear() error {
+	fd, err := unix.Open(i.path("trace"), unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: i.path("trace"), Err: err}
+	}
+	i.parser = parser{}
+	return os.NewSyscallError("close", unix.Close(fd))
+}

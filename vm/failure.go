@@ -1,0 +1,174 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
+)
+
+// failure says how a VM ended that did not say so itself: QEMU with the error ended, which can be nil, and stderr.
+func (vm *VM) failure(g *guest, ended error, stderr string) error {
+	when := "before the program started"
+	if g.started {
+		when = "while the program ran"
+	}
+	f := vm.failed("the VM ended " + when)
+	switch {
+	case f.Console == "" && stderr != "":
+		// Nothing has run. QEMU does not like what it was given.
+		return errors.New(complaint(stderr))
+	case strings.Contains(f.Console, "Kernel panic"):
+		f.What = fmt.Sprintf("the kernel panicked %s", when)
+	case stderr != "":
+		f.What = fmt.Sprintf("%s: %s", f.What, complaint(stderr))
+	case ended != nil:
+		f.What = fmt.Sprintf("%s: QEMU: %v", f.What, ended)
+	}
+	f.What += g.linux()
+	return f
+}
+
+func (vm *VM) failed(what string) *Failure {
+	text, _ := os.ReadFile(vm.console)
+	return &Failure{What: what, Console: crash(string(text)), Log: vm.console}
+}
+
+// consoleLines is how much of the console is shown, in lines. It is all in a
+// file.
+const consoleLines = 30
+
+// The kinds of the kernel's complaints by which it ends, and of those that
+// explain why it stands still.
+var (
+	fatal    = []string{"bug", "oops"}
+	standing = []string{"lockup", "RCU stall", "hung task"}
+)
+
+// stamp matches what the console puts before each record, and noise what makes
+// the text of a crash longer than clear: registers, and frames that may be
+// leftovers on the stack.
+var (
+	stamp = regexp.MustCompile(`^\[ *\d+\.\d+\](\[ *[TC]\d+\])? `)
+	noise = regexp.MustCompile(`^ *\? |^(R(AX|BP|SP|\d\d)|[CDF]S|CR\d|DR\d|PKRU|Code|Modules linked in|Hardware name): ?`)
+)
+
+// crash picks what matters of the console's text: what the kernel said of its
+// crash, or else of what stands still, or else the end.
+func crash(text string) string {
+	lines := strings.Split(strings.TrimSpace(printable(text, "\n\t")), "\n")
+	start := complaintAt(lines, fatal)
+	if start < 0 {
+		start = complaintAt(lines, standing)
+	}
+	if start < 0 {
+		start = slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "sysrq: Show Blocked State") })
+	}
+	if start < 0 {
+		return strings.Join(lines[max(0, len(lines)-consoleLines):], "\n")
+	}
+	lines = slices.DeleteFunc(lines[start:], func(line string) bool { return noise.MatchString(record(line)) })
+	return strings.Join(lines[:min(len(lines), consoleLines)], "\n")
+}
+
+// record is the text of a record on the console.
+func record(line string) string { return line[len(stamp.FindString(line)):] }
+
+// complaintAt returns the index of the first line that complains in one of these
+// ways, or -1.
+func complaintAt(lines, kinds []string) int {
+	return slices.IndexFunc(lines, func(line string) bool {
+		return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Problem())
+	})
+}
+
+// printable drops the control characters of a kernel's text, which could pass for the frames of test results, except some.
+func printable(text, except string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(except, r) || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text)
+}
+
+// Print writes the failure for people, each line marked so that it can be told from the program's own.
+func (f *Failure) Print(w io.Writer) {
+	fmt.Fprintf(w, "\nvm: %s\n", f.What)
+	if f.Console != "" {
+		for line := range strings.Lines(f.Console) {
+			fmt.Fprintf(w, "vm: | %s\n", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	if f.Doubt != "" {
+		fmt.Fprintf(w, "vm: %s\n", f.Doubt)
+	}
+	if f.Log != "" {
+		fmt.Fprintf(w, "vm: the whole console is in %s\n", f.Log)
+	}
+}
+
+// keep moves a console's text to where it outlives the VM.
+func keep(console string) string {
+	data, err := os.ReadFile(console)
+	if err != nil {
+		return ""
+	}
+	f, err := os.CreateTemp("", "vm-console-*.log")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return ""
+	}
+	return f.Name()
+}
+
+// native tells whether the machine is of the architecture that this runs on.
+func (m machine) native() bool {
+	return machines[runtime.GOARCH].qemu == m.qemu
+}
+
+// kvmFails returns the file that marks KVM as unfit until this machine's next boot, or "" where there is no KVM or it is
+// marked already. A virtual machine can have a /dev/kvm that hangs whatever it is given, so only trying tells.
+func kvmFails(cache string) string {
+	if unix.Access("/dev/kvm", unix.R_OK|unix.W_OK) != nil {
+		return ""
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	mark := filepath.Join(cache, "kvm-fails-"+strings.TrimSpace(string(boot)))
+	if _, err := os.Stat(mark); err == nil {
+		return ""
+	}
+	return mark
+}
+
+// complaint is why QEMU says that it ends: the last line with its name, which hints can follow.
+func complaint(stderr string) string {
+	for _, line := range slices.Backward(strings.Split(stderr, "\n")) {
+		if strings.HasPrefix(line, "qemu") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return lastLine(stderr)
+}
+
+// lastLine is where programs say why they end.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}

@@ -1,0 +1,169 @@
+package vm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// lines are the numbered lines of a console.
+func lines(prefix string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%s%d\n", prefix, i+1)
+	}
+	return b.String()
+}
+
+func TestCrash(t *testing.T) {
+	boot := lines("[    0.000000] boot ", 200)
+	panicked := strings.TrimSpace(`
+[    3.1] Kernel panic - not syncing: sysrq triggered crash
+[    3.1] CPU: 2 PID: 1 Comm: init Not tainted 6.1.0-56-amd64
+[    3.1] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---`)
+	for _, tt := range []struct{ name, in, want string }{
+		{name: "nothing"},
+		{name: "a short boot", in: "a\nb\n", want: "a\nb"},
+		{name: "a boot's tail", in: boot, want: strings.TrimSpace(boot[strings.Index(boot, "[    0.000000] boot 171\n"):])},
+		{name: "panic", in: boot + panicked + "\n", want: panicked},
+		{name: "panic, more after it", in: boot + panicked + "\n[    3.2] Rebooting\n", want: panicked + "\n[    3.2] Rebooting"},
+		{
+			name: "the oops before the panic",
+			in:   boot + "[    3.0] BUG: unable to handle page fault for address: 0000000000000008\n[    3.0] Oops: 0002 [#1]\n" + panicked,
+			want: "[    3.0] BUG: unable to handle page fault for address: 0000000000000008\n[    3.0] Oops: 0002 [#1]\n" + panicked,
+		},
+		{name: "arm64", in: boot + "[    3.0] Unable to handle kernel NULL pointer dereference\nx\n", want: "[    3.0] Unable to handle kernel NULL pointer dereference\nx"},
+		{name: "s390x", in: boot + "[    3.0] Oops: 0004 ilc:2 [#1] SMP\nx\n", want: "[    3.0] Oops: 0004 ilc:2 [#1] SMP\nx"},
+		{name: "hung", in: boot + "[   18.0] sysrq: Show Blocked State\n[   18.0] task:kworker\n", want: "[   18.0] sysrq: Show Blocked State\n[   18.0] task:kworker"},
+		{name: "a long crash", in: "Kernel panic - x\n" + lines("more ", 200), want: "Kernel panic - x\n" + strings.TrimSpace(lines("more ", 29))},
+		{
+			name: "what stands still, and the crash that is of more interest",
+			in:   boot + "[   30.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n" + panicked,
+			want: panicked,
+		},
+		{name: "what stands still", in: boot + "[   30.0] watchdog: BUG: soft lockup - CPU#2 stuck\n[   31.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n",
+			want: "[   30.0] watchdog: BUG: soft lockup - CPU#2 stuck\n[   31.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"},
+		{
+			name: "no registers, and no frames that may be none",
+			in:   "[    3.0][  T1] BUG: x\n[    3.0][  T1] RIP: 0010:f+0x1\n[    3.0][  T1] RSP: 0018:1\n[    3.0][  T1] R13: 0\n[    3.0][  T1] FS:  1\n[    3.0][  T1]  ? g+0x2/0x3\n[    3.0][  T1]  h+0x2/0x3\n",
+			want: "[    3.0][  T1] BUG: x\n[    3.0][  T1] RIP: 0010:f+0x1\n[    3.0][  T1]  h+0x2/0x3",
+		},
+		{name: "control characters", in: "\x1bc\x1b[?7l\r\n\x00Kernel\x07 panic - not syncing\r\n\ttabbed\r\n", want: "Kernel panic - not syncing\n\ttabbed"},
+		{name: "a crash that is only named", in: boot + "[    3.0] Command line: panic=-1 oops=panic\n", want: strings.TrimSpace(boot[strings.Index(boot, "[    0.000000] boot 172\n"):]) + "\n[    3.0] Command line: panic=-1 oops=panic"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { assert.Equal(t, tt.want, crash(tt.in)) })
+	}
+}
+
+func TestFailure(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		console, stderr string
+		guest           *guest
+		ended           error
+		want            string
+		plain           bool // the VM never ran: the error is no Failure
+	}{
+		{
+			name:    "panic while it ran",
+			console: "Kernel panic - not syncing: x\n",
+			guest:   &guest{started: true, release: "6.1.0-56-amd64"},
+			want:    "the kernel panicked while the program ran (Linux 6.1.0-56-amd64)",
+		},
+		{name: "panic at boot", console: "Kernel panic - not syncing: x\n", want: "the kernel panicked before the program started"},
+		{name: "reset", console: "boot\n", guest: &guest{started: true}, want: "the VM ended while the program ran"},
+		{
+			name:    "QEMU killed",
+			console: "boot\n",
+			guest:   &guest{started: true},
+			ended:   errors.New("signal: killed"),
+			want:    "the VM ended while the program ran: QEMU: signal: killed",
+		},
+		{
+			name:    "QEMU gave up",
+			console: "boot\n",
+			stderr:  "qemu: a warning\nqemu: out of memory\n",
+			ended:   errors.New("exit status 1"),
+			want:    "the VM ended before the program started: qemu: out of memory",
+		},
+		{
+			name:   "QEMU refused its arguments",
+			stderr: "qemu: Parameter 'smp.cpus' expects integer\n",
+			ended:  errors.New("exit status 1"),
+			want:   "qemu: Parameter 'smp.cpus' expects integer",
+			plain:  true,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			vm := &VM{console: filepath.Join(t.TempDir(), "console.log")}
+			if tt.console != "" {
+				require.NoError(t, os.WriteFile(vm.console, []byte(tt.console), 0o600))
+			}
+			err := vm.failure(cmp.Or(tt.guest, new(guest)), tt.ended, tt.stderr)
+			assert.EqualError(t, err, tt.want)
+			var failure *Failure
+			assert.Equal(t, !tt.plain, errors.As(err, &failure))
+		})
+	}
+}
+
+func TestFailurePrint(t *testing.T) {
+	var b strings.Builder
+	f := &Failure{What: "the kernel panicked", Console: "Kernel panic\n--- FAIL: no such test", Doubt: "or it was QEMU", Log: "/tmp/console.log"}
+	f.Print(&b)
+	assert.Equal(t, `
+vm: the kernel panicked
+vm: | Kernel panic
+vm: | --- FAIL: no such test
+vm: or it was QEMU
+vm: the whole console is in /tmp/console.log
+`, b.String(), "no line of the console can be taken for one of the program's")
+}
+
+func TestComplaint(t *testing.T) {
+	for in, want := range map[string]string{
+		"qemu-system-s390x: x\n":                                          "qemu-system-s390x: x",
+		"qemu-system-x86_64: warning: x\nqemu-system-x86_64: y\r\n":       "qemu-system-x86_64: y",
+		"qemu-system-x86_64: -m none: bad\nOptional suffix k, M\nor G.\n": "qemu-system-x86_64: -m none: bad",
+		"error while loading shared libraries\n":                          "error while loading shared libraries",
+	} {
+		assert.Equalf(t, want, complaint(in), "%q", in)
+	}
+}
+
+func TestLastLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"":               "",
+		"\n\n":           "",
+		"one":            "one",
+		"one\n":          "one",
+		"one\ntwo\n\n":   "two",
+		"one\r\ntwo\r\n": "two",
+	} {
+		assert.Equalf(t, want, lastLine(in), "%q", in)
+	}
+}
+
+// What is shown of a console is a part of its printable text, of a bounded number of lines.
+func FuzzCrash(f *testing.F) {
+	for _, text := range []string{"", "boot\nBUG: x\nKernel panic - not syncing\n", lines("boot ", 200), "\x16--- PASS: TestAll (0.00s)\n", "\n\x1b[1mOops: \xff\r\n"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		shown := crash(text)
+		all := strings.Split(printable(text, "\n\t"), "\n")
+		for line := range strings.SplitSeq(shown, "\n") {
+			assert.True(t, slices.ContainsFunc(all, func(l string) bool { return strings.TrimSpace(l) == strings.TrimSpace(line) }), "%q", line)
+		}
+		assert.NotContains(t, shown, "\x16")
+		assert.Less(t, strings.Count(shown, "\n"), consoleLines)
+	})
+}

@@ -1,0 +1,198 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/vm/kernel"
+)
+
+// sound is the first QEMU that emulates several CPUs well enough: deba78709ae8 ("accel/tcg: Always lock pages before
+// translation", 8.1). Before it, a CPU can keep a translation of code that another one is just changing, and a kernel
+// changes its own all the time: it panics at a breakpoint nobody set, or hangs when it freezes its tasks.
+var sound = version{8, 1}
+
+type version struct{ major, minor int }
+
+func (v version) before(w version) bool {
+	return v.major < w.major || v.major == w.major && v.minor < w.minor
+}
+
+// versionPattern matches what starts with a version, be it Debian's with an epoch.
+var versionPattern = regexp.MustCompile(`^(?:\d+:)?(\d+)\.(\d+)`)
+
+func parseVersion(text string) (v version, ok bool) {
+	m := versionPattern.FindStringSubmatch(text)
+	if m == nil {
+		return v, false
+	}
+	v.major, _ = strconv.Atoi(m[1])
+	v.minor, _ = strconv.Atoi(m[2])
+	return v, true
+}
+
+// Emulator returns the path of QEMU's system emulator for an architecture, by
+// the name that Go has for that. If QEMU is missing, Emulator installs it by APT
+// as root, and says so on log.
+func Emulator(ctx context.Context, goarch string, log io.Writer) (string, error) {
+	m, ok := machines[goarch]
+	if !ok {
+		return "", fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
+	}
+	return m.find(ctx, log)
+}
+
+// find returns the path of the emulator. Where it is missing it is installed, if this is root on a machine with APT.
+func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
+	if path, err := exec.LookPath(m.qemu); err == nil {
+		return path, nil
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return "", fmt.Errorf("%s is not installed, and there is no apt-get to install it with: install QEMU by other means", m.qemu)
+	}
+	if os.Geteuid() != 0 {
+		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s (8.1 or newer, if there is), or this as root, which does so", m.qemu, m.pkg)
+	}
+	fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
+	if err := install(ctx, m.pkg); err != nil {
+		return "", err
+	}
+	return exec.LookPath(m.qemu)
+}
+
+// install installs a package of QEMU's, from the release's backports if its own is too old and those are newer.
+func install(ctx context.Context, pkg string) error {
+	if _, err := apt(ctx, "apt-get", "update"); err != nil {
+		return err
+	}
+	options := []string{"--yes", "--no-install-recommends"}
+	shown, err := apt(ctx, "apt-cache", "show", "--no-all-versions", pkg)
+	if err != nil {
+		return err
+	}
+	if release := codename(); release != "" && tooOld(shown) {
+		dir, err := os.MkdirTemp("", "vm-apt-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if sources, err := backports(ctx, dir, release); err == nil {
+			options = append(options, sources...)
+			options = append(options, "-t", release+"-backports")
+		}
+	}
+	_, err = apt(ctx, "apt-get", append(append([]string{"install"}, options...), pkg)...)
+	return err
+}
+
+// tooOld tells whether a package, as apt-cache shows it, is of a QEMU that is not sound.
+func tooOld(shown string) bool {
+	for line := range strings.Lines(shown) {
+		if text, ok := strings.CutPrefix(line, "Version: "); ok {
+			v, ok := parseVersion(text)
+			return ok && v.before(sound)
+		}
+	}
+	return false
+}
+
+// codename is the name of this machine's Debian release, or "".
+func codename() string {
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return ""
+	}
+	var id, name string
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch value = strings.Trim(value, `"`); key {
+		case "ID":
+			id = value
+		case "VERSION_CODENAME":
+			name = value
+		}
+	}
+	if id != "debian" {
+		return ""
+	}
+	return name
+}
+
+// backports returns the options by which APT knows of the release's backports beside its own sources. Those, and its lists,
+// stay as they are: these are of their own, in dir.
+func backports(ctx context.Context, dir, release string) ([]string, error) {
+	mirror, err := kernel.Mirror(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parts, lists := filepath.Join(dir, "parts"), filepath.Join(dir, "lists")
+	if err := errors.Join(os.Mkdir(parts, 0o755), os.MkdirAll(filepath.Join(lists, "partial"), 0o755)); err != nil {
+		return nil, err
+	}
+	for _, pattern := range []string{"/etc/apt/sources.list", "/etc/apt/sources.list.d/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			if err := os.Symlink(file, filepath.Join(parts, filepath.Base(file))); err != nil {
+				return nil, err
+			}
+		}
+	}
+	list := filepath.Join(dir, "backports.list")
+	line := fmt.Sprintf("deb [target=Packages %s] %s %s-backports main\n", kernel.SignedBy(), mirror, release)
+	// APT reads them as another user.
+	if err := errors.Join(os.WriteFile(list, []byte(line), 0o644), os.Chmod(dir, 0o755)); err != nil {
+		return nil, err
+	}
+	options := []string{
+		"-o", "Dir::Etc::sourcelist=" + list, "-o", "Dir::Etc::sourceparts=" + parts, "-o", "Dir::State::lists=" + lists,
+		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+	}
+	_, err = apt(ctx, "apt-get", append([]string{"update", "-o", "APT::Update::Error-Mode=any"}, options...)...)
+	return options, err
+}
+
+// apt runs a command of APT's and returns what it printed.
+func apt(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, append([]string{"-qq"}, args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	// An interrupt is APT's to judge: in the midst of dpkg's work it goes on.
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", name, args[0], err, lastLine(stderr.String()))
+	}
+	return string(out), nil
+}
+
+// doubt is what speaks against blaming the kernel for the end of an emulated VM, or "".
+func doubt(ctx context.Context, emulator string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
+	if err != nil {
+		return ""
+	}
+	text, _ := strings.CutPrefix(string(out), "QEMU emulator version ")
+	v, ok := parseVersion(text)
+	if !ok || !v.before(sound) {
+		return ""
+	}
+	return fmt.Sprintf("this may be QEMU's doing: %d.%d can have a CPU run stale code where the kernel has just changed its own; %d.%d and newer do not",
+		v.major, v.minor, sound.major, sound.minor)
+}

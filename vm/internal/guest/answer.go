@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
+)
+
+// answer answers the host's pings until the line ends. It needs no timer: a
+// kernel that loses timers would be silent, as a dead one is.
+func answer(in io.Reader, out *sender, list func() []check) error {
+	e := examiner{list: list, began: make(map[string]int), ended: make(chan string)}
+	pings := make([]byte, 64)
+	for {
+		n, err := in.Read(pings)
+		if err != nil {
+			return err
+		}
+		var pong wire.Pong
+		if bytes.IndexByte(pings[:n], wire.Examine) >= 0 {
+			pong.Stuck = e.examine()
+		}
+		if err := out.send(wire.Guest{Pong: &pong}); err != nil {
+			return err
+		}
+	}
+}
+
+// check is something that a healthy kernel does within a second.
+type check struct {
+	what string
+	do   func()
+}
+
+// examiner has checks under way, each at most once.
+type examiner struct {
+	list  func() []check
+	turn  int            // the number of examinations so far
+	began map[string]int // the turn at which each check under way began
+	ended chan string
+}
+
+// examine begins the checks that are not under way, and returns what has not
+// ended for too long.
+func (e *examiner) examine() (stuck []string) {
+	for more := true; more; {
+		select {
+		case what := <-e.ended:
+			delete(e.began, what)
+		default:
+			more = false
+		}
+	}
+	e.turn++
+	for _, c := range e.list() {
+		if _, ok := e.began[c.what]; ok {
+			continue
+		}
+		e.began[c.what] = e.turn
+		go func() {
+			c.do()
+			e.ended <- c.what
+		}()
+	}
+	// One of a CPU that went offline meanwhile has to end as well.
+	for what, began := range e.began {
+		if e.turn-began >= wire.StuckAfter {
+			stuck = append(stuck, what)
+		}
+	}
+	slices.Sort(stuck)
+	return stuck
+}
+
+// kernelChecks are whether RCU works, which takes an answer of every CPU, and
+// whether each CPU ends a sleep. What is not possible here is not checked.
+func kernelChecks() []check {
+	checks := []check{{"an RCU grace period", func() {
+		// Its first command, MEMBARRIER_CMD_GLOBAL, is synchronize_rcu(). With
+		// nohz_full= it is EINVAL.
+		_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, 1, 0, 0)
+	}}}
+	var cpus unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return checks
+	}
+	for cpu := range len(cpus) * 64 {
+		if cpus.IsSet(cpu) {
+			checks = append(checks, check{fmt.Sprintf("a sleep of %v on CPU %d", nap, cpu), func() { sleepOn(cpu) }})
+		}
+	}
+	return checks
+}
+
+const nap = 100 * time.Millisecond
+
+// sleepOn sleeps on a CPU, unless that goes offline.
+func sleepOn(cpu int) {
+	runtime.LockOSThread() // and the thread ends with the goroutine
+	var only unix.CPUSet
+	only.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &only); err != nil {
+		return
+	}
+	t := unix.NsecToTimespec(nap.Nanoseconds())
+	_ = unix.Nanosleep(&t, nil)
+}

@@ -1,0 +1,309 @@
+// Package vm runs one program in a virtual machine under a given kernel: no modules, disk or network, just the
+// program in an initramfs with an init of its own, and two serial lines. What the program prints, and how it ends, is
+// the caller's as if it had run here.
+package vm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
+	"github.com/hotplugtest/hotplugtest/vm/kernel"
+)
+
+// Options describe the VM.
+type Options struct {
+	Kernel  string        // a kernel image's path, or a Debian suite with an optional flavour
+	SMP     string        // CPUs, as in QEMU's -smp
+	Mem     string        // memory, as in QEMU's -m
+	Append  string        // more of the kernel's command line
+	QEMU    []string      // more of QEMU's arguments
+	Timeout time.Duration // for the VM, boot included; 0: what the program's -test.timeout says, and the time to boot
+	Out     string        // directory that console.log goes to; "": it is kept only when the run fails
+	Pokes   []string      // changes of the kernel's text, as in ParsePoke
+	Packed  bool          // a bzImage boots as it is: see the flag
+	Init    string        // the guest's init, as of WriteInit; "": it is built
+
+	stall time.Duration // how long the guest may stand still; 0: stallLimit
+}
+
+// Defaults of what a command line may leave out.
+const (
+	DefaultKernel = "stable"
+	KernelUsage   = "`kernel` to boot: the path of an image, or a Debian suite with an optional flavour (bookworm, trixie/rt)"
+)
+
+// Flags defines the options as flags, with their defaults; all but Kernel, Out and Init.
+func (o *Options) Flags(flags *flag.FlagSet) {
+	flags.StringVar(&o.SMP, "smp", "4", "`CPUs`, as in QEMU's -smp (4,cores=2,threads=2)")
+	flags.StringVar(&o.Mem, "mem", "1G", "`memory`, as in QEMU's -m")
+	flags.StringVar(&o.Append, "append", "", "more of the kernel's `command line`")
+	flags.Func("qemu", "more of QEMU's `arguments`, separated by blanks; may be repeated", func(s string) error {
+		o.QEMU = append(o.QEMU, strings.Fields(s)...)
+		return nil
+	})
+	flags.BoolVar(&o.Packed, "packed", false, "boot a bzImage as it is, not the kernel unpacked from it: that takes longer, but wakes from S3")
+	flags.DurationVar(&o.Timeout, "timeout", 0, "bound on the VM's `time`, boot included (default the program's -test.timeout, and 2m to boot)")
+	flags.Func("poke", "write into the kernel's text before the program starts: `SYMBOL[+OFFSET]=HEX`, =ret or =ret0, or CALLER:CALLEE=HEX or =nop (see docs/selftest.md); may be repeated", func(s string) error {
+		_, err := ParsePoke(s)
+		o.Pokes = append(o.Pokes, s)
+		return err
+	})
+}
+
+// boots is the file to boot. At every reset, and a wakeup from S3 is one, QEMU writes the segments of an ELF kernel into
+// memory anew; of a bzImage it gives the boot loader's code a copy, which then stays out of it.
+func (vm *VM) boots() string {
+	if vm.opts.Packed {
+		return vm.image.Given
+	}
+	return vm.image.Boot
+}
+
+const (
+	bootLimit = 2 * time.Minute  // 64 emulated CPUs on two busy ones take 21 s
+	kvmLimit  = 20 * time.Second // what hardware runs at all, it boots in 2 s
+)
+
+// VM is a virtual machine that is ready to run programs.
+type VM struct {
+	opts     Options
+	machine  machine
+	pokes    []Poke
+	cache    string // directory of what outlives a run
+	emulator string // QEMU's path
+	image    *kernel.Image
+	init     []byte // the guest's init
+	log      io.Writer
+
+	// Of one run:
+	job     wire.Job
+	initrd  string
+	console string // file with what the kernel said
+	keys    string // the path of a pipe with what is typed at the console
+	line    string // the path of the second serial line
+	qmp     string // the path of QEMU's monitor
+	gdb     string // where QEMU's gdb stub listens
+
+	stall time.Duration // how long the guest may show no sign of life
+}
+
+// Failure is a VM that did not come to the program's end: a panic, a hang, a reboot, an emulator that died.
+type Failure struct {
+	What    string
+	Console string // the end of the console's text, or what it says of the crash
+	Log     string // the file with all of it
+	Doubt   string // why it may not be the kernel's fault; "": there is no reason known
+}
+
+func (f *Failure) Error() string { return f.What }
+
+// Architectures are those that there are virtual machines for, by the names that Go has for them.
+func Architectures() []string { return slices.Sorted(maps.Keys(machines)) }
+
+// Prepare gets everything that a VM for programs of the architecture needs: QEMU, the kernel and init. What is wrong with
+// the options, or missing here, is known after it. Messages about the way there go to log.
+func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*VM, error) {
+	m, ok := machines[goarch]
+	if !ok {
+		return nil, fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
+	}
+	vm := &VM{opts: opts, machine: m, log: log, stall: cmp.Or(opts.stall, stallLimit)}
+	for _, s := range opts.Pokes {
+		p, err := ParsePoke(s)
+		if err != nil {
+			return nil, err
+		}
+		vm.pokes = append(vm.pokes, p)
+		vm.job.Symbols = append(vm.job.Symbols, p.symbols()...)
+	}
+	var err error
+	if vm.cache, err = cacheDir(); err != nil {
+		return nil, err
+	}
+	if vm.emulator, err = m.find(ctx, log); err != nil {
+		return nil, err
+	}
+	if vm.image, err = kernel.Resolve(ctx, opts.Kernel, goarch, vm.cache, log); err != nil {
+		return nil, err
+	}
+	if vm.image.Arch != goarch {
+		return nil, fmt.Errorf("kernel %s is for %s, not for %s", opts.Kernel, vm.image.Arch, goarch)
+	}
+	if opts.Init != "" {
+		vm.init, err = os.ReadFile(opts.Init)
+	} else {
+		vm.init, err = Build(ctx, "init", goarch, guestPackage, "build")
+	}
+	return vm, err
+}
+
+// WriteInit writes the guest's init to a file, for another process that prepares such a VM: it need not be built there.
+func (vm *VM) WriteInit(path string) error { return os.WriteFile(path, vm.init, 0o644) }
+
+// Kernel describes the kernel that the VM boots, for people.
+func (vm *VM) Kernel() string { return vm.image.Source }
+
+// Run runs argv in a VM, copies its output to out and returns its exit status. An error says why there is none; it is a
+// *Failure when the VM had started. Messages about the way there go to log.
+//
+// QEMU ends when the calling thread ends, so this is to be called from a goroutine that is locked to its thread.
+func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (int, error) {
+	goarch, err := programArch(argv[0])
+	if err != nil {
+		return 0, err
+	}
+	libs, err := libraries(ctx, argv[0])
+	if err != nil {
+		return 0, err
+	}
+	vm, err := Prepare(ctx, opts, goarch, log)
+	if err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp("", "vm-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	vm.initrd = filepath.Join(dir, "initramfs")
+	vm.line = filepath.Join(dir, "line")
+	vm.keys = filepath.Join(dir, "keys")
+	vm.qmp = filepath.Join(dir, "qmp")
+	vm.gdb = filepath.Join(dir, "gdb")
+	vm.console = filepath.Join(dir, "console.log")
+	if opts.Out != "" {
+		if err := os.MkdirAll(opts.Out, 0o755); err != nil {
+			return 0, err
+		}
+		if vm.console, err = filepath.Abs(filepath.Join(opts.Out, "console.log")); err != nil {
+			return 0, err
+		}
+	}
+	timeout, err := vm.fillJob(argv)
+	if err != nil {
+		return 0, err
+	}
+	if err := writeInitramfs(vm.initrd, vm.init, argv[0], libs, vm.job); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it was not done after %v", timeout))
+	defer cancel()
+	code, err := vm.boot(ctx, out)
+	var failure *Failure
+	if errors.As(err, &failure) && opts.Out == "" {
+		failure.Log = keep(vm.console)
+	}
+	return code, err
+}
+
+// fillJob says what the guest is to do, and returns how long that may take.
+func (vm *VM) fillJob(argv []string) (time.Duration, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return 0, err
+	}
+	job := &vm.job
+	job.Line = vm.machine.line
+	job.Argv = append([]string{"/bin/" + filepath.Base(argv[0])}, argv[1:]...)
+	job.Dir = dir
+	job.Env = []string{"PATH=/bin", "HOME=/", "TMPDIR=/tmp", "TERM=dumb"}
+	for _, name := range []string{"GODEBUG", "GOTRACEBACK"} {
+		if value, ok := os.LookupEnv(name); ok {
+			job.Env = append(job.Env, name+"="+value)
+		}
+	}
+	test := readTestFlags(argv[1:], dir)
+	job.Mkdir, job.Collect = test.mkdir, test.files
+	timeout := vm.opts.Timeout
+	if timeout == 0 {
+		timeout = bootLimit + test.timeout
+	}
+	return timeout, nil
+}
+
+// testFlags is what the flags of a Go test binary say about files and time.
+type testFlags struct {
+	timeout time.Duration
+	files   []string // that it writes
+	mkdir   []string // for them
+}
+
+func readTestFlags(args []string, dir string) testFlags {
+	t := testFlags{timeout: 10 * time.Minute}
+	abs := func(dir, path string) string {
+		if filepath.IsAbs(path) {
+			return filepath.Clean(path)
+		}
+		return filepath.Join(dir, path)
+	}
+	outputDir := dir
+	var files []string
+	for _, arg := range args {
+		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		switch name {
+		case "test.timeout":
+			// 0 is for ever, which no VM is given.
+			if d, err := time.ParseDuration(value); err == nil && d > 0 {
+				t.timeout = d
+			}
+		case "test.outputdir":
+			outputDir = abs(dir, value)
+		case "test.testlogfile":
+			t.mkdir = append(t.mkdir, filepath.Dir(abs(dir, value)))
+		case "test.gocoverdir":
+			t.mkdir = append(t.mkdir, abs(dir, value))
+			t.files = append(t.files, abs(dir, value))
+		case "test.coverprofile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
+			files = append(files, value)
+		}
+	}
+	for _, file := range files {
+		file = abs(outputDir, file)
+		t.mkdir = append(t.mkdir, filepath.Dir(file))
+		t.files = append(t.files, file)
+	}
+	return t
+}
+
+// boot runs the VM by KVM where that works, and by emulation where not.
+func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
+	mark := kvmFails(vm.cache)
+	if !vm.machine.native() || mark == "" {
+		code, _, err := vm.emulate(ctx, out)
+		return code, err
+	}
+	code, started, err := vm.start(ctx, kvm, kvmLimit, out)
+	if started || ctx.Err() != nil {
+		return code, err
+	}
+	fmt.Fprintf(vm.log, "vm: by /dev/kvm: %v; using emulation\n", err)
+	code, started, err = vm.emulate(ctx, out)
+	// A kernel that dies early, or a wrong option, says nothing of KVM.
+	if started {
+		if err := os.WriteFile(mark, nil, 0o644); err != nil {
+			fmt.Fprintln(vm.log, "vm:", err)
+		}
+	}
+	return code, err
+}
+
+// emulate runs the VM by emulation.
+func (vm *VM) emulate(ctx context.Context, out io.Writer) (code int, started bool, err error) {
+	code, started, err = vm.start(ctx, tcg, bootLimit, out)
+	var failure *Failure
+	if errors.As(err, &failure) {
+		failure.Doubt = doubt(ctx, vm.emulator)
+	}
+	return code, started, err
+}
