@@ -65,7 +65,7 @@ var phases = map[string]struct {
 var (
 	// address matches the item's address, function its function.
 	address  = regexp.MustCompile(`(?:work struct[= ]|timer=|csd=|rhp=)(\(?[0-9a-zA-Z_]+\)?)`)
-	function = regexp.MustCompile(`(?:function[= ]|func=)([^ ]+)`)
+	function = regexp.MustCompile(`(?:function[= ]|func=)([^ ,]+)`)
 	// wakingTID matches the thread that is woken. Its name comes before that,
 	// and may have blanks.
 	wakingTID = regexp.MustCompile(`(?s)^comm=.* pid=([0-9]+) prio=`)
@@ -112,7 +112,7 @@ func (c *computation) cause(e tracefs.Event) (thread, context string, ok bool) {
 		return name, c.ledger.Deferrals[n].Function, true
 	}
 	switch {
-	case e.TID == c.writer:
+	case e.TID == c.writer && inWrite(e.Stack):
 		return "the write", "the write", true
 	case strings.HasPrefix(name, "cpuhp/"), c.stopper[e.TID]:
 		return name, name, true
@@ -121,6 +121,15 @@ func (c *computation) cause(e tracefs.Event) (thread, context string, ok bool) {
 	}
 	return "", "", false
 }
+
+// inWrite reports whether a thread is in write(2), by a stack if there is one.
+// The thread that runs the operation also opens and closes the file, and ends
+// system calls with work that others have left to it.
+func inWrite(stack []string) bool { return len(stack) == 0 || slices.Contains(stack, "vfs_write") }
+
+// moved reports whether a timer was not started, but moved from a CPU that goes
+// offline.
+func moved(stack []string) bool { return slices.Contains(stack, "timers_dead_cpu") }
 
 // comesOrGoes reports whether an idle thread is still, or already, part of the
 // way of its CPU up or down.
@@ -237,6 +246,9 @@ func (c *computation) timer(e tracefs.Event) error {
 	n, ok := c.pending[it]
 	switch e.Name {
 	case "timer_start":
+		if moved(e.Stack) {
+			return nil
+		}
 		c.drop(e, it)
 		if thread, context, ok := c.cause(e); ok && name == delayedWorkTimer {
 			c.pending[it] = c.add(e, DelayedWork, "", thread, context)

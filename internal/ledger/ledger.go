@@ -167,7 +167,7 @@ func (d Deferral) String() string {
 func (d Deferral) Where() string { return strings.Join(d.Stack, " <- ") }
 
 // Compute returns what was put off in the operation's name, between its marks:
-//   - by the thread that made the marks,
+//   - by the thread that made the marks, while it is in write(2),
 //   - by the threads cpuhp/N, which do nothing else,
 //   - by a thread migration/N that one of these has woken, until it sleeps,
 //   - by a CPU on its way up or down before it has a thread of its own, and
