@@ -162,10 +162,17 @@ func parseItem(e tracefs.Event, kind Kind) (item, string, error) {
 	return item{kind, a[1]}, name, nil
 }
 
+// remoteWakeup is the function of the SMP calls by which a CPU has another one
+// wake a thread. sched_waking tells who is woken.
+const remoteWakeup = "sched_ttwu_pending"
+
 func (c *computation) item(e tracefs.Event, kind Kind, phase phase) error {
 	it, name, err := parseItem(e, kind)
 	if err != nil {
 		return err
+	}
+	if kind == SMPCall && name == remoteWakeup {
+		return nil
 	}
 	switch phase {
 	case queue:
