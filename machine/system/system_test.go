@@ -89,13 +89,14 @@ func TestSystem(t *testing.T) {
 			continue
 		}
 		started := time.Now()
-		passed := t.Run(c.name, func(t *testing.T) { c.in(t, g) })
+		var changed bool
+		passed := t.Run(c.name, func(t *testing.T) { c.in(t, g, &changed) })
 		fmt.Printf("     took %v\n", time.Since(started).Round(time.Second))
 		if !passed && *keep {
 			fmt.Printf("==== the system is left as it is until this is interrupted; log in with\n     %s\n", g.login("root"))
 			_ = unix.Pause()
 		}
-		if (!passed || c.fresh) && slices.ContainsFunc(cases[i+1:], wanted) {
+		if changed && slices.ContainsFunc(cases[i+1:], wanted) {
 			g.stop()
 			g = d.boot(t)
 		}
@@ -108,22 +109,25 @@ func wanted(c testCase) bool {
 }
 
 // in runs the case in the guest and compares the machine before and after it.
-func (c testCase) in(t *testing.T, g *guest) {
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the console, %s:\n%s", g.console, g.tail())
-		}
-	})
+// changed tells whether the guest must be booted anew for the next case.
+func (c testCase) in(t *testing.T, g *guest, changed *bool) {
+	*changed = true
 	if c.balanced {
 		g.must(t, "root", "systemctl start irqbalance")
 	} else {
 		g.must(t, "root", "systemctl stop irqbalance")
 		g.pin(t)
 	}
+	said := len(g.said())
 	before := g.look(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the console meanwhile, of which %s has all:\n%s", g.console, tail(g.said()[said:]))
+		}
+		*changed = c.fresh || len(before.different(g.look(t), c.ignore)) > 0
+	})
 	c.run(t, g)
-	if c.fresh {
-		return // it has compared what it is about
+	if !c.fresh { // else it has compared what it is about
+		g.same(t, before, c.ignore)
 	}
-	g.same(t, before, c.ignore)
 }
