@@ -134,15 +134,8 @@ func (o Operation) atUevent(look func(moment time.Time), around func(operate fun
 			return out
 		})
 	}()
-	select {
-	case <-begun:
-	case err := <-done:
-		select {
-		case <-begun: // and it is over already
-			done <- err
-		default:
-			return Outcome{}, err
-		}
+	if err := beginning(begun, done); err != nil {
+		return Outcome{}, err
 	}
 	moment, err := o.Machine.Events.Await(o.CPU, o.Transition.Uevent, &returned)
 	if err == nil && !moment.IsZero() {
@@ -151,6 +144,24 @@ func (o Operation) atUevent(look func(moment time.Time), around func(operate fun
 	err = errors.Join(err, <-done, o.Machine.Events.Drain())
 	out.Watched, out.Uevent = true, moment
 	return out, err
+}
+
+// beginning waits for the beginning of an operation. If it will not begin, done
+// has the error, which is returned. An operation may be over by now: what done
+// has is left there then.
+func beginning(begun <-chan struct{}, done chan error) error {
+	select {
+	case <-begun:
+		return nil
+	case err := <-done:
+		select {
+		case <-begun:
+			done <- err
+			return nil
+		default:
+			return err
+		}
+	}
 }
 
 // together makes one cycle for many probes, each on a thread of its own. At the

@@ -67,6 +67,8 @@ func TestEventsOfACycle(t *testing.T) {
 	assert.NoError(t, e.Check(2, "online"), "the order of the events of two devices is nobody's promise")
 	script = scriptedEvents{"online cpu3 9"}
 	assert.EqualError(t, e.Check(3, "online"), "cpu3 sent a uevent with SEQNUM 9 after one with 12")
+	script = scriptedEvents{"online cpu2 11"}
+	assert.EqualError(t, e.Check(2, "online"), "cpu2 sent a uevent with SEQNUM 11 after one with 11")
 	script = scriptedEvents{"ENOBUFS"}
 	assert.ErrorIs(t, e.Check(3, "online"), unix.ENOBUFS)
 }

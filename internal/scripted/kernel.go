@@ -30,7 +30,6 @@ type Kernel struct {
 	present            affinity.CPUSet
 	fixed              affinity.CPUSet // that cannot go offline
 	online             affinity.CPUSet
-	shown              affinity.CPUSet // what the online mask says, which may be late
 	isolated, nohzFull affinity.CPUSet
 	states             map[int]int // hotplug states that are neither of an online nor of an offline CPU
 	armed              map[int]int // hotplug states at which an operation fails
@@ -164,7 +163,7 @@ func (k *Kernel) operate(op string, cpu int, next affinity.CPUSet) error {
 		k.states[cpu] = r.half
 	}
 	if r.anyway {
-		k.online, k.shown = next, next
+		k.online = next
 	}
 	switch {
 	case r.errno != 0:
@@ -182,7 +181,6 @@ func (k *Kernel) operate(op string, cpu int, next affinity.CPUSet) error {
 	if !r.silent {
 		k.send(op, cpu)
 	}
-	k.show(r.late)
 	k.sleep(r.returns)
 	return nil
 }
@@ -196,19 +194,6 @@ func (k *Kernel) sleep(d time.Duration) {
 	}
 }
 
-// show makes the online mask what it must be, after a while.
-func (k *Kernel) show(late time.Duration) {
-	if late == 0 {
-		k.shown = k.online
-		return
-	}
-	time.AfterFunc(late, func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.shown = k.online
-	})
-}
-
 func (k *Kernel) get(f func() affinity.CPUSet) (affinity.CPUSet, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -217,7 +202,7 @@ func (k *Kernel) get(f func() affinity.CPUSet) (affinity.CPUSet, error) {
 
 // Online returns what the online mask says.
 func (k *Kernel) Online() (affinity.CPUSet, error) {
-	return k.get(func() affinity.CPUSet { return k.shown })
+	return k.get(func() affinity.CPUSet { return k.online })
 }
 
 // Offline returns the CPUs that are not online.

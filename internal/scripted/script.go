@@ -24,18 +24,17 @@ import (
 //	log TEXT      it logs the text
 //	takes 5ms     it takes this long, before its uevent
 //	returns 5ms   it takes this long from its uevent to its return
-//	late 5ms      the online mask is late by this
 //	hang          it returns at the end of the test
 type rule struct {
-	errno                unix.Errno
-	anyway               bool
-	nothing              bool
-	silent               bool
-	hang                 bool
-	uevents              []string
-	half                 int
-	log                  string
-	takes, returns, late time.Duration
+	errno          unix.Errno
+	anyway         bool
+	nothing        bool
+	silent         bool
+	hang           bool
+	uevents        []string
+	half           int
+	log            string
+	takes, returns time.Duration
 }
 
 // rule takes the next rule for an operation.
@@ -80,7 +79,7 @@ func (k *Kernel) parse(script string) error {
 func (k *Kernel) parseSet(line string) (bool, error) {
 	name, list, _ := strings.Cut(line, " ")
 	sets, ok := map[string][]*affinity.CPUSet{
-		"cpus": {&k.present, &k.online, &k.shown}, "online": {&k.online, &k.shown}, "fixed": {&k.fixed},
+		"cpus": {&k.present, &k.online}, "online": {&k.online}, "fixed": {&k.fixed},
 		"isolated": {&k.isolated}, "nohz_full": {&k.nohzFull},
 	}[name]
 	if !ok || strings.Contains(line, ":") {
@@ -116,8 +115,6 @@ func parseRule(text string) (r rule, err error) {
 			r.takes, err = time.ParseDuration(rest)
 		case "returns":
 			r.returns, err = time.ParseDuration(rest)
-		case "late":
-			r.late, err = time.ParseDuration(rest)
 		default:
 			if r.errno = errnoOf(word); r.errno == 0 {
 				err = fmt.Errorf("%q says nothing", word)

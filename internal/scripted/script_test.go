@@ -19,13 +19,13 @@ func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 func TestParse(t *testing.T) {
 	k := &Kernel{rules: make(map[string][]rule)}
 	for script, says := range map[string]string{
-		"cpus x":                 `line "cpus x"`,
-		"offline":                "is not OPERATION cpuN: RULE",
-		"offline cpu1: fails":    `"fails" says nothing`,
-		"offline cpu1: takes x":  `invalid duration "x"`,
-		"offline cpu1: half x":   `line "offline cpu1: half x"`,
-		"offline cpu1: late 1ms": "",
-		"fixed 0\n\nonline 1":    "",
+		"cpus x":                `line "cpus x"`,
+		"offline":               "is not OPERATION cpuN: RULE",
+		"offline cpu1: fails":   `"fails" says nothing`,
+		"offline cpu1: takes x": `invalid duration "x"`,
+		"offline cpu1: half x":  `line "offline cpu1: half x"`,
+		"offline cpu1: hang":    "",
+		"fixed 0\n\nonline 1":   "",
 	} {
 		if err := k.parse(script); says == "" {
 			assert.NoError(t, err, script)
