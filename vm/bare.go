@@ -12,9 +12,11 @@ import (
 	"github.com/cavaliergopher/cpio"
 )
 
-// BareBoot returns the time that the kernel takes to boot without what [Run] does around it: from the start of QEMU, as QEMU
-// is by itself but for the devices that it would add, with nothing but the static program at path in the initramfs, until
-// that, as init, writes to the second serial line. It is what the start of a run is to be compared with.
+// BareBoot returns the time that the kernel takes to boot without what [Run]
+// does around it: from the start of QEMU, as QEMU is by itself but for the
+// devices that it would add, with nothing but the static program at path in the
+// initramfs, until that, as init, writes to the second serial line. It is what
+// the start of a run is to be compared with.
 //
 // QEMU ends when the calling thread ends, as with Run.
 func (vm *VM) BareBoot(ctx context.Context, path string) (time.Duration, error) {

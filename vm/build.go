@@ -22,21 +22,25 @@ func cacheDir() (string, error) {
 	return cache, os.MkdirAll(cache, 0o755)
 }
 
-// sources is a variable of the environment that is different when the go command or a source of the module is. Where it is
-// set, and is what it was when a program was made, the go command need not be asked whether the program is up to date, which
-// takes it a good part of a kernel's boot.
+// sources is a variable of the environment that is different when the go
+// command or a source of the module is. Where it is set, and is what it was
+// when a program was made, the go command need not be asked whether the program
+// is up to date, which takes it a good part of a kernel's boot.
 const sources = "HOTPLUGTEST_SOURCES"
 
-// Build has a go command, as in "build" or "test", "-c", make a static program of a package for Linux on an architecture, and
-// returns the program. It is kept in the cache under the name, as the go command does not link one anew that is up to date,
-// and linking takes longer than all else. What the go command says goes to standard error.
+// Build has a go command, as in "build" or "test", "-c", make a static program
+// of a package for Linux on an architecture, and returns the program. It is
+// kept in the cache under the name, as the go command does not link one anew
+// that is up to date, and linking takes longer than all else. What the go
+// command says goes to standard error.
 func Build(ctx context.Context, name, goarch, pkg string, command ...string) ([]byte, error) {
 	dir, err := cacheDir()
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, name+"-"+goarch)
-	// go test runs packages side by side, so the file is locked until it has been read.
+	// go test runs packages side by side, so the file is locked until it has
+	// been read.
 	lock, err := os.Create(path + ".lock")
 	if err != nil {
 		return nil, err

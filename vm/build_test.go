@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBuildAsksGo has a go command that makes a program with the number of times that it has been asked in it.
+// TestBuildAsksGo has a go command that makes a program with the number of
+// times that it has been asked in it.
 func TestBuildAsksGo(t *testing.T) {
 	dir, bin := t.TempDir(), t.TempDir()
 	script := `#!/bin/sh

@@ -68,11 +68,12 @@ type refused struct{ err error }
 
 func (r *refused) Error() string { return r.err.Error() }
 
-// maxMessage bounds what the guest says at a time, in bytes. The longest are the files that it sends back.
+// maxMessage bounds what the guest says at a time, in bytes. The longest are
+// the files that it sends back.
 const maxMessage = 1 << 28
 
-// converse answers the guest until it exits or is gone. The guest's root can write to the line, so it is believed in nothing
-// that would do harm here.
+// converse answers the guest until it exits or is gone. The guest's root can
+// write to the line, so it is believed in nothing that would do harm here.
 func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 	in, reply := wire.NewReceiver(line, maxMessage), gob.NewEncoder(line)
 	for {
@@ -111,7 +112,8 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 	}
 }
 
-// save writes a file of the guest's where the program would have written it, if it was asked for.
+// save writes a file of the guest's where the program would have written it, if
+// it was asked for.
 func (g *guest) save(f wire.File) error {
 	asked := slices.ContainsFunc(g.vm.job.Collect, func(path string) bool {
 		below, ok := strings.CutPrefix(f.Path, path+"/")

@@ -11,16 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec is [Run] for the main goroutine of a command: it returns the status for the command to exit with, which is the
-// program's, or 1 where the VM did not come to its end. The reason is printed: on standard error what is wrong here, on
-// standard output, after the program's own output, what became of the VM.
+// Exec is [Run] for the main goroutine of a command: it returns the status for
+// the command to exit with, which is the program's, or 1 where the VM did not
+// come to its end. The reason is printed: on standard error what is wrong here,
+// on standard output, after the program's own output, what became of the VM.
 func Exec(opts Options, argv []string) int {
-	// QEMU and this process are to end with whoever started them, however that ends; for QEMU that hangs on this thread.
+	// QEMU and this process are to end with whoever started them, however that
+	// ends; for QEMU that hangs on this thread.
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "vm: prctl(PR_SET_PDEATHSIG):", err)
 	}
-	// A reader that goes away is an error of the write, by which everything comes to its end.
+	// A reader that goes away is an error of the write, by which everything
+	// comes to its end.
 	signal.Ignore(unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	defer stop()

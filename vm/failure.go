@@ -16,7 +16,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
-// failure says how a VM ended that did not say so itself: QEMU with the error ended, which can be nil, and stderr.
+// failure says how a VM ended that did not say so itself: QEMU with the error
+// ended, which can be nil, and stderr.
 func (vm *VM) failure(g *guest, ended error, stderr string) error {
 	when := "before the program started"
 	if g.started {
@@ -83,8 +84,8 @@ func crash(text string) string {
 // record is the text of a record on the console.
 func record(line string) string { return line[len(stamp.FindString(line)):] }
 
-// complaintAt returns the index of the first line that complains in one of these
-// ways, or -1.
+// complaintAt returns the index of the first line that complains in one of
+// these ways, or -1.
 func complaintAt(lines, kinds []string) int {
 	return slices.IndexFunc(lines, func(line string) bool {
 		return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Problem())
@@ -97,15 +98,16 @@ func plain(text string) string {
 }
 
 // What the lines begin with that a runner of VMs prints beside a program's own:
-// all of them, those of them with the kernel's console, and the one that says why
-// KVM is not used, after which it goes on.
+// all of them, those of them with the kernel's console, and the one that says
+// why KVM is not used, after which it goes on.
 const (
 	Prefix        = "vm: "
 	ConsolePrefix = Prefix + "| "
 	KVMPrefix     = Prefix + "by /dev/kvm: "
 )
 
-// Print writes the failure for people, each line marked so that it can be told from the program's own.
+// Print writes the failure for people, each line marked so that it can be told
+// from the program's own.
 func (f *Failure) Print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s%s\n", Prefix, f.What)
 	if f.Console != "" {
@@ -143,8 +145,9 @@ func (m machine) native() bool {
 	return machines[runtime.GOARCH].qemu == m.qemu
 }
 
-// kvmFails returns the file that marks KVM as unfit until this machine's next boot, or "" where there is no KVM or it is
-// marked already. A virtual machine can have a /dev/kvm that hangs whatever it is given, so only trying tells.
+// kvmFails returns the file that marks KVM as unfit until this machine's next
+// boot, or "" where there is no KVM or it is marked already. A virtual machine
+// can have a /dev/kvm that hangs whatever it is given, so only trying tells.
 func kvmFails(cache string) string {
 	if unix.Access("/dev/kvm", unix.R_OK|unix.W_OK) != nil {
 		return ""
@@ -160,7 +163,8 @@ func kvmFails(cache string) string {
 	return mark
 }
 
-// complaint is why QEMU says that it ends: the last line with its name, which hints can follow.
+// complaint is why QEMU says that it ends: the last line with its name, which
+// hints can follow.
 func complaint(stderr string) string {
 	for _, line := range slices.Backward(strings.Split(stderr, "\n")) {
 		if strings.HasPrefix(line, "qemu") {

@@ -152,7 +152,8 @@ func TestLastLine(t *testing.T) {
 	}
 }
 
-// What is shown of a console is a part of its printable text, of a bounded number of lines.
+// What is shown of a console is a part of its printable text, of a bounded
+// number of lines.
 func FuzzCrash(f *testing.F) {
 	for _, text := range []string{"", "boot\nBUG: x\nKernel panic - not syncing\n", lines("boot ", 200), "\x16--- PASS: TestAll (0.00s)\n", "\n\x1b[1mOops: \xff\r\n"} {
 		f.Add(text)

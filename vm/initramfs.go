@@ -39,8 +39,9 @@ func programArch(path string) (string, error) {
 	return "", fmt.Errorf("program %s is for %s", path, f.Machine)
 }
 
-// libraries returns the dynamic loader and the shared libraries that a program needs, none for a static one. The loader
-// itself tells, so it has to be one that runs here.
+// libraries returns the dynamic loader and the shared libraries that a program
+// needs, none for a static one. The loader itself tells, so it has to be one
+// that runs here.
 func libraries(ctx context.Context, path string) ([]string, error) {
 	f, err := elf.Open(path)
 	if err != nil {
@@ -71,8 +72,9 @@ func libraries(ctx context.Context, path string) ([]string, error) {
 	return nil, nil
 }
 
-// writeInitramfs writes the guest's root file system: init, the job, the program with its libraries and, as go test
-// promises the program its package's directory, that directory's testdata.
+// writeInitramfs writes the guest's root file system: init, the job, the
+// program with its libraries and, as go test promises the program its package's
+// directory, that directory's testdata.
 func writeInitramfs(path string, init []byte, program string, libraries []string, job wire.Job) error {
 	f, err := os.Create(path)
 	if err != nil {

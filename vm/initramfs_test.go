@@ -19,7 +19,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 )
 
-// program is the start of an executable: an ELF header, one program header and what that is of.
+// program is the start of an executable: an ELF header, one program header and
+// what that is of.
 func program(t testing.TB, machine elf.Machine, prog elf.ProgType, data string) string {
 	t.Helper()
 	order, encoding := binary.ByteOrder(binary.LittleEndian), elf.ELFDATA2LSB

@@ -18,9 +18,11 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/debian"
 )
 
-// sound is the first QEMU that emulates several CPUs well enough: deba78709ae8 ("accel/tcg: Always lock pages before
-// translation", 8.1). Before it, a CPU can keep a translation of code that another one is just changing, and a kernel
-// changes its own all the time: it panics at a breakpoint nobody set, or hangs when it freezes its tasks.
+// sound is the first QEMU that emulates several CPUs well enough: deba78709ae8
+// ("accel/tcg: Always lock pages before translation", 8.1). Before it, a CPU
+// can keep a translation of code that another one is just changing, and a
+// kernel changes its own all the time: it panics at a breakpoint nobody set, or
+// hangs when it freezes its tasks.
 var sound = version{8, 1}
 
 type version struct{ major, minor int }
@@ -29,7 +31,8 @@ func (v version) before(w version) bool {
 	return v.major < w.major || v.major == w.major && v.minor < w.minor
 }
 
-// versionPattern matches what starts with a version, be it Debian's with an epoch.
+// versionPattern matches what starts with a version, be it Debian's with an
+// epoch.
 var versionPattern = regexp.MustCompile(`^(?:\d+:)?(\d+)\.(\d+)`)
 
 func parseVersion(text string) (v version, ok bool) {
@@ -43,8 +46,8 @@ func parseVersion(text string) (v version, ok bool) {
 }
 
 // Emulator returns the path of QEMU's system emulator for an architecture, by
-// the name that Go has for that. If QEMU is missing, Emulator installs it by APT
-// as root, and says so on log.
+// the name that Go has for that. If QEMU is missing, Emulator installs it by
+// APT as root, and says so on log.
 func Emulator(ctx context.Context, goarch string, log io.Writer) (string, error) {
 	m, ok := machines[goarch]
 	if !ok {
@@ -53,7 +56,8 @@ func Emulator(ctx context.Context, goarch string, log io.Writer) (string, error)
 	return m.find(ctx, log)
 }
 
-// find returns the path of the emulator. Where it is missing it is installed, if this is root on a machine with APT.
+// find returns the path of the emulator. Where it is missing it is installed,
+// if this is root on a machine with APT.
 func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	if path, err := exec.LookPath(m.qemu); err == nil {
 		return path, nil
@@ -71,7 +75,8 @@ func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	return exec.LookPath(m.qemu)
 }
 
-// install installs a package of QEMU's, from the release's backports if its own is too old and those are newer.
+// install installs a package of QEMU's, from the release's backports if its own
+// is too old and those are newer.
 func install(ctx context.Context, pkg string) error {
 	if _, err := apt(ctx, "apt-get", "update"); err != nil {
 		return err
@@ -96,7 +101,8 @@ func install(ctx context.Context, pkg string) error {
 	return err
 }
 
-// tooOld tells whether a package, as apt-cache shows it, is of a QEMU that is not sound.
+// tooOld tells whether a package, as apt-cache shows it, is of a QEMU that is
+// not sound.
 func tooOld(shown string) bool {
 	for line := range strings.Lines(shown) {
 		if text, ok := strings.CutPrefix(line, "Version: "); ok {
@@ -129,8 +135,9 @@ func codename() string {
 	return name
 }
 
-// backports returns the options by which APT knows of the release's backports beside its own sources. Those, and its lists,
-// stay as they are: these are of their own, in dir.
+// backports returns the options by which APT knows of the release's backports
+// beside its own sources. Those, and its lists, stay as they are: these are of
+// their own, in dir.
 func backports(ctx context.Context, dir, release string) ([]string, error) {
 	mirror, err := debian.Mirror(ctx)
 	if err != nil {
@@ -177,7 +184,8 @@ func apt(ctx context.Context, name string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// doubt is what speaks against blaming the kernel for the end of an emulated VM, or "".
+// doubt is what speaks against blaming the kernel for the end of an emulated
+// VM, or "".
 func doubt(ctx context.Context, emulator string) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

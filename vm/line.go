@@ -7,9 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// line is the host's end of the guest's second serial line: two FIFOs, PATH.in and PATH.out. QEMU sends one byte at a time.
-// A FIFO takes as many of them as it has room for; a socket takes some 300, whatever they hold, and then the guest has to
-// wait for this process. What has to wait when the guest goes to sleep (S3) is lost.
+// line is the host's end of the guest's second serial line: two FIFOs, PATH.in
+// and PATH.out. QEMU sends one byte at a time. A FIFO takes as many of them as
+// it has room for; a socket takes some 300, whatever they hold, and then the
+// guest has to wait for this process. What has to wait when the guest goes to
+// sleep (S3) is lost.
 type line struct {
 	in, out *os.File // to the guest, and from it
 	hold    *os.File // the end of out that QEMU writes to

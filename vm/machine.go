@@ -24,17 +24,21 @@ type machine struct {
 	calls   bool   // its calls are those of x86, so that pokes can find and make them
 }
 
-// Serial lines are all that is asked of a guest: the drivers for them are built into distribution kernels, those for
-// disks, networks and 9p are not. No display and no network card also mean no ROMs to initialise, which take longer
-// than the kernel's own boot.
+// Serial lines are all that is asked of a guest: the drivers for them are built
+// into distribution kernels, those for disks, networks and 9p are not. No
+// display and no network card also mean no ROMs to initialise, which take
+// longer than the kernel's own boot.
 var machines = map[string]machine{
 	"amd64": {
 		qemu: "qemu-system-x86_64", pkg: "qemu-system-x86", console: "ttyS0", line: "ttyS1",
 		board: "pc",
-		// Only of an Intel CPU does every kernel read the threads of -smp …,threads=2, and only of one that is new enough does
-		// it take the time stamp counter for constant. Else it calibrates each CPU by waiting for ticks, which takes half a
-		// second, and on a busy machine fails, or never ends. This model, an Atom, does not speculate: around page tables of
-		// its own and retpolines a kernel is a fifth slower. QEMU's MWAIT does not wait, and v5.10 would use it to be idle.
+		// Only of an Intel CPU does every kernel read the threads of -smp
+		// …,threads=2, and only of one that is new enough does it take the time
+		// stamp counter for constant. Else it calibrates each CPU by waiting
+		// for ticks, which takes half a second, and on a busy machine fails, or
+		// never ends. This model, an Atom, does not speculate: around page
+		// tables of its own and retpolines a kernel is a fifth slower. QEMU's
+		// MWAIT does not wait, and v5.10 would use it to be idle.
 		cpu: "max,vendor=GenuineIntel,family=6,model=54,-monitor",
 		ret: []byte{0xc3}, ret0: []byte{0x31, 0xc0, 0xc3}, calls: true,
 	},
@@ -46,12 +50,16 @@ var machines = map[string]machine{
 	},
 }
 
-// bootArgs are for every kernel: it says why it dies, then stops instead of waiting, and does without two checks that an
-// emulator on a busy machine can fail. That of the timer interrupt takes time. That of the TSC by the clocksource watchdog
-// calls it unstable, and if a CPU comes online just then, two that wait to compare theirs may wait for ever, in 6.1 at least:
-// check_tsc_sync_source() returns at once for a TSC that is unstable, while check_tsc_sync_target() saw it when it was not.
+// bootArgs are for every kernel: it says why it dies, then stops instead of
+// waiting, and does without two checks that an emulator on a busy machine can
+// fail. That of the timer interrupt takes time. That of the TSC by the
+// clocksource watchdog calls it unstable, and if a CPU comes online just then,
+// two that wait to compare theirs may wait for ever, in 6.1 at least:
+// check_tsc_sync_source() returns at once for a TSC that is unstable, while
+// check_tsc_sync_target() saw it when it was not.
 //
-// When the host asks what it is at, it answers each SysRq, and an NMI, by a panic with what each CPU does (0x40).
+// When the host asks what it is at, it answers each SysRq, and an NMI, by a
+// panic with what each CPU does (0x40).
 const bootArgs = "panic=-1 oops=panic no_timer_check tsc=nowatchdog no_console_suspend sysrq_always_enabled unknown_nmi_panic panic_print=0x40"
 
 // consoleID is QEMU's name for the other end of the console.

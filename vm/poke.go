@@ -17,7 +17,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 )
 
-// Poke is a change of the guest kernel's text: it brings an old bug back, or breaks something on purpose.
+// Poke is a change of the guest kernel's text: it brings an old bug back, or
+// breaks something on purpose.
 type Poke struct {
 	Symbol string // a function
 	Offset uint64 // from its start, in bytes
@@ -28,19 +29,23 @@ type Poke struct {
 const pokeSyntax = "want SYMBOL[+OFFSET]=CODE or CALLER:CALLEE=CODE, where CODE is hex with {SYMBOL} for a distance, " +
 	"ret or ret0 for a symbol, nop for a call"
 
-// callSize is the size of a call in bytes: of its opcode and the distance to go.
+// callSize is the size of a call in bytes: of its opcode and the distance to
+// go.
 const callSize = 5
 
-// ParsePoke reads SYMBOL[+OFFSET]=CODE or CALLER:CALLEE=CODE. OFFSET is decimal or 0x….
+// ParsePoke reads SYMBOL[+OFFSET]=CODE or CALLER:CALLEE=CODE. OFFSET is decimal
+// or 0x….
 //
-// CODE is hex, in memory order. {SYMBOL} in it stands for four bytes: the distance to the symbol from behind them, as in
-// e8{SYMBOL}, a call. In the place of a call CODE has its five bytes. Names for CODE are:
+// CODE is hex, in memory order. {SYMBOL} in it stands for four bytes: the
+// distance to the symbol from behind them, as in e8{SYMBOL}, a call. In the
+// place of a call CODE has its five bytes. Names for CODE are:
 //   - ret, for a function: return at once.
 //   - ret0, for a function: return 0 at once.
 //   - nop, for a call: don't. What the caller takes for the result is what was in the register.
 //
-// A call is also a jump by which the caller ends. All calls of CALLEE are changed, and there must be one. What the
-// compiler moved out of a function is a function of its own: f.cold, f.part.0.
+// A call is also a jump by which the caller ends. All calls of CALLEE are
+// changed, and there must be one. What the compiler moved out of a function is
+// a function of its own: f.cold, f.part.0.
 func ParsePoke(s string) (Poke, error) {
 	bad := func(what string) (Poke, error) {
 		return Poke{}, fmt.Errorf("poke %q: %s; %s", s, what, pokeSyntax)
@@ -88,7 +93,8 @@ func ParsePoke(s string) (Poke, error) {
 	return p, nil
 }
 
-// piece is a part of a poke's code: bytes, or the distance to a symbol. One that is neither is not understood.
+// piece is a part of a poke's code: bytes, or the distance to a symbol. One
+// that is neither is not understood.
 type piece struct {
 	bytes  []byte
 	symbol string
@@ -154,8 +160,8 @@ func (t symbolTable) one(name string) (wire.Symbol, error) {
 	}
 }
 
-// apply writes the pokes into the running guest, through QEMU's gdb stub at the Unix socket gdb. The guest stands still
-// meanwhile.
+// apply writes the pokes into the running guest, through QEMU's gdb stub at the
+// Unix socket gdb. The guest stands still meanwhile.
 func apply(pokes []Poke, m machine, symbols symbolTable, gdb string) error {
 	conn, err := net.Dial("unix", gdb)
 	if err != nil {
@@ -200,7 +206,8 @@ func (p *Poke) apply(stub *gdbStub, m machine, symbols symbolTable) error {
 	if len(symbols[p.Callee]) == 0 {
 		return fmt.Errorf("this kernel has no symbol %s", p.Callee)
 	}
-	// A function has a bound that no function reaches: what comes next in memory can be far behind the last one.
+	// A function has a bound that no function reaches: what comes next in
+	// memory can be far behind the last one.
 	text, err := stub.read(symbol.Address, min(symbol.End-symbol.Address, 1<<16))
 	if err != nil {
 		return fmt.Errorf("reading %s at %#x: %w", p.Symbol, symbol.Address, err)
@@ -221,7 +228,8 @@ func (p *Poke) apply(stub *gdbStub, m machine, symbols symbolTable) error {
 	return nil
 }
 
-// assemble makes the bytes to write at an address, where jump tells that they replace the caller's last instruction.
+// assemble makes the bytes to write at an address, where jump tells that they
+// replace the caller's last instruction.
 func (p *Poke) assemble(m machine, symbols symbolTable, at uint64, jump bool) ([]byte, error) {
 	switch p.Code {
 	case "ret":
@@ -262,8 +270,9 @@ type call struct {
 	jump bool // it does not come back
 }
 
-// findCalls finds the calls of any of the callees in text that is at an address: the opcodes of x86 with the distance
-// to one of them. In the middle of another instruction these five bytes do not occur by chance.
+// findCalls finds the calls of any of the callees in text that is at an
+// address: the opcodes of x86 with the distance to one of them. In the middle
+// of another instruction these five bytes do not occur by chance.
 func findCalls(text []byte, at uint64, callees []wire.Symbol) (calls []call) {
 	for i := 0; i+callSize <= len(text); i++ {
 		if text[i] != 0xe8 && text[i] != 0xe9 {
@@ -278,7 +287,8 @@ func findCalls(text []byte, at uint64, callees []wire.Symbol) (calls []call) {
 	return calls
 }
 
-// gdbStub speaks the GDB remote serial protocol: $DATA#CHECKSUM, each packet acknowledged by a plus sign.
+// gdbStub speaks the GDB remote serial protocol: $DATA#CHECKSUM, each packet
+// acknowledged by a plus sign.
 type gdbStub struct {
 	conn net.Conn
 	r    *bufio.Reader
@@ -309,8 +319,9 @@ func (g *gdbStub) call(packet string) (string, error) {
 	}
 }
 
-// onAnyCPU tries f with one CPU selected after the other, until it has done what it should. Any CPU's page tables may
-// serve: one that runs a user process on a kernel with page table isolation does not map the kernel.
+// onAnyCPU tries f with one CPU selected after the other, until it has done
+// what it should. Any CPU's page tables may serve: one that runs a user process
+// on a kernel with page table isolation does not map the kernel.
 func (g *gdbStub) onAnyCPU(f func() (done bool, err error)) error {
 	for cpu := 1; ; cpu++ {
 		reply, err := g.call(fmt.Sprintf("Hg%x", cpu))
@@ -344,7 +355,8 @@ func (g *gdbStub) write(addr uint64, code []byte) error {
 	})
 }
 
-// readSize is how much is read at once. QEMU's packets have 4096 hex digits at most.
+// readSize is how much is read at once. QEMU's packets have 4096 hex digits at
+// most.
 const readSize = 1024
 
 // read reads from a virtual address.

@@ -99,7 +99,8 @@ func TestApply(t *testing.T) {
 		"far":   {{Address: at + 0x10a + 0x1000, End: at + 0x2000}},
 		"empty": {{Address: at + 0x110, End: at + 0x110}},
 	}
-	// f calls near twice, at 0 and at 6; the second time as the last thing it does. g calls far at 5.
+	// f calls near twice, at 0 and at 6; the second time as the last thing it
+	// does. g calls far at 5.
 	memory := func() map[uint64]byte {
 		m := make(map[uint64]byte)
 		for i := range uint64(0x200) {

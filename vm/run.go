@@ -1,5 +1,6 @@
-// Package vm runs one program in a virtual machine under a given kernel: no modules, disk or network, just the
-// program in an initramfs with an init of its own, and two serial lines. What the program prints, and how it ends, is
+// Package vm runs one program in a virtual machine under a given kernel: no
+// modules, disk or network, just the program in an initramfs with an init of
+// its own, and two serial lines. What the program prints, and how it ends, is
 // the caller's as if it had run here.
 package vm
 
@@ -43,7 +44,8 @@ const (
 	KernelUsage   = "`kernel` to boot: the path of an image, or a Debian suite with an optional flavour (bookworm, trixie/rt)"
 )
 
-// Flags defines the options as flags, with their defaults; all but Kernel, Out and Init.
+// Flags defines the options as flags, with their defaults; all but Kernel, Out
+// and Init.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.SMP, "smp", "4", "`CPUs`, as in QEMU's -smp (4,cores=2,threads=2)")
 	flags.StringVar(&o.Mem, "mem", "1G", "`memory`, as in QEMU's -m")
@@ -61,8 +63,9 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	})
 }
 
-// boots is the file to boot. At every reset, and a wakeup from S3 is one, QEMU writes the segments of an ELF kernel into
-// memory anew; of a bzImage it gives the boot loader's code a copy, which then stays out of it.
+// boots is the file to boot. At every reset, and a wakeup from S3 is one, QEMU
+// writes the segments of an ELF kernel into memory anew; of a bzImage it gives
+// the boot loader's code a copy, which then stays out of it.
 func (vm *VM) boots() string {
 	if vm.opts.Packed {
 		return vm.image.Given
@@ -98,7 +101,8 @@ type VM struct {
 	stall time.Duration // how long the guest may show no sign of life
 }
 
-// Failure is a VM that did not come to the program's end: a panic, a hang, a reboot, an emulator that died.
+// Failure is a VM that did not come to the program's end: a panic, a hang, a
+// reboot, an emulator that died.
 type Failure struct {
 	What    string
 	Console string // the end of the console's text, or what it says of the crash
@@ -108,11 +112,13 @@ type Failure struct {
 
 func (f *Failure) Error() string { return f.What }
 
-// Architectures are those that there are virtual machines for, by the names that Go has for them.
+// Architectures are those that there are virtual machines for, by the names
+// that Go has for them.
 func Architectures() []string { return slices.Sorted(maps.Keys(machines)) }
 
-// Prepare gets everything that a VM for programs of the architecture needs: QEMU, the kernel and init. What is wrong with
-// the options, or missing here, is known after it. Messages about the way there go to log.
+// Prepare gets everything that a VM for programs of the architecture needs:
+// QEMU, the kernel and init. What is wrong with the options, or missing here,
+// is known after it. Messages about the way there go to log.
 func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*VM, error) {
 	m, ok := machines[goarch]
 	if !ok {
@@ -148,16 +154,19 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 	return vm, err
 }
 
-// WriteInit writes the guest's init to a file, for another process that prepares such a VM: it need not be built there.
+// WriteInit writes the guest's init to a file, for another process that
+// prepares such a VM: it need not be built there.
 func (vm *VM) WriteInit(path string) error { return os.WriteFile(path, vm.init, 0o644) }
 
 // Kernel describes the kernel that the VM boots, for people.
 func (vm *VM) Kernel() string { return vm.image.Source }
 
-// Run runs argv in a VM, copies its output to out and returns its exit status. An error says why there is none; it is a
-// *Failure when the VM had started. Messages about the way there go to log.
+// Run runs argv in a VM, copies its output to out and returns its exit status.
+// An error says why there is none; it is a *Failure when the VM had started.
+// Messages about the way there go to log.
 //
-// QEMU ends when the calling thread ends, so this is to be called from a goroutine that is locked to its thread.
+// QEMU ends when the calling thread ends, so this is to be called from a
+// goroutine that is locked to its thread.
 func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (int, error) {
 	goarch, err := programArch(argv[0])
 	if err != nil {

@@ -22,7 +22,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
-// fakeEnv names the scenario by which the test binary plays an emulator instead of running tests.
+// fakeEnv names the scenario by which the test binary plays an emulator instead
+// of running tests.
 const fakeEnv = "QEMU_TEST_SCENARIO"
 
 func TestMain(m *testing.M) {
@@ -142,8 +143,9 @@ func tree(t *testing.T, dir string) (paths []string) {
 	return paths
 }
 
-// The emulator is this test binary, which plays the scenario of the name and ends or is ended. Where it does neither by
-// itself, it says so, and then its time is up.
+// The emulator is this test binary, which plays the scenario of the name and
+// ends or is ended. Where it does neither by itself, it says so, and then its
+// time is up.
 func TestStart(t *testing.T) {
 	for _, tt := range []struct {
 		scenario string
@@ -168,7 +170,8 @@ func TestStart(t *testing.T) {
 		{scenario: "is released under a false name", started: true, out: "hi\n", err: "the VM ended while the program ran (Linux 6.1--- PASS: TestAll (0.00s))", console: "boot"},
 		{scenario: "does not boot", err: "the VM was ended: it took too long", console: "boot"},
 		{scenario: "hangs", started: true, out: "hi\n", err: "the VM was ended: it took too long", console: "boot"},
-		// A program can write to the line. The VM does not end by that, and is ended.
+		// A program can write to the line. The VM does not end by that, and is
+		// ended.
 		{scenario: "is deaf", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "sysrq: Show Blocked State"},
 		{scenario: "hears an NMI alone", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "Kernel panic - not syncing: NMI"},
 		{scenario: "is stuck", started: true, out: "hi\n", err: "the guest stands still for 1.8s: its program has printed nothing, and its kernel has not ended a, b (Linux 6.1)", console: "sysrq: Show Blocked State"},
@@ -240,8 +243,9 @@ func fakeVM(t *testing.T, scenario string) *VM {
 	}
 }
 
-// A guest's root may write anything to the line. It gets no file that was not asked for, and ends nobody but itself. What
-// is mutated is the text that goes through the compression.
+// A guest's root may write anything to the line. It gets no file that was not
+// asked for, and ends nobody but itself. What is mutated is the text that goes
+// through the compression.
 func FuzzConverse(f *testing.F) {
 	for _, messages := range [][]wire.Guest{
 		{{Hello: &wire.Hello{Release: "6.1", Symbols: map[string][]wire.Symbol{"f": {{Address: 1, End: 2}}}}}, {Output: []byte("hi")}, {Exit: &wire.Exit{Code: 3}}},

@@ -36,9 +36,9 @@ type signs struct {
 // no fault as long as the guest's kernel is well.
 type silence struct{ guest, program int }
 
-// tick takes the signs since the last one. It returns what to send to the guest,
-// if anything, and how the guest stands still, if it does. It does not count a
-// tick without a sign if the guest does not run, as running reports.
+// tick takes the signs since the last one. It returns what to send to the
+// guest, if anything, and how the guest stands still, if it does. It does not
+// count a tick without a sign if the guest does not run, as running reports.
 func (s *silence) tick(now signs, running func() bool) (ping byte, how string) {
 	switch {
 	case now.away:

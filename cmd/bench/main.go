@@ -127,8 +127,9 @@ func (b *bench) run(ctx context.Context) error {
 	return nil
 }
 
-// build makes the programs for the guest in a directory that the VM's runner can be run in: it copies testdata, and builds
-// the guest's init, for which it has to find this module.
+// build makes the programs for the guest in a directory that the VM's runner
+// can be run in: it copies testdata, and builds the guest's init, for which it
+// has to find this module.
 func (b *bench) build(ctx context.Context) (cleanup func(), err error) {
 	if b.module, err = os.Getwd(); err != nil {
 		return nil, err
@@ -164,7 +165,8 @@ func (b *bench) build(ctx context.Context) (cleanup func(), err error) {
 
 func (b *bench) baseline() string { return filepath.Join(b.dir, "testdata/baseline") }
 
-// guest runs the guest's program in a VM, and returns the numbers in each line that it prints, by the name before them.
+// guest runs the guest's program in a VM, and returns the numbers in each line
+// that it prints, by the name before them.
 func (b *bench) guest(ctx context.Context, opts vm.Options, args ...string) (map[string][]int64, error) {
 	if err := os.Chdir(b.dir); err != nil {
 		return nil, err

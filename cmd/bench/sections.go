@@ -14,7 +14,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// compare makes a row of nanoseconds that are to be at most goal times those of something else.
+// compare makes a row of nanoseconds that are to be at most goal times those of
+// something else.
 func compare(what string, goal float64, ours, theirs []int64, theirName string) row {
 	ratio := float64(stat.Median(ours)) / float64(stat.Median(theirs))
 	return row{
@@ -86,7 +87,8 @@ func defaultRun(ctx context.Context, b *bench) ([]row, error) {
 	}}, nil
 }
 
-// growth is what more CPUs cost: a cycle, n times, and the tests that match run.
+// growth is what more CPUs cost: a cycle, n times, and the tests that match
+// run.
 func growth(smp, run string, n int) func(context.Context, *bench) ([]row, error) {
 	return func(ctx context.Context, b *bench) ([]row, error) {
 		got, err := b.guest(ctx, vm.Options{SMP: smp}, "-n", strconv.Itoa(n), "cycle")

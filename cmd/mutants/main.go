@@ -1,5 +1,6 @@
-// Command mutants runs the suite on kernels that are broken on purpose, and tells which rows notice: it is the test of the
-// suite. The script ci/mutants is a short name for it.
+// Command mutants runs the suite on kernels that are broken on purpose, and
+// tells which rows notice: it is the test of the suite. The script ci/mutants
+// is a short name for it.
 package main
 
 import (

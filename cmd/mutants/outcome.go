@@ -40,7 +40,8 @@ func parseOutcome(events io.Reader) (*outcome, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The first line of the VM's runner says what happened, those after it are the console's.
+		// The first line of the VM's runner says what happened, those after it
+		// are the console's.
 		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.died == "" && !strings.HasPrefix(e.Output, vm.KVMPrefix) {
 			o.died = strings.TrimSpace(what)
 		}
@@ -84,7 +85,8 @@ func hasFailure(results map[string]string, test string) bool {
 	return false
 }
 
-// String says which tests failed, those that differ in one part of their name in one word.
+// String says which tests failed, those that differ in one part of their name
+// in one word.
 func (o *outcome) String() string {
 	text := strings.Join(compact(o.failed), " ")
 	if o.died != "" {
@@ -93,11 +95,13 @@ func (o *outcome) String() string {
 	return text
 }
 
-// variant matches the part of a test's name that is one of many states: /143:sched:active.
+// variant matches the part of a test's name that is one of many states:
+// /143:sched:active.
 var variant = regexp.MustCompile(`/\d+:[^/]*`)
 
-// compact groups tests by all but the rows: TestOnline/{affinity,runs}. The moment, the variant and the placement are left
-// out, as which of them notice is chance where a window is what they see.
+// compact groups tests by all but the rows: TestOnline/{affinity,runs}. The
+// moment, the variant and the placement are left out, as which of them notice
+// is chance where a window is what they see.
 func compact(tests []string) []string {
 	rows := make(map[string][]string)
 	var groups []string

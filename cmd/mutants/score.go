@@ -40,7 +40,8 @@ func judge(m *mutant, k series, o *outcome) *verdict {
 	return v
 }
 
-// killed tells whether the suite noticed. A VM that ends counts only where the table says that it does.
+// killed tells whether the suite noticed. A VM that ends counts only where the
+// table says that it does.
 func (v *verdict) killed() bool {
 	if v.outcome.died != "" {
 		return slices.Contains(v.mutant.rows, dies)
@@ -93,7 +94,8 @@ func (s score) summary() string {
 	return b.String()
 }
 
-// markdown is the score as a table, with a line for each mutant and a column for each kernel.
+// markdown is the score as a table, with a line for each mutant and a column
+// for each kernel.
 func (s score) markdown() string {
 	var kernels []series
 	var order []*mutant

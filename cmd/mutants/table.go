@@ -25,7 +25,8 @@ type mutant struct {
 	flags  []string          // for ci/selftest, beside the pokes
 	rows   []string          // each as in go test -run: at least one of the tests that it matches has to fail
 
-	// invisible is why no program can see it, or why the suite does not look: then it may survive.
+	// invisible is why no program can see it, or why the suite does not look:
+	// then it may survive.
 	invisible string
 
 	short []string // the kernels that it is on the short list for
@@ -49,8 +50,8 @@ var smt = []string{"-smp", "4,cores=2,threads=2"}
 
 func all(pokes string) map[string]string { return map[string]string{every: pokes} }
 
-// mutants are for amd64. Where code has to be added it is put into kobject_synth_uevent(), which only a write to a uevent
-// file in sysfs calls.
+// mutants are for amd64. Where code has to be added it is put into
+// kobject_synth_uevent(), which only a write to a uevent file in sysfs calls.
 var mutants = []mutant{
 	{
 		name:   "cpuset-wait-missing",
@@ -136,7 +137,8 @@ var mutants = []mutant{
 	{
 		name:   "online-warns",
 		breaks: "a CPU that comes online makes the kernel warn, and is as it should be otherwise",
-		// push rdi, rsi; xor edi, edi; xor edx, edx; xor ecx, ecx; xor r8d, r8d; xor r9d, r9d; call; pop rsi, rdi; jmp
+		// push rdi, rsi; xor edi, edi; xor edx, edx; xor ecx, ecx; xor r8d,
+		// r8d; xor r9d, r9d; call; pop rsi, rdi; jmp
 		pokes: all("kobject_synth_uevent=575631ff31d231c94531c04531c9e8{__warn}5e5fe9{kobject_uevent} device_online:kobject_uevent=e8{kobject_synth_uevent}"),
 		rows:  []string{"TestOnline/at-return/cpu-online"},
 	},
@@ -263,7 +265,8 @@ var mutants = []mutant{
 	{
 		name:   "rollback-missing",
 		breaks: "the callbacks of a CPU that fails to come are not undone",
-		// test dil, dil; jz +5; jmp; xor eax, eax; ret: the first argument tells which way the callbacks are called.
+		// test dil, dil; jz +5; jmp; xor eax, eax; ret: the first argument
+		// tells which way the callbacks are called.
 		pokes: all("kobject_synth_uevent=4084ff7405e9{__cpuhp_invoke_callback_range}31c0c3 _cpu_up:__cpuhp_invoke_callback_range=e8{kobject_synth_uevent}"),
 		rows:  []string{"TestRollback/online"},
 	},

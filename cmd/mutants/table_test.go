@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
-// What is wrong with the table shows here, and not in a virtual machine an hour later.
+// What is wrong with the table shows here, and not in a virtual machine an hour
+// later.
 func TestTable(t *testing.T) {
 	seen := make(map[string]bool)
 	short := 0

@@ -10,9 +10,11 @@ import (
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
-// judge reads the events of a run. It prints the table of what the transitions took, of each kernel: gotestsum shows nothing
-// of a package that passed. It tells whether a test passed, which one that only has others below it does not; and whether one
-// failed, or something else when tests had run. A virtual machine that did not get so far tells nothing of the suite's.
+// judge reads the events of a run. It prints the table of what the transitions
+// took, of each kernel: gotestsum shows nothing of a package that passed. It
+// tells whether a test passed, which one that only has others below it does
+// not; and whether one failed, or something else when tests had run. A virtual
+// machine that did not get so far tells nothing of the suite's.
 func judge(results io.Reader, screen io.Writer) (passed, failed bool, err error) {
 	t := times{w: screen}
 	v := verdicts{parents: make(map[test]bool), ran: make(map[string]bool), empty: make(map[string]bool)}

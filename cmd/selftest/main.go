@@ -1,6 +1,6 @@
-// Command selftest runs the suite on one kernel after another, booted in one way
-// after another, each time in a virtual machine of its own, and reports on all of
-// them together. The script ci/selftest builds and runs it.
+// Command selftest runs the suite on one kernel after another, booted in one
+// way after another, each time in a virtual machine of its own, and reports on
+// all of them together. The script ci/selftest builds and runs it.
 package main
 
 import (
@@ -32,8 +32,8 @@ var program = &cli.Program{
 	Failure: cli.Untold,
 }
 
-// From the script to QEMU there are six processes, each a child of the one above
-// it. Three of them are this program:
+// From the script to QEMU there are six processes, each a child of the one
+// above it. Three of them are this program:
 //
 //	ci/selftest           builds this program and its tools, and becomes
 //	selftest              reads the command line, finds kernels, builds the suite
@@ -69,8 +69,9 @@ var (
 	errUntold = &cli.Told{What: "no test could tell"}
 )
 
-// bootArgs are for the kernels of an architecture that do not offer what the suite tests by themselves. On x86 before
-// v6.5 the boot CPU can go offline only on request, and without it no other CPU can be the last one.
+// bootArgs are for the kernels of an architecture that do not offer what the
+// suite tests by themselves. On x86 before v6.5 the boot CPU can go offline
+// only on request, and without it no other CPU can be the last one.
 var bootArgs = map[string]string{"amd64": "cpu0_hotplug"}
 
 // options are what the command line says.
@@ -162,7 +163,8 @@ func (o *options) test(ctx context.Context) error {
 	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
 		return err
 	}
-	// Nobody is to take the reports of an earlier run for those of one that made none.
+	// Nobody is to take the reports of an earlier run for those of one that
+	// made none.
 	for _, name := range []string{junitFile, testjson.ResultsFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -194,7 +196,8 @@ func (o *options) test(ctx context.Context) error {
 	return p.report(ctx, tmp, o.vm.Out)
 }
 
-// tool is the path of a program that makes the reports, which is built beside this one.
+// tool is the path of a program that makes the reports, which is built beside
+// this one.
 func tool(name string) string {
 	self, err := os.Executable()
 	if err != nil {
@@ -203,7 +206,8 @@ func tool(name string) string {
 	return filepath.Join(filepath.Dir(self), name)
 }
 
-// fileNames makes a file's name of what names each kernel: bookworm, trixie-rt, bzImage, and bzImage-2 for a second one.
+// fileNames makes a file's name of what names each kernel: bookworm, trixie-rt,
+// bzImage, and bzImage-2 for a second one.
 func fileNames(kernels []string) []string {
 	var names []string
 	for _, kernel := range kernels {
@@ -220,7 +224,8 @@ func fileNames(kernels []string) []string {
 	return names
 }
 
-// isFile tells a kernel's file from a suite's name, which a directory may have too.
+// isFile tells a kernel's file from a suite's name, which a directory may have
+// too.
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && !info.IsDir()

@@ -223,7 +223,8 @@ func TestForReports(t *testing.T) {
 	})
 }
 
-// What gotestsum prints of a VM that fails has the kernel's console once, at the end, where all failures are.
+// What gotestsum prints of a VM that fails has the kernel's console once, at
+// the end, where all failures are.
 func TestScreen(t *testing.T) {
 	const (
 		died   = "vm: the VM was ended: it was not done after 1s\n"
@@ -294,7 +295,8 @@ func TestJudge(t *testing.T) {
 	})
 }
 
-// The times of each kernel have a head of their own. A test that prints such lines is passed over.
+// The times of each kernel have a head of their own. A test that prints such
+// lines is passed over.
 func TestJudgeTimes(t *testing.T) {
 	const line = `{"Action":"output","Package":"%s","Test":"%s","Output":"%s\n"}` + "\n"
 	var in, out strings.Builder
@@ -308,7 +310,8 @@ func TestJudgeTimes(t *testing.T) {
 	assert.Equal(t, "\n=== Times: a\nx 1\ny 2\n\n=== Times: b\nz 3\n", out.String())
 }
 
-// Whatever comes, in whatever pieces: lines are passed on whole or not at all, in their order.
+// Whatever comes, in whatever pieces: lines are passed on whole or not at all,
+// in their order.
 func FuzzForReports(f *testing.F) {
 	f.Add([]byte(`{"Action":"artifacts"}`+"\n"+`{"Action":"pass","Test":"TestA"}`+"\n"), 7)
 	f.Add([]byte("\n\n{\n\x00"), 1)

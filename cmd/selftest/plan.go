@@ -79,11 +79,13 @@ func (o *options) argv(binary string, p *profile) []string {
 	if o.soak > 0 {
 		argv = append(argv, "-soak="+o.soak.String(), fmt.Sprintf("-soak-continue=%t", o.goOn))
 	}
-	// A kernel without CPU hotplug would skip it all, and that is no success. What may take the kernel down takes nothing
-	// else along here. Whether anything was tested is judged over all virtual machines, by outcome.
+	// A kernel without CPU hotplug would skip it all, and that is no success.
+	// What may take the kernel down takes nothing else along here. Whether
+	// anything was tested is judged over all virtual machines, by outcome.
 	argv = append(argv, "-require=^[^/]*$", "-must-test=false", "-destructive")
 	return slices.Concat(argv, p.args, o.args)
 }
 
-// beforeAndAfter is the time that tests may take beside a soak: go test's default.
+// beforeAndAfter is the time that tests may take beside a soak: go test's
+// default.
 const beforeAndAfter = 10 * time.Minute

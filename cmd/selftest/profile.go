@@ -10,8 +10,9 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// profile is a way to boot a kernel, for the rows that show something only there: those of the suite that need it run
-// wherever it is booted so, in these VMs as on a real machine.
+// profile is a way to boot a kernel, for the rows that show something only
+// there: those of the suite that need it run wherever it is booted so, in these
+// VMs as on a real machine.
 type profile struct {
 	name   string
 	append string // more of the kernel's command line
@@ -33,9 +34,11 @@ var profiles = []profile{
 	{name: defaultProfile},
 	// One CPU is left for all that is not pinned, and that one cannot go.
 	{name: "isolcpus", append: "isolcpus=0-2", smp: "4", skip: suspendOfIsolated},
-	// The isolated one is alone in its root domain, and the first that goes since the kernel was booted.
+	// The isolated one is alone in its root domain, and the first that goes
+	// since the kernel was booted.
 	{name: "isolcpus-one", append: "isolcpus=1", smp: "4", run: "^TestOffline$/^at-return$"},
-	// Its row has not been passed by a kernel yet. What comes after it would be lost each time.
+	// Its row has not been passed by a kernel yet. What comes after it would be
+	// lost each time.
 	{name: "isolcpus-suspend", append: "isolcpus=0-2", smp: "4", run: suspendOfIsolated, apart: true},
 	// CPU 0 keeps the time for the others.
 	{name: "nohz_full", append: "nohz_full=1-3 rcu_nocbs=1-3", smp: "4"},
@@ -51,7 +54,8 @@ var profiles = []profile{
 	// systemd's word, which the VM's init knows too.
 	{name: "cgroup-v1", append: "systemd.unified_cgroup_hierarchy=0"},
 	{name: "cgroup-v1-v2mode", append: "systemd.unified_cgroup_hierarchy=0 guest.cpuset=cpuset_v2_mode"},
-	// QEMU's clock does not wake a system that is in freeze: that takes an ACPI event, which it raises only in S3.
+	// QEMU's clock does not wake a system that is in freeze: that takes an ACPI
+	// event, which it raises only in S3.
 	{name: "sleep", packed: true, args: []string{"-sleep"}, run: "^TestSuspend$", skip: "^TestSuspend$/^freeze$"},
 }
 
@@ -85,7 +89,8 @@ func (p *profile) options(o vm.Options, arch string) vm.Options {
 	return o
 }
 
-// of is the name under which results go: the kernel's alone by default, as in bookworm and bookworm/isolcpus.
+// of is the name under which results go: the kernel's alone by default, as in
+// bookworm and bookworm/isolcpus.
 func (p *profile) of(kernel string) string {
 	if p.name == defaultProfile {
 		return kernel
@@ -93,8 +98,8 @@ func (p *profile) of(kernel string) string {
 	return kernel + "/" + p.name
 }
 
-// subdir is the directory for what one VM leaves: below that of all a level for the kernel and one for the profile, where there are
-// several of them.
+// subdir is the directory for what one VM leaves: below that of all a level for
+// the kernel and one for the profile, where there are several of them.
 func (o *options) subdir(kernel string, p *profile) string {
 	dir := o.vm.Out
 	if len(o.kernels) > 1 {

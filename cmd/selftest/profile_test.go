@@ -65,7 +65,8 @@ func TestProfileTests(t *testing.T) {
 	}
 }
 
-// Each VM has its console in a directory of its own, and its results under a name of their own.
+// Each VM has its console in a directory of its own, and its results under a
+// name of their own.
 func TestProfileNames(t *testing.T) {
 	isolated, all := []profile{{name: "isolcpus"}}, []profile{{name: "default"}, {name: "smt"}}
 	for _, tt := range []struct {

@@ -11,10 +11,11 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// forReports passes the lines of one VM on, as test2json makes them, without what gotestsum would take amiss: it shows the
-// line that an attribute was made from beside the attribute, and takes an artifacts event for the end of a test. And with
-// what it would not know how to name: a VM that fails, though no test does, is a failure of TestMain's, with what the VM's
-// runner said.
+// forReports passes the lines of one VM on, as test2json makes them, without
+// what gotestsum would take amiss: it shows the line that an attribute was made
+// from beside the attribute, and takes an artifacts event for the end of a
+// test. And with what it would not know how to name: a VM that fails, though no
+// test does, is a failure of TestMain's, with what the VM's runner said.
 type forReports struct {
 	w        io.Writer
 	progress io.Writer // where lines that tell of the progress of a soak go too
@@ -73,8 +74,9 @@ func (f *forReports) failWhole(e testjson.Event) error {
 	return errors.Join(err, write("fail", ""))
 }
 
-// screen passes on what gotestsum prints. That is all output of a test that fails twice: when it does, and in a list at the
-// end. The part that is the kernel's console is shown in the list alone.
+// screen passes on what gotestsum prints. That is all output of a test that
+// fails twice: when it does, and in a list at the end. The part that is the
+// kernel's console is shown in the list alone.
 type screen struct {
 	w     io.Writer
 	lines lines

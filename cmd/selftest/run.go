@@ -22,7 +22,8 @@ import (
 // junitFile is the report for CI systems.
 const junitFile = "junit.xml"
 
-// report runs the plan below gotestsum, which shows the results as they come and writes the reports.
+// report runs the plan below gotestsum, which shows the results as they come
+// and writes the reports.
 func (p *plan) report(ctx context.Context, tmp, out string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -70,8 +71,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	return nil
 }
 
-// showProgress copies what is written to a pipe to standard output: gotestsum shows what a test has printed when that ends,
-// which may be in a day, and takes for an error what comes on standard error.
+// showProgress copies what is written to a pipe to standard output: gotestsum
+// shows what a test has printed when that ends, which may be in a day, and
+// takes for an error what comes on standard error.
 func (p *plan) showProgress(path string) (done func(), err error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return nil, &os.PathError{Op: "mkfifo", Path: path, Err: err}
@@ -115,7 +117,8 @@ func stream(file string) int {
 	for i, g := range p.VMs {
 		cmd := exec.Command(tool("test2json"), "-t", "-p", g.Package, os.Args[0], "boot", file, strconv.Itoa(i))
 		cmd.Stdout, cmd.Stderr = &forReports{w: os.Stdout, progress: progress}, os.Stderr
-		// It pays no heed to an interrupt, and would wait for the next line of a guest that may have none.
+		// It pays no heed to an interrupt, and would wait for the next line of
+		// a guest that may have none.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 		if err := cmd.Run(); err != nil {
 			code = 1

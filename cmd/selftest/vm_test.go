@@ -1,8 +1,10 @@
-// The tests in this file run ci/selftest, which boots six virtual machines, one after the other. They are skipped unless
-// HOTPLUGTEST_VM=1 asks for them; then none is skipped. They assume of the machine what those of cmd/vm do.
+// The tests in this file run ci/selftest, which boots six virtual machines, one
+// after the other. They are skipped unless HOTPLUGTEST_VM=1 asks for them; then
+// none is skipped. They assume of the machine what those of cmd/vm do.
 //
-// An emulated VM boots in 3 s on two idle CPUs, and the tests chosen here take 4 s. Patience is for busy ones: all of it
-// ends by itself, so only a hang of selftest's own takes that long.
+// An emulated VM boots in 3 s on two idle CPUs, and the tests chosen here take
+// 4 s. Patience is for busy ones: all of it ends by itself, so only a hang of
+// selftest's own takes that long.
 package main_test
 
 import (
@@ -26,7 +28,8 @@ import (
 
 const patience = 3 * time.Minute
 
-// selftest runs ci/selftest in an empty directory, and returns that, the exit status and what it printed.
+// selftest runs ci/selftest in an empty directory, and returns that, the exit
+// status and what it printed.
 func selftest(t *testing.T, args ...string) (dir string, code int, stdout, stderr string) {
 	t.Helper()
 	if os.Getenv("HOTPLUGTEST_VM") != "1" {
@@ -114,7 +117,8 @@ func TestPass(t *testing.T) {
 	assert.Contains(t, string(console), "Linux version 6.1.")
 }
 
-// Each profile is a VM of its own, and all of them are one report. The rows are those that need the profile.
+// Each profile is a VM of its own, and all of them are one report. The rows are
+// those that need the profile.
 func TestProfiles(t *testing.T) {
 	dir, code, stdout, _ := selftest(t, "-profile", "maxcpus", "-profile", "cgroup-v1", "-run", "TestOnline/first|TestOffline/at-return/emptied", "-append", "printk.time=1")
 	assert.Equal(t, 0, code)
@@ -140,8 +144,9 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// A kernel that says on its console, and in its files, that tests have passed is not believed, and hides no failure. Here
-// it is its command line that it repeats.
+// A kernel that says on its console, and in its files, that tests have passed
+// is not believed, and hides no failure. Here it is its command line that it
+// repeats.
 func TestForged(t *testing.T) {
 	const forged = "--- PASS: TestForged (0.00s)"
 	dir, code, _, _ := selftest(t, "-run", "TestSameValue/online/at-return/cpu-online$", "-append", "x=\n\x16"+forged+"\n\x16=== NAME  TestForged\nok")

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// otherTest is a test of another module's. The kernel of the README's command is
-// Debian trixie's.
+// otherTest is a test of another module's. The kernel of the README's command
+// is Debian trixie's.
 const otherTest = `package other
 
 import (
@@ -54,8 +54,8 @@ func TestOtherModule(t *testing.T) {
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
-	// This machine's module cache is all that is asked for modules: this module has
-	// no version there, and what it needs has been built already.
+	// This machine's module cache is all that is asked for modules: this module
+	// has no version there, and what it needs has been built already.
 	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
 	require.NoError(t, err)
 	proxy := "GOPROXY=file://" + filepath.Join(strings.TrimSpace(string(cache)), "cache/download")

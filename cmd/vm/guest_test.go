@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programs are what this test binary is inside a VM, by its first argument. Each returns its exit status.
+// programs are what this test binary is inside a VM, by its first argument.
+// Each returns its exit status.
 var programs = map[string]func() int{
 	"output": output,
 	"panic":  crash,
@@ -19,7 +20,8 @@ var programs = map[string]func() int{
 	"orphan": orphan,
 }
 
-// payload is what output writes: a megabyte in which every byte and pair of bytes occurs, and the same each time.
+// payload is what output writes: a megabyte in which every byte and pair of
+// bytes occurs, and the same each time.
 var payload = func() []byte {
 	data := make([]byte, 1<<20)
 	random := rand.NewChaCha8([32]byte{})
@@ -29,7 +31,8 @@ var payload = func() []byte {
 
 const outputStatus = 7
 
-// output says where it runs, and ends when all that it prints is in a pipe still.
+// output says where it runs, and ends when all that it prints is in a pipe
+// still.
 func output() int {
 	wd, err := os.Getwd()
 	if err != nil {
@@ -66,7 +69,8 @@ func hang() int {
 	}
 }
 
-// reboot says on the console, where only the kernel's word counts, that all is well, and resets the machine.
+// reboot says on the console, where only the kernel's word counts, that all is
+// well, and resets the machine.
 func reboot() int {
 	if err := os.WriteFile("/dev/console", []byte("--- PASS: TestAll (0.00s)\nPASS\nok  \tall\t0.1s\n"), 0); err != nil {
 		return complain(err)
@@ -74,7 +78,8 @@ func reboot() int {
 	return complain(unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
 }
 
-// orphan leaves a child behind that holds its standard output open, and is killed.
+// orphan leaves a child behind that holds its standard output open, and is
+// killed.
 func orphan() int {
 	child := exec.Command("/proc/self/exe", "hang")
 	child.Stdout = os.Stdout

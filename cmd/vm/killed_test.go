@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// QEMU is killed while the program runs, as when memory runs out: that is no success.
+// QEMU is killed while the program runs, as when memory runs out: that is no
+// success.
 func TestQEMUKilled(t *testing.T) {
 	b := needVM(t)
 	cmd := b.command(t, "-kernel", suite, b.guest, "hang")
@@ -34,7 +35,8 @@ func TestQEMUKilled(t *testing.T) {
 	assert.Regexp(t, `(?m)^vm: the VM ended while the program ran: QEMU: signal: killed \(Linux 6\.1\..*\)$`, string(rest))
 }
 
-// The runner is killed by what gives it no chance to clean up: QEMU ends with it.
+// The runner is killed by what gives it no chance to clean up: QEMU ends with
+// it.
 func TestRunnerKilled(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
 		t.Run(unix.SignalName(sig), func(t *testing.T) {
@@ -65,8 +67,8 @@ func awaitExit(pidfd int, limit time.Duration) error {
 	}
 }
 
-// untilReady starts a command that runs the program hang, and returns when that runs: what comes on standard output then,
-// and a pidfd of QEMU's process.
+// untilReady starts a command that runs the program hang, and returns when that
+// runs: what comes on standard output then, and a pidfd of QEMU's process.
 func untilReady(t *testing.T, cmd *exec.Cmd) (io.Reader, int) {
 	t.Helper()
 	cmd.Env = append(cmd.Environ(), "TMPDIR="+t.TempDir())

@@ -1,10 +1,13 @@
-// The tests in this file boot a dozen virtual machines, one after the other, and are skipped unless HOTPLUGTEST_VM=1 asks
-// for them; then none is skipped. Those of cmd/selftest do too, so give go test -p=1.
+// The tests in this file boot a dozen virtual machines, one after the other,
+// and are skipped unless HOTPLUGTEST_VM=1 asks for them; then none is skipped.
+// Those of cmd/selftest do too, so give go test -p=1.
 //
-// They assume of the machine: the Go toolchain with the module's dependencies; QEMU, or APT and root to install it; APT
-// with a Debian mirror; a memory of 2 GB; /bin/sh. They assume neither root nor KVM.
+// They assume of the machine: the Go toolchain with the module's dependencies;
+// QEMU, or APT and root to install it; APT with a Debian mirror; a memory of 2
+// GB; /bin/sh. They assume neither root nor KVM.
 //
-// An emulated VM boots in 3 s on two idle CPUs and in 15 s on busy ones. What bounds a case:
+// An emulated VM boots in 3 s on two idle CPUs and in 15 s on busy ones. What
+// bounds a case:
 //   - grace, for what takes the runner no time to speak of: to notice that something ended, and end the rest.
 //   - hangLimit, for the case that waits for its bound: four boots on idle CPUs, so that the program gets to run.
 //   - patience, for all the others, which end by themselves, as does a question to a mirror: only a hang of the runner
@@ -56,7 +59,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tools are what the tests run: the runner, and this test binary again for the guest, static.
+// tools are what the tests run: the runner, and this test binary again for the
+// guest, static.
 type tools struct {
 	vm, guest string
 	goOnly    string // a PATH without QEMU and APT
@@ -151,7 +155,8 @@ func (r result) complaints() (lines []string) {
 	return lines
 }
 
-// What the program prints, every byte of it, and its exit status are the runner's own. The kernel is poked before.
+// What the program prints, every byte of it, and its exit status are the
+// runner's own. The kernel is poked before.
 func TestOutput(t *testing.T) {
 	b := needVM(t)
 	out := filepath.Join(t.TempDir(), "out,1") // as a CI matrix names its directories
@@ -176,8 +181,8 @@ func TestOutput(t *testing.T) {
 	assert.Contains(t, string(console), "Linux version 6.1.")
 }
 
-// However it ends: the program's exit status if it came to its end, and else 1, with one line that says why before the
-// console's part that matters.
+// However it ends: the program's exit status if it came to its end, and else 1,
+// with one line that says why before the console's part that matters.
 func TestEnd(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
@@ -203,7 +208,8 @@ func TestEnd(t *testing.T) {
 			},
 		},
 		{
-			// The console's markers must not count. Only a line of the failure's may repeat them.
+			// The console's markers must not count. Only a line of the
+			// failure's may repeat them.
 			name: "reboot", argv: []string{"reboot"}, code: 1,
 			stdout: []string{
 				`vm: the VM ended while the program ran \(Linux 6\.1\..*\)`,
@@ -368,7 +374,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// What it is made for: go test runs a package's tests in the VM, and has the profiles afterwards.
+// What it is made for: go test runs a package's tests in the VM, and has the
+// profiles afterwards.
 func TestGoTest(t *testing.T) {
 	b := needVM(t)
 	out := t.TempDir()

@@ -95,7 +95,8 @@ var places = []place{
 	},
 }
 
-// Each time it says why, in one line, and is a success; where it is required to run it is none.
+// Each time it says why, in one line, and is a success; where it is required to
+// run it is none.
 func TestCannotRun(t *testing.T) {
 	needVM(t)
 	for _, p := range places {

@@ -1,5 +1,6 @@
-// Package found_test runs the suite where other people's state is in the machine, and where it cannot run, and sees to it
-// that nothing is different after that. The script ci/asfound runs it in virtual machines.
+// Package found_test runs the suite where other people's state is in the
+// machine, and where it cannot run, and sees to it that nothing is different
+// after that. The script ci/asfound runs it in virtual machines.
 package found_test
 
 import (
@@ -81,8 +82,9 @@ func suite(args ...string) *exec.Cmd {
 
 var attributes = regexp.MustCompile(`(?m)^=== ATTR .*\n`)
 
-// run runs it, and returns its exit status and what it said, without its attributes. The test fails if anything of the
-// machine is different after that.
+// run runs it, and returns its exit status and what it said, without its
+// attributes. The test fails if anything of the machine is different after
+// that.
 func run(t *testing.T, cmd *exec.Cmd) (code int, said string) {
 	t.Helper()
 	return runWhile(t, cmd, "", nil)

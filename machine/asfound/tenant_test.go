@@ -21,21 +21,24 @@ import (
 	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
-// In these tests the machine has four CPUs: cpu1 is somebody's who has taken it offline, cpu3 that of a partition on cgroup
-// v2, and cpu2 is what the suite takes offline.
+// In these tests the machine has four CPUs: cpu1 is somebody's who has taken it
+// offline, cpu3 that of a partition on cgroup v2, and cpu2 is what the suite
+// takes offline.
 const (
 	offline   = 1
 	victim    = 2
 	exclusive = 3
 )
 
-// These are transitions that other people's state can suffer from: one CPU goes, or all go but one; and all in a suspend.
+// These are transitions that other people's state can suffer from: one CPU
+// goes, or all go but one; and all in a suspend.
 const (
 	hotplugs = "TestSuite/^(Online|Offline)$/at-return/^(affinity|effective|running-task|sleeping-task)$|TestSuite/Refused"
 	suspends = "TestSuite/Suspend/^mem-(freezer|core)$"
 )
 
-// A fact is something of other people's that is to be as it was: the path of a file, and which line of it.
+// A fact is something of other people's that is to be as it was: the path of a
+// file, and which line of it.
 type fact struct{ path, line string }
 
 func (f fact) read() string {
@@ -51,7 +54,8 @@ func (f fact) read() string {
 	return "no " + f.line
 }
 
-// A tenant is somebody whose state is in the machine. What they return is what they look at when the suite has run.
+// A tenant is somebody whose state is in the machine. What they return is what
+// they look at when the suite has run.
 type tenant struct {
 	name   string
 	moveIn func(t *testing.T, h *cpuset.Hierarchy) []fact
@@ -123,7 +127,8 @@ var tenants = []tenant{
 	}},
 }
 
-// The suite runs beside all of them, on cgroup v2, and on v1 where the kernel has that.
+// The suite runs beside all of them, on cgroup v2, and on v1 where the kernel
+// has that.
 func TestTenants(t *testing.T) {
 	needVM(t)
 	if n, err := affinity.Get(0); err != nil || n.Count() < 4 {
@@ -144,7 +149,8 @@ func TestTenants(t *testing.T) {
 func mountV1(t *testing.T) *cpuset.Hierarchy {
 	t.Helper()
 	dir := t.TempDir()
-	// It is v2's until the kernel has done with the last cpuset there, a moment after that was removed.
+	// It is v2's until the kernel has done with the last cpuset there, a moment
+	// after that was removed.
 	soon := func(f func() error) (err error) {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 			if err = f(); err == nil || err == unix.EINVAL {
@@ -159,7 +165,8 @@ func mountV1(t *testing.T) *cpuset.Hierarchy {
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		// With another cpuset than the root, which is there until a moment after its removal, the hierarchy would stay.
+		// With another cpuset than the root, which is there until a moment
+		// after its removal, the hierarchy would stay.
 		alone := regexp.MustCompile(`(?m)^cpuset\t\d+\t1\t`)
 		assert.NoError(t, soon(func() error {
 			cgroups, err := os.ReadFile("/proc/cgroups")
@@ -218,12 +225,14 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 		}
 	}
 	beside(hotplugs, func(said string) bool {
-		// Before v6.0 a partition takes its CPUs from the kernel's own threads that are bound to them, of which those warn.
+		// Before v6.0 a partition takes its CPUs from the kernel's own threads
+		// that are bound to them, of which those warn.
 		return partition && older(t, 6, 0) && strings.Contains(said, "process_one_work") && !strings.Contains(said, "promised:")
 	}, ran...)
 	beside("TestSuite/Scenario/^(irqs|mask-.*|affinity-storm|online-masks)$", func(string) bool { return false }, "Scenario/affinity-storm", "Scenario/online-masks")
 	beside(suspends, func(said string) bool {
-		// Before v6.2 (8f9ea86fdf99) tasks in other cpusets lose what they were pinned to, and nothing else breaks.
+		// Before v6.2 (8f9ea86fdf99) tasks in other cpusets lose what they were
+		// pinned to, and nothing else breaks.
 		lost := strings.Count(said, "which it was pinned to, is online")
 		return partition && older(t, 6, 2) && lost > 0 && lost == strings.Count(said, "promised:")
 	}, "Suspend/mem-freezer", "Suspend/mem-core")
@@ -261,7 +270,8 @@ func pinned(how string, cpus ...int) func(*testing.T, *cpuset.Hierarchy) []fact 
 
 func allowed(pid int) fact { return fact{fmt.Sprintf("/proc/%d/status", pid), "Cpus_allowed_list:"} }
 
-// process starts a process that sleeps or runs until the test ends, on CPUs; on any if there is none.
+// process starts a process that sleeps or runs until the test ends, on CPUs; on
+// any if there is none.
 func process(t *testing.T, how string, cpus affinity.CPUSet) (pid int) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")

@@ -1,5 +1,6 @@
-// Package kill_test ends runs of the suite at random moments, and sees to it that the machine is as it was soon after. The
-// script ci/killtest runs it in a virtual machine.
+// Package kill_test ends runs of the suite at random moments, and sees to it
+// that the machine is as it was soon after. The script ci/killtest runs it in a
+// virtual machine.
 package kill_test
 
 import (
@@ -28,7 +29,8 @@ var (
 	seed  = flag.Uint64("seed", 1, "of the random moments")
 )
 
-// The environment of a victim: that it is one, and after what time it is to panic.
+// The environment of a victim: that it is one, and after what time it is to
+// panic.
 const (
 	victimEnv = "KILLTEST_VICTIM"
 	panicEnv  = "KILLTEST_PANIC"
@@ -37,8 +39,8 @@ const (
 const (
 	// restoreLimit is how long the machine may take to be as it was.
 	restoreLimit = 10 * time.Second
-	// lifetime bounds the time after which a run is ended. Each is of another transition, so it need not be long to be
-	// about all of them.
+	// lifetime bounds the time after which a run is ended. Each is of another
+	// transition, so it need not be long to be about all of them.
 	lifetime = 4 * time.Second
 	// cpusets are fewer than by default, as a run is mostly about other things.
 	cpusets = 200
@@ -128,7 +130,8 @@ func TestKill(t *testing.T) {
 					good++
 				}
 			}
-			// On standard output without the test's name, so that it is easily found.
+			// On standard output without the test's name, so that it is easily
+			// found.
 			fmt.Printf("%s: %d of %d times the machine was as before within %v; %d times it was left changed; slowest %v\n",
 				way.name, good, way.count, restoreLimit, changed, slowest.Round(time.Millisecond))
 		})
@@ -141,8 +144,8 @@ type victim struct {
 	said bytes.Buffer
 	done chan struct{}
 
-	// What it and its supervisor print on standard error, which ends with the last of them. A panic prints more than a pipe
-	// takes that nobody reads.
+	// What it and its supervisor print on standard error, which ends with the
+	// last of them. A panic prints more than a pipe takes that nobody reads.
 	complaints func() ([]byte, error)
 }
 
@@ -190,7 +193,8 @@ func (v *victim) await(d time.Duration) {
 	}
 }
 
-// settled waits until the supervisor is done too, and returns when that was and what is different then.
+// settled waits until the supervisor is done too, and returns when that was and
+// what is different then.
 func settled(t *testing.T, before *machine.Snapshot) (time.Time, []machine.Difference) {
 	t.Helper()
 	unlock, err := machine.Lock(io.Discard)

@@ -155,8 +155,8 @@ func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writ
 	if err != nil {
 		return nil, err
 	}
-	// A kernel without record counts as missing, so if this ends half-way, none is
-	// taken for the other.
+	// A kernel without record counts as missing, so if this ends half-way, none
+	// is taken for the other.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -169,8 +169,8 @@ func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writ
 // kernelFile is where a Debian package has its kernel.
 var kernelFile = regexp.MustCompile(`^(?:\./)?(?:boot/vmlinu[xz]-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinu[xz])$`)
 
-// extractKernel writes the kernel in the Debian package to path, and returns its
-// release.
+// extractKernel writes the kernel in the Debian package to path, and returns
+// its release.
 func extractKernel(ctx context.Context, deb, path string) (release string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -252,8 +252,9 @@ func parseStanza(text string) map[string]string {
 	return fields
 }
 
-// kernelDependency returns the package in a Depends field that holds the kernel,
-// or "". Newer suites have it in a linux-binary package, apart from its modules.
+// kernelDependency returns the package in a Depends field that holds the
+// kernel, or "". Newer suites have it in a linux-binary package, apart from its
+// modules.
 func kernelDependency(depends string) string {
 	for _, prefix := range []string{"linux-binary-", "linux-image-"} {
 		for _, d := range strings.Split(depends, ",") {

@@ -24,8 +24,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
-// The commands of a mirror that is a directory, $MIRROR: packages as NAME, their
-// control stanza, and NAME.tar, their contents. Each logs its call.
+// The commands of a mirror that is a directory, $MIRROR: packages as NAME,
+// their control stanza, and NAME.tar, their contents. Each logs its call.
 var fakeCommands = map[string]string{
 	"apt-get": `#!/bin/sh
 echo "$0 $*" >> "$MIRROR/calls"
@@ -115,8 +115,8 @@ func (m *mirror) resolve(name, goarch string) (*kernel.Image, string, error) {
 	return img, log.String(), err
 }
 
-// outdate makes the kernel in the cache one that the mirror was last asked for a
-// while ago.
+// outdate makes the kernel in the cache one that the mirror was last asked for
+// a while ago.
 func (m *mirror) outdate(suite, flavour, goarch string) {
 	asked := time.Date(2026, 5, 20, 12, 0, 0, 0, time.Local)
 	require.NoError(m.tb, os.Chtimes(filepath.Join(m.cache, "debian", suite, flavour, goarch, "kernel.json"), asked, asked))
@@ -336,8 +336,8 @@ func TestResolveSuiteLocked(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestDebian gets a kernel of 14 MB, and package lists of 11 MB, from the mirror
-// that this machine's APT is set up with.
+// TestDebian gets a kernel of 14 MB, and package lists of 11 MB, from the
+// mirror that this machine's APT is set up with.
 func TestDebian(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: downloads from the Debian mirror")

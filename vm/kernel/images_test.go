@@ -127,8 +127,8 @@ func newBzImage(payload []byte) []byte {
 	return append(b, "code after the payload"...)
 }
 
-// newImage makes the start of a flat image, with a magic at an offset, and with a
-// banner that crosses the border of 64 KiB at which a reader might cut it.
+// newImage makes the start of a flat image, with a magic at an offset, and with
+// a banner that crosses the border of 64 KiB at which a reader might cut it.
 func newImage(offset int, magic string) []byte {
 	b := make([]byte, 1<<16+100)
 	copy(b[offset:], magic)

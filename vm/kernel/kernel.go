@@ -2,8 +2,9 @@
 // a bzImage, vmlinux or Image of one's own, or the kernel of a Debian suite,
 // which it gets from the mirror that this machine's APT uses.
 //
-// An x86-64 kernel boots in well under half the time as an uncompressed vmlinux,
-// entered by its PVH note, so a bzImage is unpacked wherever it has one.
+// An x86-64 kernel boots in well under half the time as an uncompressed
+// vmlinux, entered by its PVH note, so a bzImage is unpacked wherever it has
+// one.
 package kernel
 
 import (

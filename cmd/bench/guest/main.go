@@ -1,5 +1,6 @@
-// Command guest is the part of cmd/bench that runs in its virtual machine: it does a thing as the suite does it and as the
-// C baseline does it, in turn, and prints what each took. A line of the output is a name and one number a run.
+// Command guest is the part of cmd/bench that runs in its virtual machine: it
+// does a thing as the suite does it and as the C baseline does it, in turn, and
+// prints what each took. A line of the output is a name and one number a run.
 package main
 
 import (
@@ -59,7 +60,8 @@ func show[T int | int64 | uint64 | time.Duration](name string, values ...T) {
 	fmt.Println()
 }
 
-// cycle takes the CPU offline and online, n times by cpuhp and n times in C, and shows the nanoseconds of each time.
+// cycle takes the CPU offline and online, n times by cpuhp and n times in C,
+// and shows the nanoseconds of each time.
 func cycle(cpu, n int) error {
 	sys, err := cpuhp.New("/sys")
 	if err != nil {
@@ -94,7 +96,8 @@ func cycle(cpu, n int) error {
 	return nil
 }
 
-// detect runs the C baseline, and shows in how many of n cycles it saw a CPU that was not ready at its uevent.
+// detect runs the C baseline, and shows in how many of n cycles it saw a CPU
+// that was not ready at its uevent.
 func detect(cpu, n int) error {
 	out, err := exec.Command(baseline, "detect", strconv.Itoa(cpu), strconv.Itoa(n)).Output()
 	if err != nil {
@@ -104,8 +107,9 @@ func detect(cpu, n int) error {
 	return err
 }
 
-// react brings the CPU online n times while the suite's way waits for the uevent, and n times while the C baseline waits,
-// and shows the nanoseconds from the kernel's sending of the uevent to its being asked for the affinity.
+// react brings the CPU online n times while the suite's way waits for the
+// uevent, and n times while the C baseline waits, and shows the nanoseconds
+// from the kernel's sending of the uevent to its being asked for the affinity.
 func react(cpu, n int) error {
 	sys, err := cpuhp.New("/sys")
 	if err != nil {
@@ -139,7 +143,8 @@ func react(cpu, n int) error {
 	return nil
 }
 
-// baselineOnce has the C baseline react to one uevent. It listens to no other, as it is started when the CPU is offline.
+// baselineOnce has the C baseline react to one uevent. It listens to no other,
+// as it is started when the CPU is offline.
 func baselineOnce(sys cpuhp.FS, cpu int) (tid int, err error) {
 	c := exec.Command(baseline, "react", strconv.Itoa(cpu))
 	said, err := c.StdoutPipe()
@@ -160,7 +165,8 @@ func baselineOnce(sys cpuhp.FS, cpu int) (tid int, err error) {
 	return c.Process.Pid, errors.Join(err, c.Wait())
 }
 
-// reactOnce waits for the uevent by the suite's own loop, and returns the thread that did it.
+// reactOnce waits for the uevent by the suite's own loop, and returns the
+// thread that did it.
 func reactOnce(sys cpuhp.FS, events *suite.Events, cpu int) (tid int, err error) {
 	if err := events.Forget(); err != nil {
 		return 0, err
@@ -209,11 +215,13 @@ func (t *tracer) write(file, value string) error {
 	return os.WriteFile(filepath.Join(t.dir, file), []byte(value), 0o644)
 }
 
-// traced matches an event: its thread, its time in seconds and microseconds, and its name.
+// traced matches an event: its thread, its time in seconds and microseconds,
+// and its name.
 var traced = regexp.MustCompile(`-(\d+) +\[\d+\] .* (\d+)\.(\d{6}): (\w+)[:(]`)
 
-// reaction has f bring the CPU online, which it takes offline before, and returns the time from the last uevent that was
-// sent before the thread, whose number f returns, called sched_setaffinity(2).
+// reaction has f bring the CPU online, which it takes offline before, and
+// returns the time from the last uevent that was sent before the thread, whose
+// number f returns, called sched_setaffinity(2).
 func (t *tracer) reaction(sys cpuhp.FS, cpu int, f func() (tid int, err error)) (time.Duration, error) {
 	if err := sys.SetOnline(cpu, false); err != nil {
 		return 0, err
@@ -250,8 +258,9 @@ func (t *tracer) reaction(sys cpuhp.FS, cpu int, f func() (tid int, err error)) 
 	return 0, fmt.Errorf("no uevent and sched_setaffinity(2) of thread %d in the trace:\n%s", tid, text)
 }
 
-// storm has the kernel send n uevents as fast as it can, and shows how many were received and lost, and the nanoseconds
-// that it took: with the default buffer, and with one that overflows.
+// storm has the kernel send n uevents as fast as it can, and shows how many
+// were received and lost, and the nanoseconds that it took: with the default
+// buffer, and with one that overflows.
 func storm(cpu, n int) error {
 	for _, buffer := range []struct {
 		name string

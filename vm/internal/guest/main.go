@@ -1,5 +1,6 @@
-// Command guest is the init process of a VM that runs one program: it mounts what a program expects of a Linux machine,
-// runs it, and reports to the host over a serial line. See package wire for what is said.
+// Command guest is the init process of a VM that runs one program: it mounts
+// what a program expects of a Linux machine, runs it, and reports to the host
+// over a serial line. See package wire for what is said.
 package main
 
 import (
@@ -30,8 +31,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "guest: this is the init process of a VM; boot it with cmd/vm")
 		os.Exit(2)
 	}
-	// It returns with an error alone. The console is all there is to say it on. Powering off without an Exit tells the host
-	// that it failed.
+	// It returns with an error alone. The console is all there is to say it on.
+	// Powering off without an Exit tells the host that it failed.
 	fmt.Println("guest:", run())
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
@@ -80,7 +81,8 @@ func run() error {
 	if err := out.send(wire.Guest{Exit: &exit}); err != nil {
 		return err
 	}
-	// The host ends the VM when it has read that. Powering off by ourselves could cut the message short.
+	// The host ends the VM when it has read that. Powering off by ourselves
+	// could cut the message short.
 	select {}
 }
 
@@ -101,7 +103,8 @@ func (s *sender) Write(p []byte) (int, error) {
 	return len(p), s.send(wire.Guest{Output: p})
 }
 
-// openRaw opens a serial line for binary data. It is opened blocking: the line has a thread of its own to wait in.
+// openRaw opens a serial line for binary data. It is opened blocking: the line
+// has a thread of its own to wait in.
 func openRaw(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -120,9 +123,10 @@ func openRaw(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// lookUp finds symbols in /proc/kallsyms, all of it, as a name can be there more than once. Its lines are ADDRESS TYPE
-// NAME, where TYPE is one letter and a module's NAME is followed by a tab and [MODULE]; there are 100,000 of them and an
-// emulated CPU to read them.
+// lookUp finds symbols in /proc/kallsyms, all of it, as a name can be there
+// more than once. Its lines are ADDRESS TYPE NAME, where TYPE is one letter and
+// a module's NAME is followed by a tab and [MODULE]; there are 100,000 of them
+// and an emulated CPU to read them.
 func lookUp(symbols []string) (map[string][]wire.Symbol, error) {
 	if len(symbols) == 0 {
 		return nil, nil
@@ -157,7 +161,8 @@ func find(kallsyms io.Reader, symbols []string) (map[string][]wire.Symbol, error
 			found[string(name)] = append(found[string(name)], wire.Symbol{Address: addr})
 		}
 	}
-	// The file is in the order of addresses but for modules and per-CPU variables.
+	// The file is in the order of addresses but for modules and per-CPU
+	// variables.
 	slices.Sort(all)
 	for _, list := range found {
 		for i := range list {
@@ -170,7 +175,8 @@ func find(kallsyms io.Reader, symbols []string) (map[string][]wire.Symbol, error
 	return found, lines.Err()
 }
 
-// execute runs the program to its end, and reaps all that is orphaned meanwhile.
+// execute runs the program to its end, and reaps all that is orphaned
+// meanwhile.
 func execute(job wire.Job, out *sender) wire.Exit {
 	for _, dir := range append(job.Mkdir, "/tmp", "/run") {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -221,8 +227,9 @@ func execute(job wire.Job, out *sender) wire.Exit {
 	}
 }
 
-// drain waits for the copying of r to end, and copies what is in the pipe still. That is all that the program wrote,
-// now that it has ended; a child that outlives it may hold the pipe open, and is not waited for.
+// drain waits for the copying of r to end, and copies what is in the pipe
+// still. That is all that the program wrote, now that it has ended; a child
+// that outlives it may hold the pipe open, and is not waited for.
 func drain(r *os.File, copied <-chan struct{}, out io.Writer) error {
 	if err := r.SetReadDeadline(time.Now()); err != nil {
 		return err

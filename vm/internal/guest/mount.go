@@ -21,16 +21,19 @@ var machineMounts = []mount{
 	{"tracefs", "/sys/kernel/tracing", ""},
 }
 
-// Words of the kernel's command line that say how cgroups are mounted. The first is the one that systemd knows. The
-// second is for this init alone: mount options of the cpuset hierarchy of cgroup v1, as in guest.cpuset=cpuset_v2_mode.
-// The kernel passes over words with a dot that it does not know.
+// Words of the kernel's command line that say how cgroups are mounted. The
+// first is the one that systemd knows. The second is for this init alone: mount
+// options of the cpuset hierarchy of cgroup v1, as in
+// guest.cpuset=cpuset_v2_mode. The kernel passes over words with a dot that it
+// does not know.
 const (
 	legacyWord = "systemd.unified_cgroup_hierarchy=0"
 	cpusetWord = "guest.cpuset="
 )
 
-// cgroupMounts are those of cgroup v2, or, if the command line asks for them, those of cgroup v1: a hierarchy for each
-// controller in the text of /proc/cgroups.
+// cgroupMounts are those of cgroup v2, or, if the command line asks for them,
+// those of cgroup v1: a hierarchy for each controller in the text of
+// /proc/cgroups.
 func cgroupMounts(cmdline, cgroups string) []mount {
 	const top = "/sys/fs/cgroup"
 	legacy, cpusetOptions := false, ""
@@ -60,7 +63,8 @@ func cgroupMounts(cmdline, cgroups string) []mount {
 	return mounts
 }
 
-// mountAll mounts what a booted machine has. What this kernel was built without is missing, as it would be there.
+// mountAll mounts what a booted machine has. What this kernel was built without
+// is missing, as it would be there.
 func mountAll() {
 	for _, m := range machineMounts {
 		m.mount()

@@ -1,5 +1,6 @@
-// Package wire is what the VM runner and the init process of its guest say to each other over a serial line of their
-// own: a stream of gob values, Guest one way and Host the other. The kernel's console is another line, so nothing that
+// Package wire is what the VM runner and the init process of its guest say to
+// each other over a serial line of their own: a stream of gob values, Guest one
+// way and Host the other. The kernel's console is another line, so nothing that
 // is printed there can pass for a result.
 package wire
 
@@ -33,13 +34,15 @@ type Guest struct {
 	Exit   *Exit
 }
 
-// Hello is the guest's first message. The program starts when the host has answered it.
+// Hello is the guest's first message. The program starts when the host has
+// answered it.
 type Hello struct {
 	Release string              // uname -r
 	Symbols map[string][]Symbol // all that have a requested name; none: there is no such symbol
 }
 
-// Symbol is where something of the kernel's is. Its end is the address of what comes next.
+// Symbol is where something of the kernel's is. Its end is the address of what
+// comes next.
 type Symbol struct{ Address, End uint64 }
 
 // File is one of the files in Job.Collect.
@@ -68,16 +71,16 @@ const (
 // Pong is the guest's answer to pings.
 type Pong struct {
 	// Stuck names the checks of the kernel that began StuckAfter examinations
-	// ago, or earlier, and have not ended. The guest counts in the host's pings:
-	// its own clock may stand still.
+	// ago, or earlier, and have not ended. The guest counts in the host's
+	// pings: its own clock may stand still.
 	Stuck []string
 }
 
 // StuckAfter is a number of examinations.
 const StuckAfter = 6
 
-// Sender is the guest's end of the way to the host. An emulated serial line takes 5 µs a byte, so what goes over it is
-// compressed (DEFLATE).
+// Sender is the guest's end of the way to the host. An emulated serial line
+// takes 5 µs a byte, so what goes over it is compressed (DEFLATE).
 type Sender struct {
 	flate *flate.Writer
 	gob   *gob.Encoder
@@ -107,15 +110,17 @@ type Receiver struct {
 	gob     *gob.Decoder
 }
 
-// NewReceiver returns the receiver for a line. max bounds a message, in bytes: a few from the guest can unpack to any number.
+// NewReceiver returns the receiver for a line. max bounds a message, in bytes:
+// a few from the guest can unpack to any number.
 func NewReceiver(line io.Reader, max int64) *Receiver {
 	r := &Receiver{max: max, limited: io.LimitedReader{R: flate.NewReader(line)}}
 	r.gob = gob.NewDecoder(&r.limited)
 	return r
 }
 
-// Receive waits for a message and returns it. The error is [io.EOF] or [io.ErrUnexpectedEOF] where the line ends, and any
-// other where it has something that is no message.
+// Receive waits for a message and returns it. The error is [io.EOF] or
+// [io.ErrUnexpectedEOF] where the line ends, and any other where it has
+// something that is no message.
 func (r *Receiver) Receive() (Guest, error) {
 	r.limited.N = r.max
 	var m Guest

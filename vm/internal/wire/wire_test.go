@@ -17,7 +17,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
-// Gob leaves out what is zero, but not a message: a success is an Exit of zeros.
+// Gob leaves out what is zero, but not a message: a success is an Exit of
+// zeros.
 func TestGuest(t *testing.T) {
 	all := make([]byte, 256)
 	for i := range all {
@@ -74,7 +75,8 @@ func TestSendIsShort(t *testing.T) {
 	assert.Less(t, line.Len(), said/2)
 }
 
-// A message that unpacks to more than anybody would send does not take the host's memory.
+// A message that unpacks to more than anybody would send does not take the
+// host's memory.
 func TestReceiveIsBounded(t *testing.T) {
 	var line bytes.Buffer
 	sender := wire.NewSender(&line)
