@@ -14,3 +14,10 @@ func FakeThreads(t *testing.T, setAffinityFake func(tid int, set affinity.CPUSet
 }
 
 var ParseStat = parseStat
+
+// FakeUnmount has mounts given to f instead of to the kernel, until the test ends.
+func FakeUnmount(t *testing.T, f func(dir string) error) {
+	was := unmount
+	t.Cleanup(func() { unmount = was })
+	unmount = f
+}

@@ -16,13 +16,15 @@ import (
 )
 
 // A Stock is what a process has that it can leak: descriptors, goroutines, child processes, threads in a state that
-// nothing else can use them in, and cgroups named hotplugtest-PID or hotplugtest-PID-NAME.
+// nothing else can use them in, cgroups and trace instances named hotplugtest-PID or hotplugtest-PID-NAME, and mounts of
+// tracefs whose source is hotplugtest-PID.
 type Stock struct {
 	files      map[string]string // by descriptor
 	goroutines map[string]string // by "goroutine N": the stack
 	children   map[string]string // by "child process N": its name
 	threads    map[string]string // by "thread N": its mask, where that is not the process's
 	cgroups    map[string]string
+	tracing    map[string]string
 }
 
 // Main is for TestMain: it calls run, which is the Run of a [testing.M] or calls it, and returns the status to exit with.
@@ -41,7 +43,8 @@ func Main(run func() int) int {
 
 // TakeStock notes what the process has.
 func TakeStock() *Stock {
-	return &Stock{files: files(), goroutines: goroutines(), children: children(), threads: strayThreads(), cgroups: ownCgroups()}
+	return &Stock{files: files(), goroutines: goroutines(), children: children(), threads: strayThreads(), cgroups: ownCgroups(),
+		tracing: ownTracing()}
 }
 
 // leakGrace is how long goroutines, threads and children have for their end. It is used up only where there is a leak.
@@ -54,6 +57,7 @@ func (s *Stock) Leaks() []string {
 		var leaks []string
 		for _, kind := range []struct{ before, after map[string]string }{
 			{s.files, now.files}, {s.goroutines, now.goroutines}, {s.children, now.children}, {s.threads, now.threads}, {s.cgroups, now.cgroups},
+			{s.tracing, now.tracing},
 		} {
 			poller := maps.Clone(runtimePoller)
 			for _, file := range kind.before {

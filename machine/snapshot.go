@@ -42,6 +42,10 @@ type Snapshot struct {
 	// Leftovers are the directories hotplugtest-* in the cpuset hierarchy.
 	Leftovers []string
 
+	// Tracing are the instances hotplugtest-* of tracefs, and the mounts of it that
+	// tests have made.
+	Tracing []string
+
 	// Modules are those of the kernel's modules for the injection of errors that are loaded.
 	Modules []string
 }
@@ -85,6 +89,7 @@ var parts = []part{
 	smtControl,
 	online{},
 	leftovers{},
+	tracing{},
 	subtreeControl,
 	cpusetCPUs,
 	cpusetPartition,

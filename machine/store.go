@@ -172,6 +172,7 @@ func (s *Snapshot) lasting() *Snapshot {
 	// Of the new kernel, so that none of it is a difference.
 	_ = online{}.take(lasting)
 	_ = leftovers{}.take(lasting)
+	_ = tracing{}.take(lasting)
 	_ = modules{}.take(lasting)
 	for _, f := range []setting{wakeAlarm, rtcTime} {
 		lasting.Settings[f.name] = s.Settings[f.name]

@@ -7,11 +7,10 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/kmsg"
 	"github.com/hotplugtest/hotplugtest/machine"
 )
 
@@ -101,21 +100,10 @@ func number(d time.Duration) string {
 	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 3, 64)
 }
 
-// printable makes a text of the kernel's fit for a test's output: a ^V (0x16)
-// in it would make test2json take what follows for a test's result.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return utf8.RuneError
-	}, text)
-}
-
 // oneLine makes a text of the kernel's fit for an attribute, which must not
 // have a line feed.
 func oneLine(text string) string {
-	return strings.ReplaceAll(printable(strings.TrimSpace(text)), "\n", " ")
+	return strings.ReplaceAll(kmsg.Printable(strings.TrimSpace(text)), "\n", " ")
 }
 
 // describe notes what one wants to know of the kernel and the machine beside a

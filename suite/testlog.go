@@ -69,7 +69,7 @@ func (s *said) judge() error {
 func indent(records []kmsg.Record) string {
 	var b strings.Builder
 	for _, r := range records {
-		fmt.Fprintf(&b, "\n    %s", strings.ReplaceAll(printable(r.String()), "\n", "\n    "))
+		fmt.Fprintf(&b, "\n    %s", strings.ReplaceAll(kmsg.Printable(r.String()), "\n", "\n    "))
 	}
 	return b.String()
 }

@@ -53,13 +53,29 @@ func (e Event) String() string {
 	return fmt.Sprintf("%s-%d [%03d] %v %.6f: %s: %s", e.Comm, e.TID, e.CPU, e.Context, e.Time.Seconds(), e.Name, e.Args)
 }
 
-// header matches what comes before the arguments of an event:
+// nameColumns is how wide the kernel prints the name of a thread before an event,
+// in bytes:
 //
 //	cpuhp/3-29      [003] d..1.    13.232904: workqueue_queue_work: work struct=…
 //
-// The name of a thread may have any character, a newline included. The flags
-// have four characters, five since v5.15.
-var header = regexp.MustCompile(`(?s)^ *(.{0,16}?)-([0-9]{1,10}) +\[([0-9]{3,})\] ([^ ]{4,8}) +([0-9]{1,10})\.([0-9]{6}): (.*)$`)
+// The name may have any character, a dash and a newline included.
+const nameColumns = 16
+
+// afterName matches what comes between the name and the event. The flags have
+// four characters, five since v5.15.
+var afterName = regexp.MustCompile(`(?s)^-([0-9]{1,10}) +\[([0-9]{3,9})\] ([^ ]{4,8}) +([0-9]{1,10})\.([0-9]{6}): (.*)$`)
+
+// header returns the parts of a line, of which the name is the first, or nil.
+func header(line string) []string {
+	if len(line) <= nameColumns || line[nameColumns] != '-' {
+		return nil
+	}
+	match := afterName.FindStringSubmatch(line[nameColumns:])
+	if match != nil {
+		match[0] = strings.TrimLeft(line[:nameColumns], " ")
+	}
+	return match
+}
 
 // stackName is printed in place of the name of an event that is the stack of the
 // event before it.
@@ -103,11 +119,12 @@ func (p *parser) parse(text string) error {
 func (p *parser) line(line string) error {
 	if p.inStack {
 		if symbol, ok := strings.CutPrefix(line, " => "); ok {
-			return p.frame(symbol)
+			p.frame(symbol)
+			return nil
 		}
 		p.inStack = false
 	}
-	if match := header.FindStringSubmatch(line); match != nil {
+	if match := header(line); match != nil {
 		p.endBegun()
 		return p.event(match)
 	}
@@ -116,7 +133,7 @@ func (p *parser) line(line string) error {
 		return nil
 	}
 	if p.begun != "" {
-		if match := header.FindStringSubmatch(p.begun + "\n" + line); match != nil {
+		if match := header(p.begun + "\n" + line); match != nil {
 			p.begun = ""
 			return p.event(match)
 		}
@@ -148,26 +165,25 @@ func (p *parser) endBegun() {
 	p.begun = ""
 }
 
-func (p *parser) event(match []string) error {
-	e := Event{Comm: match[1], Context: context(match[4])}
-	var err error
-	if e.TID, err = strconv.Atoi(match[2]); err == nil {
-		e.CPU, err = strconv.Atoi(match[3])
+// event takes in what [header] returned.
+func (p *parser) event(parts []string) error {
+	name, text := parts[0], parts[6]
+	numbers := make([]int64, 4)
+	for n, digits := range []string{parts[1], parts[2], parts[4], parts[5]} {
+		// It cannot fail: these are digits alone, and few enough.
+		numbers[n], _ = strconv.ParseInt(digits, 10, 64)
 	}
-	if err != nil {
-		return fmt.Errorf("line %q: %w", match[0], err)
+	e := Event{
+		Comm: name, TID: int(numbers[0]), CPU: int(numbers[1]), Context: context(parts[3]),
+		Time: time.Duration(numbers[2])*time.Second + time.Duration(numbers[3])*time.Microsecond,
 	}
-	// Neither can fail: the expression has digits alone, and few enough.
-	s, _ := strconv.ParseInt(match[5], 10, 64)
-	us, _ := strconv.ParseInt(match[6], 10, 64)
-	e.Time = time.Duration(s)*time.Second + time.Duration(us)*time.Microsecond
-	if match[7] == stackName || match[7] == "kernel_stack: "+stackName {
+	if text == stackName {
 		p.inStack, p.stackOf = true, key{e.CPU, e.TID}
 		return nil
 	}
 	var ok bool
-	if e.Name, e.Args, ok = strings.Cut(match[7], ":"); !ok || strings.ContainsAny(e.Name, " \n") {
-		return fmt.Errorf("line %q has no event after the time", match[0])
+	if e.Name, e.Args, ok = strings.Cut(text, ":"); !ok || e.Name == "" || strings.ContainsAny(e.Name, " \n") {
+		return fmt.Errorf("%q, which thread %d recorded, has no event's name", text, e.TID)
 	}
 	e.Args = strings.TrimPrefix(e.Args, " ")
 	if p.last == nil {
@@ -180,13 +196,11 @@ func (p *parser) event(match []string) error {
 
 // frame adds a function to the stack of the event that the same thread recorded
 // last on the same CPU. The functions that record it are left out.
-func (p *parser) frame(symbol string) error {
+func (p *parser) frame(symbol string) {
 	n, ok := p.last[p.stackOf]
-	if !ok || recorder.MatchString(symbol) {
-		return nil
+	if ok && !recorder.MatchString(symbol) {
+		p.events[n].Stack = append(p.events[n].Stack, symbol)
 	}
-	p.events[n].Stack = append(p.events[n].Stack, symbol)
-	return nil
 }
 
 // take returns the events that were parsed, and forgets them.

@@ -3,6 +3,7 @@ package tracefs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,6 +36,8 @@ type Options struct {
 	// buffers of CPUs that are offline are allocated when they first come
 	// online.
 	BufferKB int
+	// Copy, if not nil, gets the text that Read reads, as the kernel printed it.
+	Copy io.Writer
 }
 
 // An Instance is a directory below /sys/kernel/tracing/instances: buffers and
@@ -44,6 +47,7 @@ type Instance struct {
 	dir    string
 	marker int // trace_marker
 	pipe   int // trace_pipe
+	copy   io.Writer
 	parser parser
 }
 
@@ -90,7 +94,7 @@ func (f *FS) Create(name string, opts *Options) (*Instance, error) {
 	if kb == 0 {
 		kb = 1024
 	}
-	i := &Instance{dir: filepath.Join(f.dir, "instances", name), marker: -1, pipe: -1}
+	i := &Instance{dir: filepath.Join(f.dir, "instances", name), marker: -1, pipe: -1, copy: opts.Copy}
 	if err := unix.Mkdir(i.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("tracefs: mkdir %s: %s (%w)", i.dir, errnoName(err), err)
 	}

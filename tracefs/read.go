@@ -34,6 +34,9 @@ func (i *Instance) Read() ([]Event, error) {
 		if err == unix.EAGAIN || err == nil && n == 0 {
 			break
 		}
+		if err == nil && i.copy != nil {
+			_, err = i.copy.Write(buf[:n])
+		}
 		if err == nil {
 			err = i.parser.parse(string(buf[:n]))
 		}

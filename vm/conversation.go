@@ -91,7 +91,7 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 					return &refused{err}
 				}
 			}
-			g.release, g.started = printable(m.Hello.Release, ""), true
+			g.release, g.started = strings.ReplaceAll(plain(m.Hello.Release), "\n", ""), true
 			close(hello)
 			if err := reply.Encode(wire.Host{Start: true}); err != nil {
 				return err

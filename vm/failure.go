@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +65,7 @@ var (
 // crash picks what matters of the console's text: what the kernel said of its
 // crash, or else of what stands still, or else the end.
 func crash(text string) string {
-	lines := strings.Split(strings.TrimSpace(printable(text, "\n\t")), "\n")
+	lines := strings.Split(strings.TrimSpace(plain(text)), "\n")
 	start := complaintAt(lines, fatal)
 	if start < 0 {
 		start = complaintAt(lines, standing)
@@ -92,14 +91,9 @@ func complaintAt(lines, kinds []string) int {
 	})
 }
 
-// printable drops the control characters of a kernel's text, which could pass for the frames of test results, except some.
-func printable(text, except string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(except, r) || unicode.IsPrint(r) {
-			return r
-		}
-		return -1
-	}, text)
+// plain is a text of the guest's without what cannot be printed.
+func plain(text string) string {
+	return strings.ReplaceAll(kmsg.Printable(text), "\uFFFD", "")
 }
 
 // Print writes the failure for people, each line marked so that it can be told from the program's own.

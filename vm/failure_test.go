@@ -159,7 +159,7 @@ func FuzzCrash(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		shown := crash(text)
-		all := strings.Split(printable(text, "\n\t"), "\n")
+		all := strings.Split(plain(text), "\n")
 		for line := range strings.SplitSeq(shown, "\n") {
 			assert.True(t, slices.ContainsFunc(all, func(l string) bool { return strings.TrimSpace(l) == strings.TrimSpace(line) }), "%q", line)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/cavaliergopher/cpio"
 
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
+	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 const guestPackage = "github.com/hotplugtest/hotplugtest/vm/internal/guest"
@@ -32,12 +33,8 @@ func programArch(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("program %s is not an ELF executable: %w", path, err)
 	}
-	for goarch, machine := range map[string]elf.Machine{
-		"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "s390x": elf.EM_S390, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV,
-	} {
-		if f.Machine == machine {
-			return goarch, nil
-		}
+	if goarch := kernel.Architecture(f.FileHeader); goarch != "" {
+		return goarch, nil
 	}
 	return "", fmt.Errorf("program %s is for %s", path, f.Machine)
 }

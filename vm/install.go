@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotplugtest/hotplugtest/vm/kernel"
+	"github.com/hotplugtest/hotplugtest/internal/debian"
 )
 
 // sound is the first QEMU that emulates several CPUs well enough: deba78709ae8 ("accel/tcg: Always lock pages before
@@ -132,7 +132,7 @@ func codename() string {
 // backports returns the options by which APT knows of the release's backports beside its own sources. Those, and its lists,
 // stay as they are: these are of their own, in dir.
 func backports(ctx context.Context, dir, release string) ([]string, error) {
-	mirror, err := kernel.Mirror(ctx)
+	mirror, err := debian.Mirror(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func backports(ctx context.Context, dir, release string) ([]string, error) {
 		}
 	}
 	list := filepath.Join(dir, "backports.list")
-	line := fmt.Sprintf("deb [target=Packages %s] %s %s-backports main\n", kernel.SignedBy(), mirror, release)
+	line := fmt.Sprintf("deb [target=Packages %s] %s %s-backports main\n", debian.SignedBy(), mirror, release)
 	// APT reads them as another user.
 	if err := errors.Join(os.WriteFile(list, []byte(line), 0o644), os.Chmod(dir, 0o755)); err != nil {
 		return nil, err
@@ -167,17 +167,14 @@ func backports(ctx context.Context, dir, release string) ([]string, error) {
 
 // apt runs a command of APT's and returns what it printed.
 func apt(ctx context.Context, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, append([]string{"-qq"}, args...)...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
+	cmd := debian.Command(ctx, name, append([]string{args[0], "-qq"}, args[1:]...)...)
+	var out strings.Builder
+	cmd.Stdout = &out
 	// An interrupt is APT's to judge: in the midst of dpkg's work it goes on.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", name, args[0], err, lastLine(stderr.String()))
-	}
-	return string(out), nil
+	cmd.WaitDelay = 0
+	err := debian.Do(ctx, cmd)
+	return out.String(), err
 }
 
 // doubt is what speaks against blaming the kernel for the end of an emulated VM, or "".

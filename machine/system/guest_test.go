@@ -1,9 +1,7 @@
 package system_test
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -110,11 +108,11 @@ func (g *guest) up(t *testing.T) {
 		}
 		select {
 		case <-g.ended:
-			t.Fatalf("QEMU has ended before the guest was up:\n%s", g.tail())
+			t.Fatalf("QEMU has ended before the guest was up:\n%s", tail(g.said()))
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the guest was not up within %v: status %d: %s\n%s", bootLimit, code, out, g.tail())
+			t.Fatalf("the guest was not up within %v: status %d: %s\n%s", bootLimit, code, out, tail(g.said()))
 		}
 	}
 }
@@ -157,18 +155,23 @@ func (g *guest) reboot(t *testing.T) {
 		if now, code := g.run(t, "root", "cat /proc/sys/kernel/random/boot_id"); code == 0 && now != id {
 			break
 		}
-		require.True(t, time.Now().Before(deadline), "the guest did not reboot:\n%s", g.tail())
+		require.True(t, time.Now().Before(deadline), "the guest did not reboot:\n%s", tail(g.said()))
 	}
 	g.up(t)
 }
 
-// tail is the end of what the guest wrote to its console.
-func (g *guest) tail() string {
+// said is what the guest has written to its console.
+func (g *guest) said() string {
 	text, err := os.ReadFile(g.console)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "(nothing)"
+	if err != nil {
+		return err.Error()
 	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return string(text)
+}
+
+// tail is the end of a console's text.
+func tail(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-25):], "\n")
 }
 

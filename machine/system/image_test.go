@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/debian"
 	"github.com/hotplugtest/hotplugtest/vm"
-	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 // An image is what the guest boots from. Its disks are never written: each boot
@@ -58,7 +58,7 @@ func disks(t *testing.T) *image {
 		require.NoError(t, os.RemoveAll(i.dir))
 		require.NoError(t, os.MkdirAll(i.dir, 0o700))
 		command(t, "", "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(i.dir, "key"))
-		mirror, err := kernel.Mirror(t.Context())
+		mirror, err := debian.Mirror(t.Context())
 		require.NoError(t, err)
 		command(t, fmt.Sprintf("building a system of Debian %s, which takes minutes and is kept in %s", *suite, i.dir),
 			"./root.sh", *suite, mirror, i.dir)

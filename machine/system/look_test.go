@@ -165,12 +165,12 @@ func sortWords(text string) string {
 	return strings.Join(slices.Sorted(slices.Values(strings.Fields(text))), " ")
 }
 
-// irqThread is the name of the thread that handles an interrupt: irq/N-NAME.
-var irqThread = regexp.MustCompile(`^irq/\d+-`)
+// kernelOwn matches the names of kernel threads that say nothing: workers come
+// and go, and the thread of an interrupt follows it when there is one.
+var kernelOwn = regexp.MustCompile(`^(kworker/|irq/)`)
 
-// threads are the kernel's, but for workers, which come and go, and all of the
-// tenants and services. A thread is its cgroup, its name and its command line;
-// that of a session is nobody's.
+// threads are those of the kernel, of the tenants and of the services, but not
+// those of logins. A thread is its cgroup, its name and its command line.
 func (l *looker) threads() {
 	self := strconv.Itoa(os.Getpid())
 	for _, dir := range l.glob("/proc/[0-9]*") {
@@ -186,10 +186,9 @@ func (l *looker) threads() {
 		}
 		for _, task := range l.glob(dir + "/task/[0-9]*") {
 			comm := l.read(task + "/comm")
-			if cmdline == "" && strings.HasPrefix(comm, "kworker/") || comm == "" {
+			if comm == "" || cmdline == "" && kernelOwn.MatchString(comm) {
 				continue
 			}
-			comm = irqThread.ReplaceAllString(comm, "irq/N-")
 			l.fact("thread", fmt.Sprintf("%s %q %q", cgroup, comm, cmdline), l.scheduling(task))
 		}
 	}

@@ -38,12 +38,12 @@ touch "$root/var/lib/systemd/linger/qa" "$root/var/lib/systemd/linger/root"
 for dir_of_go in .cache go; do ln -s /home/root/$dir_of_go "$root/root/$dir_of_go"; done
 cp -a "$(go env GOROOT)" "$root/usr/local/go"
 
-# As systemctl enable and mask do. A timer would change the machine in the
-# middle of a test.
+# As systemctl enable and mask do. A timer, and a service that ends when it is
+# idle, would change the machine in the middle of a test.
 units=$root/etc/systemd/system
 for unit in "$units"/tenant-*.service; do ln -s "../${unit##*/}" "$units/multi-user.target.wants/"; done
 ln -s /lib/systemd/system/systemd-networkd.service "$units/multi-user.target.wants/"
-for timer in "$root"/lib/systemd/system/*.timer; do ln -sf /dev/null "$units/${timer##*/}"; done
+for timer in "$root"/lib/systemd/system/*.timer netavark-dhcp-proxy.socket; do ln -sf /dev/null "$units/${timer##*/}"; done
 
 # What the containers consist of: two tenants, and one for tests.
 for box in container nspawn spare; do

@@ -11,9 +11,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path"
 	"regexp"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,6 +27,7 @@ var (
 	checkout = flag.String("checkout", "../..", "`directory` of the checkout that is cloned into the system")
 	keep     = flag.Bool("keep", false, "leave the virtual machine running after a failure, until this is interrupted")
 	shell    = flag.Bool("shell", false, "boot the system and give a shell in it, in place of the tests")
+	only     = regexp.MustCompile("")
 	thrice   = flag.Bool("thrice", false, "run go test ./... three times, not once")
 )
 
@@ -34,6 +35,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(lookEnv) != "" {
 		os.Exit(lookMain())
 	}
+	flag.Func("only", "run just the cases whose names match the `regexp`", func(s string) (err error) {
+		only, err = regexp.Compile(s)
+		return err
+	})
 	flag.Parse()
 	os.Exit(m.Run())
 }
@@ -80,55 +85,49 @@ func TestSystem(t *testing.T) {
 		return
 	}
 	for i, c := range cases {
-		if *hybrid && !c.v1 {
+		if !wanted(c) {
 			continue
 		}
 		started := time.Now()
-		passed := t.Run(c.name, func(t *testing.T) { c.in(t, g) })
-		fmt.Printf("      %s took %v\n", c.name, time.Since(started).Round(time.Second))
+		var changed bool
+		passed := t.Run(c.name, func(t *testing.T) { c.in(t, g, &changed) })
+		fmt.Printf("     took %v\n", time.Since(started).Round(time.Second))
 		if !passed && *keep {
 			fmt.Printf("==== the system is left as it is until this is interrupted; log in with\n     %s\n", g.login("root"))
 			_ = unix.Pause()
 		}
-		if (!passed || c.fresh) && wanted(cases[i+1:]) {
+		if changed && slices.ContainsFunc(cases[i+1:], wanted) {
 			g.stop()
 			g = d.boot(t)
 		}
 	}
 }
 
-// wanted reports whether -test.run has one of the cases run.
-func wanted(cases []testCase) bool {
-	pattern := flag.Lookup("test.run").Value.String()
-	dir, name := path.Split(pattern)
-	if dir == "" {
-		return len(cases) > 0
-	}
-	for _, c := range cases {
-		if matched, err := regexp.MatchString(name, c.name); err != nil || matched {
-			return true
-		}
-	}
-	return false
+// wanted reports whether a case is to be run, by -only and by the cgroups.
+func wanted(c testCase) bool {
+	return only.MatchString(c.name) && (c.v1 || !*hybrid)
 }
 
 // in runs the case in the guest and compares the machine before and after it.
-func (c testCase) in(t *testing.T, g *guest) {
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the console, %s:\n%s", g.console, g.tail())
-		}
-	})
+// changed tells whether the guest must be booted anew for the next case.
+func (c testCase) in(t *testing.T, g *guest, changed *bool) {
+	*changed = true
 	if c.balanced {
 		g.must(t, "root", "systemctl start irqbalance")
 	} else {
 		g.must(t, "root", "systemctl stop irqbalance")
 		g.pin(t)
 	}
+	said := len(g.said())
 	before := g.look(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the console meanwhile, of which %s has all:\n%s", g.console, tail(g.said()[said:]))
+		}
+		*changed = c.fresh || len(before.different(g.look(t), c.ignore)) > 0
+	})
 	c.run(t, g)
-	if c.fresh {
-		return // it has compared what it is about
+	if !c.fresh { // else it has compared what it is about
+		g.same(t, before, c.ignore)
 	}
-	g.same(t, before, c.ignore)
 }

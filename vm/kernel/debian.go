@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/debian"
 )
 
 // fresh is how long a suite's kernel serves before the mirror is asked again.
@@ -175,7 +177,7 @@ func extractKernel(ctx context.Context, deb, path string) (release string, err e
 	r, w := io.Pipe()
 	defer r.Close()
 	go func() {
-		w.CloseWithError(run(ctx, w, "dpkg-deb", "--fsys-tarfile", deb))
+		w.CloseWithError(debian.Run(ctx, w, "dpkg-deb", "--fsys-tarfile", deb))
 	}()
 	for t := tar.NewReader(r); ; {
 		h, err := t.Next()

@@ -142,20 +142,7 @@ func inspectVmlinux(r io.ReaderAt) (*layout, error) {
 	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN {
 		return nil, fmt.Errorf("%w: ELF file of type %s", ErrNotKernel, f.Type)
 	}
-	k := &layout{format: vmlinux}
-	switch {
-	case f.Class != elf.ELFCLASS64:
-	case f.Machine == elf.EM_X86_64:
-		k.arch = "amd64"
-	case f.Machine == elf.EM_AARCH64:
-		k.arch = "arm64"
-	case f.Machine == elf.EM_S390:
-		k.arch = "s390x"
-	case f.Machine == elf.EM_PPC64 && f.Data == elf.ELFDATA2LSB:
-		k.arch = "ppc64le"
-	case f.Machine == elf.EM_RISCV:
-		k.arch = "riscv64"
-	}
+	k := &layout{format: vmlinux, arch: Architecture(f.FileHeader)}
 	if k.arch == "" {
 		return nil, fmt.Errorf("%w: ELF file for %s, %s, %s", ErrNotKernel, f.Machine, f.Class, f.Data)
 	}

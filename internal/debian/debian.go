@@ -1,0 +1,123 @@
+// Package debian runs the commands of Debian's package management, and finds the
+// mirror that this machine takes its packages from.
+package debian
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// keyring has the keys of Debian's archive; without it, those APT trusts serve.
+const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// SignedBy is the option of a line of APT's sources that names the keys of Debian's archive,
+// or "" if only those are there that APT trusts anyway.
+func SignedBy() string {
+	if _, err := os.Stat(keyring); err != nil {
+		return ""
+	}
+	return "signed-by=" + keyring
+}
+
+// Mirror returns the URI of the Debian mirror that this machine's APT uses.
+func Mirror(ctx context.Context) (string, error) {
+	// Only what the package lists are there for has an origin, or is named at
+	// all in the first call. As root, APT would write its caches, if it had any.
+	for _, extra := range []string{"--release-info", "--no-release-info"} {
+		var out bytes.Buffer
+		err := Run(ctx, &out, "apt-get", "indextargets", extra, "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+			"--format", "$(REPO_URI)|$(ORIGIN)|$(LABEL)|$(COMPONENT)", "Created-By: Packages")
+		if err != nil {
+			return "", err
+		}
+		if uri := parseMirror(out.String()); uri != "" {
+			return uri, nil
+		}
+	}
+	return "", errors.New("APT has no Debian mirror in its sources here: give -kernel a path to a kernel image")
+}
+
+// mirrorPath ends the URI of a Debian mirror, or of a file that lists some.
+var mirrorPath = regexp.MustCompile(`/debian(\.list)?/$`)
+
+// parseMirror picks Debian's main archive among lines of URI|ORIGIN|LABEL|COMPONENT,
+// by what it says it is, or else by its URI. It returns "" if it is not there.
+func parseMirror(targets string) string {
+	var guess string
+	for line := range strings.Lines(targets) {
+		f := strings.Split(strings.TrimSpace(line), "|")
+		if len(f) != 4 || f[3] != "main" {
+			continue
+		}
+		switch uri, origin, label := f[0], f[1], f[2]; {
+		case origin == "Debian" && label == "Debian":
+			return uri
+		case guess == "" && origin == "$(ORIGIN)" && mirrorPath.MatchString(uri):
+			guess = uri
+		}
+	}
+	return guess
+}
+
+// CommandError is a command's failure.
+type CommandError struct {
+	Command string // and its first argument
+	Stderr  string // without white space around it
+	Err     error
+}
+
+// Error has the line of stderr that matters: APT's first error, or else the last.
+func (e *CommandError) Error() string {
+	if e.Stderr == "" {
+		return fmt.Sprintf("%s: %v", e.Command, e.Err)
+	}
+	lines := strings.Split(e.Stderr, "\n")
+	for _, line := range lines {
+		if text, ok := strings.CutPrefix(line, "E: "); ok {
+			return e.Command + ": " + text
+		}
+	}
+	return e.Command + ": " + lines[len(lines)-1]
+}
+
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// Command is exec.CommandContext for a command of Debian's, which is to ask
+// nothing and to speak English.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+	cmd.WaitDelay = 5 * time.Second // for what a killed command leaves behind with its output open
+	return cmd
+}
+
+// Run runs a command with its output going to stdout. It fails with a
+// *CommandError, or with why ctx ended.
+func Run(ctx context.Context, stdout io.Writer, name string, args ...string) error {
+	cmd := Command(ctx, name, args...)
+	cmd.Stdout = stdout
+	return Do(ctx, cmd)
+}
+
+// Do runs a command that Command made for ctx, and fails as Run does.
+func Do(ctx context.Context, cmd *exec.Cmd) error {
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	if err == nil {
+		return nil
+	}
+	name := strings.Join(cmd.Args[:2], " ")
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	}
+	return &CommandError{name, strings.TrimSpace(stderr.String()), err}
+}

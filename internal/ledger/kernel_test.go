@@ -1,0 +1,90 @@
+package ledger_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/internal/ledger"
+	"github.com/hotplugtest/hotplugtest/machine"
+	"github.com/hotplugtest/hotplugtest/tracefs"
+)
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+var (
+	cycles = flag.Int("cycles", 1, "times that TestKernelLedger takes the CPU offline and online")
+	dump   = flag.Bool("dump", false, "print the trace of each operation of TestKernelLedger, as in testdata")
+)
+
+// settleTimeout bounds the wait for what is unfinished. Delayed work may be
+// due much later: it is reported as not finished.
+const settleTimeout = 3 * time.Second
+
+// TestKernelLedger takes the last CPU offline and online and prints what that
+// leaves unfinished. What it finds is the kernel's affair. It fails if the
+// ledger does not see what is known to be put off: since v6.6 offline runs in a
+// worker, and in all kernels the writer wakes cpuhp/N.
+func TestKernelLedger(t *testing.T) {
+	machine.Claim(t)
+	fs, err := tracefs.Open("/")
+	if errors.Is(err, tracefs.ErrNotSupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, fs.Close()) }()
+	sys, err := cpuhp.New("/sys")
+	require.NoError(t, err)
+	online, err := sys.Online()
+	require.NoError(t, err)
+	cpu := slices.Max(slices.Collect(online.All()))
+	var text strings.Builder
+	r, err := ledger.NewRecorder(fs, "/", fmt.Sprintf("%s%d", tracefs.NamePrefix, os.Getpid()), &text)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, r.Close()) }()
+	t.Logf("this kernel does not have %s", strings.Join(r.Missing, ", "))
+	for n := range *cycles {
+		for _, up := range []bool{false, true} {
+			text.Reset()
+			l, err := r.Record(func() error { return sys.SetOnline(cpu, up) }, settleTimeout)
+			require.NoError(t, err)
+			if *dump {
+				print(t, text.String())
+			}
+			what := map[bool]string{false: "offline", true: "online"}[up]
+			t.Logf("cycle %d, %s: %v, %d lines of trace, %d deferrals", n, what, l.Return-l.Begin, strings.Count(text.String(), "\n"), len(l.Deferrals))
+			for _, d := range l.Deferrals {
+				if d.Unfinished {
+					t.Logf("LEFT %s: %v\n\t%s", what, d, d.Where())
+				} else {
+					t.Logf("done %s: %v: %s", what, d, d.Where())
+				}
+			}
+			woken := func(d ledger.Deferral) bool {
+				return d.Kind == ledger.Thread && d.Function == fmt.Sprintf("cpuhp/%d", cpu)
+			}
+			assert.True(t, slices.ContainsFunc(l.Deferrals, woken), "%s: nobody has woken cpuhp/%d", what, cpu)
+		}
+	}
+}
+
+// print prints a trace as a fixture: the kernel's threads, and the text.
+func print(t *testing.T, text string) {
+	threads, err := ledger.Threads("/")
+	require.NoError(t, err)
+	fmt.Println("FIXTURE")
+	for _, tid := range slices.Sorted(maps.Keys(threads)) {
+		fmt.Printf("# thread %d %s\n", tid, threads[tid])
+	}
+	fmt.Printf("%sEND\n", text)
+}

@@ -1,0 +1,125 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/tracefs"
+)
+
+// Texts of the marks that a [Recorder] makes.
+const (
+	BeginMark  = NameOfMarks + "begin"
+	ReturnMark = NameOfMarks + "return"
+
+	NameOfMarks = "hotplugtest: "
+)
+
+// bufferKB is the size of each CPU's buffer. An operation on 4 emulated CPUs
+// takes 300 KiB of all of them together, and what follows it 100 KiB a second.
+const bufferKB = 4096
+
+// A Recorder records operations in an instance of tracefs. Make one with
+// [NewRecorder], before the operation: it takes some tens of milliseconds.
+type Recorder struct {
+	// Missing are those of [Events] that this kernel does not have.
+	Missing []string
+
+	root     string
+	instance *tracefs.Instance
+}
+
+// NewRecorder enables the events of the ledger in an instance of that name, on
+// the machine whose file system is at root. The text of the trace is copied to
+// text, if that is not nil.
+//
+// The error wraps [tracefs.ErrNotSupported] if the kernel lacks one of
+// [Required].
+func NewRecorder(fs *tracefs.FS, root, name string, text io.Writer) (*Recorder, error) {
+	i, err := fs.Create(name, &tracefs.Options{BufferKB: bufferKB, Copy: text})
+	if err != nil {
+		return nil, err
+	}
+	r := &Recorder{root: root, instance: i}
+	if err := r.enable(); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return r, nil
+}
+
+func (r *Recorder) enable() error {
+	for _, event := range Events {
+		err := r.instance.Enable(event, "")
+		if err == nil && slices.Contains(Stacks, event) {
+			err = r.instance.Stacks(event, "")
+		}
+		if errors.Is(err, tracefs.ErrNotSupported) && !slices.Contains(Required, event) {
+			r.Missing = append(r.Missing, event)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the recording and removes the instance.
+func (r *Recorder) Close() error { return r.instance.Close() }
+
+// lookEvery is how often Record looks whether all is finished by now. It looks
+// seldom, because a thread that looks takes a CPU from what it waits for.
+const lookEvery = 20 * time.Millisecond
+
+// Record runs an operation on a thread of its own and returns what it has put
+// off. An operation is one or several write(2), and must end with the last of
+// them: what comes between the write and its end hides what is unfinished.
+// After that, Record waits until all is finished, but not longer than wait.
+//
+// The error is the operation's, or wraps [tracefs.ErrLost] if the buffers were
+// too small.
+func (r *Recorder) Record(operation func() error, wait time.Duration) (*Ledger, error) {
+	op := Operation{Begin: BeginMark, Return: ReturnMark}
+	var err error
+	if op.Threads, err = Threads(r.root); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(r.instance.Clear(), r.instance.Start()); err != nil {
+		return nil, err
+	}
+	err = affinity.Thread(func() error {
+		return errors.Join(r.instance.Mark(BeginMark), operation(), r.instance.Mark(ReturnMark))
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.instance.Stop())
+	}
+	l, err := r.settle(&op, wait)
+	return l, errors.Join(err, r.instance.Stop())
+}
+
+// settle reads the trace until all that was put off is finished.
+func (r *Recorder) settle(op *Operation, wait time.Duration) (*Ledger, error) {
+	for deadline := time.Now().Add(wait); ; time.Sleep(lookEvery) {
+		events, err := r.instance.Read()
+		if err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+		op.Events = append(op.Events, events...)
+		// Threads that were started meanwhile have their names by now.
+		later, err := Threads(r.root)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(op.Threads, later)
+		l, err := Compute(*op)
+		if err != nil {
+			return nil, err
+		}
+		if l.Settled() || time.Now().After(deadline) {
+			return l, nil
+		}
+	}
+}

@@ -1,0 +1,3 @@
+package tracefs
+
+var ParseLost = parseLost
