@@ -28,6 +28,9 @@ const (
 	Thread      Kind = "thread"       // a kernel thread that was woken
 )
 
+// waking is the event of which only those outside of interrupts matter.
+const waking = "sched:sched_waking"
+
 // Events are those that [Compute] needs, as SYSTEM:EVENT. A kernel need not have
 // them all: an event that it lacks is a kind that it cannot tell of.
 var Events = []string{
@@ -46,7 +49,7 @@ var Events = []string{
 	"csd:csd_function_exit",
 	"rcu:rcu_callback",
 	"rcu:rcu_invoke_callback",
-	"sched:sched_waking",
+	waking,
 	"sched:sched_switch",
 	"sched:sched_process_fork",
 }
@@ -58,7 +61,7 @@ var Stacks = []string{
 	"sched:sched_kthread_work_queue_work",
 	"csd:csd_queue_cpu",
 	"rcu:rcu_callback",
-	"sched:sched_waking",
+	waking,
 }
 
 // Required are those of [Events] without which there is no ledger. Every kernel
@@ -69,7 +72,7 @@ var Required = []string{
 	"workqueue:workqueue_execute_end",
 	"timer:timer_start",
 	"timer:timer_expire_entry",
-	"sched:sched_waking",
+	waking,
 	"sched:sched_switch",
 }
 
