@@ -213,7 +213,7 @@ func TestFail(t *testing.T) {
 		},
 		{
 			name: "a test that fails", args: "-run TestSameValue/offline/at-return/(offline-mask|cpu-online)$ -poke print_cpus_offline=ret0", code: 1,
-			stdout: `.*suite.go:.*offline-mask`,
+			stdout: `.*\.go:\d+: .*offline-mask`,
 		},
 		{
 			name: "no such profile", args: "-profile isolcpu", code: 2,
