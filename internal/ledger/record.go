@@ -14,10 +14,8 @@ import (
 
 // Texts of the marks that a [Recorder] makes.
 const (
-	BeginMark  = NameOfMarks + "begin"
-	ReturnMark = NameOfMarks + "return"
-
-	NameOfMarks = "hotplugtest: "
+	BeginMark  = "hotplugtest: begin"
+	ReturnMark = "hotplugtest: return"
 )
 
 // bufferKB is the size of each CPU's buffer. An operation on 4 emulated CPUs
