@@ -61,14 +61,15 @@ func (s *Snapshot) mountsOfTracefs() []traceMount {
 }
 
 func (s *Snapshot) traceInstances() []string {
+	mounts := s.mountsOfTracefs()
+	if len(mounts) == 0 {
+		return nil
+	}
 	var found []string
-	for _, mount := range s.mountsOfTracefs() {
-		// The error is one of the pattern.
-		dirs, _ := filepath.Glob(s.path(filepath.Join(mount.dir, "instances", leftoverPrefix+"*")))
-		for _, dir := range dirs {
-			found = append(found, s.name(dir))
-		}
-		break
+	// The error is one of the pattern.
+	dirs, _ := filepath.Glob(s.path(filepath.Join(mounts[0].dir, "instances", leftoverPrefix+"*")))
+	for _, dir := range dirs {
+		found = append(found, s.name(dir))
 	}
 	return found
 }

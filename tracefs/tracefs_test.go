@@ -139,8 +139,6 @@ func TestOpenError(t *testing.T) {
 	require.ErrorIs(t, err, tracefs.ErrNotSupported)
 	assert.ErrorContains(t, err, "tracefs: not supported: the kernel has no tracefs (CONFIG_TRACING): stat ")
 
-	// A directory on which nothing can be mounted is found before it is tried
-	// by nobody: there are instances.
 	_, err = tracefs.Open(files(t, map[string]string{"sys/kernel/tracing/instances/": ""}))
 	require.ErrorIs(t, err, unix.ENOENT)
 	assert.ErrorContains(t, err, "current_tracer: ENOENT")

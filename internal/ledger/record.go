@@ -14,15 +14,14 @@ import (
 
 // Texts of the marks that a [Recorder] makes.
 const (
-	BeginMark  = NameOfMarks + "begin"
-	ReturnMark = NameOfMarks + "return"
-
-	NameOfMarks = "hotplugtest: "
+	BeginMark  = "hotplugtest: begin"
+	ReturnMark = "hotplugtest: return"
 )
 
-// bufferKB is the size of each CPU's buffer. An operation on 4 emulated CPUs
-// takes 300 KiB of all of them together, and what follows it 100 KiB a second.
-const bufferKB = 4096
+// bufferKB is the size of each CPU's buffer. All that an operation on 4 emulated
+// CPUs records takes less. It is small because a machine may have hundreds of
+// CPUs, and each CPU that is possible has a buffer.
+const bufferKB = 512
 
 // A Recorder records operations in an instance of tracefs. Make one with
 // [NewRecorder], before the operation: it takes some tens of milliseconds.
