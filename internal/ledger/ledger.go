@@ -28,8 +28,11 @@ const (
 	Thread      Kind = "thread"       // a kernel thread that was woken
 )
 
-// waking is the event of which only those outside of interrupts matter.
-const waking = "sched:sched_waking"
+// Events that are filtered.
+const (
+	waking    = "sched:sched_waking"
+	switching = "sched:sched_switch"
+)
 
 // Events are those that [Compute] needs, as SYSTEM:EVENT. A kernel need not have
 // them all: an event that it lacks is a kind that it cannot tell of.
@@ -50,7 +53,7 @@ var Events = []string{
 	"rcu:rcu_callback",
 	"rcu:rcu_invoke_callback",
 	waking,
-	"sched:sched_switch",
+	switching,
 	"sched:sched_process_fork",
 }
 
@@ -73,7 +76,7 @@ var Required = []string{
 	"timer:timer_start",
 	"timer:timer_expire_entry",
 	waking,
-	"sched:sched_switch",
+	switching,
 }
 
 // An Operation is what [Compute] is about.
