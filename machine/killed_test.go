@@ -16,6 +16,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
 // guarded is this binary as a process that changes the machine under a guard
@@ -36,6 +37,7 @@ func guarded() {
 	check(err)
 	check(home.AttachProcess(0))
 	_ = write("/sys/power/pm_test", "core") // where the kernel has it
+	check(trace())
 	sys, err := cpuhp.New("/sys")
 	check(err)
 	hotpluggable, _, err := sys.Hotpluggable()
@@ -50,6 +52,21 @@ func guarded() {
 			}
 		}
 	}
+}
+
+// trace traces in an instance until this process ends, if the kernel can.
+func trace() error {
+	f, err := tracefs.Open("/")
+	if errors.Is(err, tracefs.ErrNotSupported) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	i, err := f.Create(leftoverPrefix+strconv.Itoa(os.Getpid()), nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(i.Enable("sched:sched_switch", ""), i.Start())
 }
 
 // The process is killed while it takes CPUs offline and online, with itself in
