@@ -176,6 +176,9 @@ var computations = []struct {
 		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=g+0x1/0x2 func=f, csd=00a\n29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=g+0x1/0x2 func=sched_ttwu_pending, csd=00b\n" +
 			"0 1 d.h1. 91 csd_function_entry: func=f csd=00a\n0 1 d.h1. 92 csd_function_exit: func=f csd=00a\n" + end,
 		[]string{"SMP call f by cpuhp/3 LEFT for 2µs"}},
+	{"irq_work on another CPU, which is not seen to run",
+		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=irq_work_queue_on+0x1/0x2 func=nohz_full_kick_func csd=00a\n" +
+			"29 3 d..1. 21 csd_queue_cpu: cpu=1 callsite=irq_work_queue_on+0x1/0x2 func=nohz_full_kick_func csd=00a\n" + end, nil},
 	{"an RCU callback",
 		begin + "29 3 d..1. 20 rcu_callback: rcu_preempt rhp=00a func=f 12\n" + end + "0 3 ..s1. 99 rcu_invoke_callback: rcu_preempt rhp=00a func=f\n",
 		[]string{"RCU callback f by cpuhp/3 LEFT for 9µs"}},
