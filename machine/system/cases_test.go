@@ -87,7 +87,7 @@ type tally struct {
 	nothing                 string // why nothing was tested
 }
 
-var lastLine = regexp.MustCompile(`(?m)^hotplugtest: (?:Linux \S+: (\d+) passed, (\d+) skipped, (\d+) failed|NOTHING WAS TESTED: (.+?))\r?$`)
+var lastLine = regexp.MustCompile(`(?m)^hotplugtest: (?:Linux \S+: (\d+) passed, (\d+) skipped, (\d+) failed|NOTHING WAS TESTED: (.+?))\r*$`)
 
 // tallyOf reads that line, of which there must be one.
 func tallyOf(t *testing.T, out string) (found tally) {
@@ -176,7 +176,7 @@ func wholeRun(t *testing.T, g *guest) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	assert.Regexp(t, lastLine, lines[len(lines)-1], "that is not the last line")
 	if found := tallyOf(t, out); !*hybrid {
-		assert.Greater(t, found.passed, 600, "%+v", found)
+		assert.Greater(t, found.passed, 500, "%+v", found) // rows of partitions are skipped: tenants have the CPUs
 	}
 	fmt.Println("     " + lines[len(lines)-1])
 }
