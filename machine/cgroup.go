@@ -16,10 +16,12 @@ import (
 	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
-// leftoverPrefix begins the names of the cgroups that tests make in the root; the process's id follows.
+// leftoverPrefix begins the names of the cgroups that tests make in the root;
+// the process's id follows.
 const leftoverPrefix = "hotplugtest-"
 
-// mount returns where the cpuset hierarchy is mounted, and whether cpusets there lose CPUs for good.
+// mount returns where the cpuset hierarchy is mounted, and whether cpusets
+// there lose CPUs for good.
 func (s *Snapshot) mount() (path string, losing, ok bool) {
 	h, err := cpuset.Find(s.Root)
 	if err != nil {
@@ -28,7 +30,8 @@ func (s *Snapshot) mount() (path string, losing, ok bool) {
 	return s.name(h.Mount()), h.Version() == 1 && !h.V2Mode(), true
 }
 
-// cpusets calls f with the directory of each cpuset but the root and what tests have made, parents first.
+// cpusets calls f with the directory of each cpuset but the root and what tests
+// have made, parents first.
 func (s *Snapshot) cpusets(f func(dir string)) {
 	mount, _, ok := s.mount()
 	if !ok {
@@ -49,8 +52,9 @@ func (s *Snapshot) cpusets(f func(dir string)) {
 	walk(mount)
 }
 
-// v1CPUsFiles returns cpuset.cpus of all cpusets, where the kernel takes CPUs that go offline out of it. On v2 it does not,
-// so that what is different there was somebody's wish.
+// v1CPUsFiles returns cpuset.cpus of all cpusets, where the kernel takes CPUs
+// that go offline out of it. On v2 it does not, so that what is different there
+// was somebody's wish.
 func v1CPUsFiles(s *Snapshot) []string {
 	h, err := cpuset.Find(s.Root)
 	if _, losing, _ := s.mount(); err != nil || !losing {
@@ -110,7 +114,8 @@ func (leftovers) diff(was, now *Snapshot) []Difference {
 	return diffs
 }
 
-// exitLimit bounds the wait for threads that were killed. One that has the kernel bring a CPU up ends when that is done.
+// exitLimit bounds the wait for threads that were killed. One that has the
+// kernel bring a CPU up ends when that is done.
 const exitLimit = 30 * time.Second
 
 // ownLimit bounds the wait for threads of this process, which nobody kills.
@@ -150,7 +155,8 @@ func rmdirAll(dir string) error {
 	return nil
 }
 
-// killAll kills the processes that have threads in a cgroup or below it, and waits until they are gone.
+// killAll kills the processes that have threads in a cgroup or below it, and
+// waits until they are gone.
 func killAll(dir string, deadline time.Time) error {
 	for _, file := range []string{"cgroup.threads", "tasks"} {
 		text, err := read(filepath.Join(dir, file))
@@ -164,7 +170,8 @@ func killAll(dir string, deadline time.Time) error {
 			}
 			pid, _ := strconv.Atoi(field(status, "Tgid"))
 			if pid == os.Getpid() {
-				// It may be about to end: a thread is in its cgroup for a moment longer than it runs.
+				// It may be about to end: a thread is in its cgroup for a
+				// moment longer than it runs.
 				if time.Now().After(deadline.Add(ownLimit - exitLimit)) {
 					return fmt.Errorf("machine: %s has thread %s of this process: EBUSY (%w)", dir, thread, unix.EBUSY)
 				}
@@ -212,8 +219,8 @@ func awaitExit(pidfd int, deadline time.Time) error {
 	}
 }
 
-// cpusetTasks are the cpusets of cgroup v1 that threads are in: the kernel moves them to an ancestor when theirs loses its
-// last CPU.
+// cpusetTasks are the cpusets of cgroup v1 that threads are in: the kernel
+// moves them to an ancestor when theirs loses its last CPU.
 type cpusetTasks struct{}
 
 func (cpusetTasks) take(s *Snapshot) error {
@@ -246,7 +253,8 @@ func (cpusetTasks) diff(was, now *Snapshot) []Difference {
 		if parent == "" {
 			parent = mount
 		}
-		// Another program may move its threads where it likes. The kernel moves them up.
+		// Another program may move its threads where it likes. The kernel moves
+		// them up.
 		if before.Cpuset == "" || !strings.HasPrefix(before.Cpuset, parent+"/") || !sameGroup(was, now, before.Cpuset) {
 			return
 		}

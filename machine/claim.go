@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Claim is for tests that change the machine: it has a [Guard] until the test ends. It skips the test, and says why, with
-// -short, without root, and where the machine is [Unsuitable] or could not be
-// restored.
+// Claim is for tests that change the machine: it has a [Guard] until the test
+// ends. It skips the test, and says why, with -short, without root, and where
+// the machine is [Unsuitable] or could not be restored.
 func Claim(tb testing.TB) {
 	tb.Helper()
 	skipUnlessOurs(tb)

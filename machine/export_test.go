@@ -6,7 +6,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
-// FakeThreads has affinities given to f instead of to threads, and modules to remove, until the test ends.
+// FakeThreads has affinities given to f instead of to threads, and modules to
+// remove, until the test ends.
 func FakeThreads(t *testing.T, setAffinityFake func(tid int, set affinity.CPUSet) error, deleteModuleFake func(name string) error) {
 	affinityWas, moduleWas := setAffinity, deleteModule
 	t.Cleanup(func() { setAffinity, deleteModule = affinityWas, moduleWas })
@@ -15,7 +16,8 @@ func FakeThreads(t *testing.T, setAffinityFake func(tid int, set affinity.CPUSet
 
 var ParseStat = parseStat
 
-// FakeUnmount has mounts given to f instead of to the kernel, until the test ends.
+// FakeUnmount has mounts given to f instead of to the kernel, until the test
+// ends.
 func FakeUnmount(t *testing.T, f func(dir string) error) {
 	was := unmount
 	t.Cleanup(func() { unmount = was })

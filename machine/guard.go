@@ -6,14 +6,17 @@ import (
 	"io"
 )
 
-// Guard takes the [Lock] and a [Snapshot] of the machine, and starts a [Supervisor]. What it returns restores the snapshot,
-// with what other processes have changed meanwhile in it, ends the supervisor, and unlocks. Its error names what is
-// different after that.
+// Guard takes the [Lock] and a [Snapshot] of the machine, and starts a
+// [Supervisor]. What it returns restores the snapshot, with what other
+// processes have changed meanwhile in it, ends the supervisor, and unlocks. Its
+// error names what is different after that.
 //
-// Before all that it restores what a run has left that was killed together with its supervisor, as [Recover] does. Whom it
-// waits for, what it restores and which cgroups an earlier run has left is written to log.
+// Before all that it restores what a run has left that was killed together with
+// its supervisor, as [Recover] does. Whom it waits for, what it restores and
+// which cgroups an earlier run has left is written to log.
 //
-// It takes root: the error is that of [Lock]. It wraps [ErrUnwritable] if something could not be restored later.
+// It takes root: the error is that of [Lock]. It wraps [ErrUnwritable] if
+// something could not be restored later.
 func Guard(log io.Writer) (release func() error, err error) {
 	unlock, err := Lock(log)
 	if err != nil {

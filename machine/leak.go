@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Stock is what a process has that it can leak: descriptors, goroutines, child processes, threads in a state that
-// nothing else can use them in, cgroups and trace instances named hotplugtest-PID or hotplugtest-PID-NAME, and mounts of
-// tracefs whose source is hotplugtest-PID.
+// A Stock is what a process has that it can leak: descriptors, goroutines,
+// child processes, threads in a state that nothing else can use them in,
+// cgroups and trace instances named hotplugtest-PID or hotplugtest-PID-NAME,
+// and mounts of tracefs whose source is hotplugtest-PID.
 type Stock struct {
 	files      map[string]string // by descriptor
 	goroutines map[string]string // by "goroutine N": the stack
@@ -27,8 +28,10 @@ type Stock struct {
 	tracing    map[string]string
 }
 
-// Main is for TestMain: it calls run, which is the Run of a [testing.M] or calls it, and returns the status to exit with.
-// That is run's, or 1 if anything is left that [Stock.Leaks] finds; what it is, is said on standard output.
+// Main is for TestMain: it calls run, which is the Run of a [testing.M] or
+// calls it, and returns the status to exit with. That is run's, or 1 if
+// anything is left that [Stock.Leaks] finds; what it is, is said on standard
+// output.
 //
 //	func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 func Main(run func() int) int {
@@ -47,7 +50,8 @@ func TakeStock() *Stock {
 		tracing: ownTracing()}
 }
 
-// leakGrace is how long goroutines, threads and children have for their end. It is used up only where there is a leak.
+// leakGrace is how long goroutines, threads and children have for their end. It
+// is used up only where there is a leak.
 const leakGrace = 3 * time.Second
 
 // Leaks says what the process has now and had not then, a line each.
@@ -80,7 +84,8 @@ func (s *Stock) Leaks() []string {
 	}
 }
 
-// runtimePoller are descriptors of which the runtime opens one each by itself, when it begins to poll.
+// runtimePoller are descriptors of which the runtime opens one each by itself,
+// when it begins to poll.
 var runtimePoller = map[string]bool{"anon_inode:[eventpoll]": true, "anon_inode:[eventfd]": true}
 
 // files are the open descriptors.
@@ -97,7 +102,8 @@ func files() map[string]string {
 	return found
 }
 
-// cpuProfile is the file of -test.cpuprofile, which package testing leaves open.
+// cpuProfile is the file of -test.cpuprofile, which package testing leaves
+// open.
 func cpuProfile() string {
 	value := func(name string) string {
 		if f := flag.Lookup(name); f != nil {
@@ -122,7 +128,8 @@ func goroutines() map[string]string {
 	}
 	found := make(map[string]string)
 	for i, stack := range strings.Split(string(buf[:n]), "\n\n") {
-		// The first is the one that asks. One for signals is started with the first signal.Notify and stays.
+		// The first is the one that asks. One for signals is started with the
+		// first signal.Notify and stays.
 		if i == 0 || strings.Contains(stack, "os/signal.") {
 			continue
 		}
@@ -148,8 +155,9 @@ func children() map[string]string {
 	return found
 }
 
-// strayThreads are those which may not run where the process may, so that a goroutine that gets one may not either. Threads
-// as such are no leak: the runtime keeps those that it does not need.
+// strayThreads are those which may not run where the process may, so that a
+// goroutine that gets one may not either. Threads as such are no leak: the
+// runtime keeps those that it does not need.
 func strayThreads() map[string]string {
 	found := make(map[string]string)
 	status, _ := read("/proc/self/status")

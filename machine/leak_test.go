@@ -57,7 +57,8 @@ func TestLeaks(t *testing.T) {
 			}
 		}, `child process \d+: (cat|machine)`},
 		{"thread", func(t *testing.T) func() {
-			// The mask of a thread that waits in a system call, as a goroutine that did not unlock its thread leaves it.
+			// The mask of a thread that waits in a system call, as a goroutine
+			// that did not unlock its thread leaves it.
 			r, w, err := os.Pipe()
 			require.NoError(t, err)
 			pinned, done := make(chan error), make(chan struct{})

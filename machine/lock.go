@@ -1,15 +1,3 @@
-// Package machine is about leaving a machine as it was found: one process at a time changes it, and what it changed is
-// put back, however that process ends.
-//
-// [Guard] is all that a test needs:
-//
-//	release, err := machine.Guard(os.Stderr)
-//	…
-//	err = release()
-//
-// It takes the [Lock] and a [Snapshot], and has a [Supervisor] put the machine back when the process is killed. That is
-// this program again, started by an init function of this package, so nothing has to be installed, and a program's main
-// has nothing to call.
 package machine
 
 import (
@@ -25,19 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LockPath is the file that is locked by whoever changes the machine. Just root can make or lock it.
+// LockPath is the file that is locked by whoever changes the machine. Just root
+// can make or lock it.
 const LockPath = "/run/hotplugtest.lock"
 
-// held is the file that this process has locked, or nil. A supervisor inherits it.
+// held is the file that this process has locked, or nil. A supervisor inherits
+// it.
 var held struct {
 	sync.Mutex
 	file *os.File
 }
 
-// Lock waits until no other process changes the machine, and returns what lets the next one. Whom it waits for is
-// written to log. The lock is flock(2)'s, so it ends with the process that holds it, however that ends; with a
-// [Supervisor], when that has put the machine back. Within a process it does not nest: who locks twice waits for ever.
-// Without root the error wraps [fs.ErrPermission]; if /run is read-only, [ErrUnwritable].
+// Lock waits until no other process changes the machine, and returns what lets
+// the next one. Whom it waits for is written to log. The lock is flock(2)'s, so
+// it ends with the process that holds it, however that ends; with a
+// [Supervisor], when that has put the machine back. Within a process it does
+// not nest: who locks twice waits for ever. Without root the error wraps
+// [fs.ErrPermission]; if /run is read-only, [ErrUnwritable].
 func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath, log) }
 
 func lock(path string, log io.Writer) (unlock func() error, err error) {

@@ -15,7 +15,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The holder of the lock in the tests is this binary again: it locks, says so, and holds on until it is killed.
+	// The holder of the lock in the tests is this binary again: it locks, says
+	// so, and holds on until it is killed.
 	if path := os.Getenv("LOCK_AND_HOLD"); path != "" {
 		if _, err := lock(path, os.Stderr); err != nil {
 			os.Exit(1)
@@ -78,7 +79,8 @@ func TestLockNamesItsHolder(t *testing.T) {
 	require.NoError(t, unlock())
 }
 
-// A holder that is killed leaves nothing behind that would have to be recovered; until then whoever waits says for whom.
+// A holder that is killed leaves nothing behind that would have to be
+// recovered; until then whoever waits says for whom.
 func TestLockWaitsForItsHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := hold(t, path)

@@ -9,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// modules are those by which errors are injected, in the order in which they can be removed.
+// modules are those by which errors are injected, in the order in which they
+// can be removed.
 type modules struct{}
 
 var injectors = []string{"pm_notifier_error_inject", "notifier_error_inject"}
 
-// deleteModule is replaced in tests, where the modules are those of another machine.
+// deleteModule is replaced in tests, where the modules are those of another
+// machine.
 var deleteModule = func(name string) error { return unix.DeleteModule(name, unix.O_NONBLOCK) }
 
 func (modules) take(s *Snapshot) error {

@@ -17,14 +17,25 @@ import (
 
 // A setting is a part that consists of files which hold one value each.
 type setting struct {
-	name    string
-	pattern string                                        // of the files' paths, as in filepath.Match
-	paths   func(s *Snapshot) []string                    // or what returns them
-	value   func(text string) string                      // what of a file's text is the value; nil: all of it
-	same    func(was, now *Snapshot, path string) bool    // nil: if the values are equal
-	mend    func(s *Snapshot, path, was, is string) error // nil: the value is written
-	group   bool                                          // the file's directory is a group that its owner can remove, and make anew
-	fixed   bool                                          // nothing is ever written to the files
+	name string
+
+	// pattern is that of the files' paths, as in filepath.Match. If it is "",
+	// paths returns them.
+	pattern string
+	paths   func(s *Snapshot) []string
+
+	// value returns what of a file's text is the value. nil: all of it.
+	value func(text string) string
+	// same reports whether a file's value is as it was. nil: if it is equal.
+	same func(was, now *Snapshot, path string) bool
+	// mend gives a file the value that it had. nil: it is written.
+	mend func(s *Snapshot, path, was, is string) error
+
+	// group says that the file's directory is a group that its owner can
+	// remove, and make anew.
+	group bool
+	// fixed says that nothing is ever written to the files.
+	fixed bool
 }
 
 var (
@@ -36,8 +47,9 @@ var (
 	pmNotifier  = setting{name: "notifier-error-inject", pattern: "/sys/kernel/debug/notifier-error-inject/pm/actions/*/error"}
 	memSleep    = setting{name: "mem_sleep", pattern: "/sys/power/mem_sleep", value: chosen}
 	smtControl  = setting{name: "smt/control", pattern: "/sys/devices/system/cpu/smt/control"}
-	// The kernel takes a CPU that goes offline out of its resctrl groups, and puts one that comes into the default group. A
-	// monitor group can have but CPUs of its control group, so those come first.
+	// The kernel takes a CPU that goes offline out of its resctrl groups, and
+	// puts one that comes into the default group. A monitor group can have but
+	// CPUs of its control group, so those come first.
 	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list", group: true}
 	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups, group: true}
 
@@ -47,14 +59,16 @@ var (
 	subtreeControl = setting{name: "cgroup.subtree_control", paths: subtreeControlFile, value: sorted, same: sameControllers, mend: takeControllers}
 
 	cpusetCPUs = setting{name: "cpuset.cpus", paths: v1CPUsFiles, group: true}
-	// A partition without CPUs is "root invalid (REASON)", and gets well by itself when they are back.
+	// A partition without CPUs is "root invalid (REASON)", and gets well by
+	// itself when they are back.
 	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: partitionFiles, value: withoutReason, group: true,
 		mend: func(s *Snapshot, path, was, _ string) error {
 			kind, _, _ := strings.Cut(was, " ")
 			return write(s.path(path), kind)
 		}}
 
-	// rtcTime is there to tell an alarm that has gone off since from one that was cancelled.
+	// rtcTime is there to tell an alarm that has gone off since from one that
+	// was cancelled.
 	rtcTime = setting{name: "since_epoch", pattern: "/sys/class/rtc/rtc*/since_epoch", fixed: true,
 		same: func(_, _ *Snapshot, _ string) bool { return true }}
 	wakeAlarm = setting{name: "wakealarm", pattern: "/sys/class/rtc/rtc*/wakealarm", same: sameAlarm, mend: setAlarm}
@@ -151,8 +165,9 @@ func withoutReason(text string) string {
 	return kind
 }
 
-// disarm makes hotplug/fail what it was. Kernels before v5.13 (3ae70c251f34) do not take -1: there the failure has to
-// happen, which it does on the CPU's next way down and up.
+// disarm makes hotplug/fail what it was. Kernels before v5.13 (3ae70c251f34) do
+// not take -1: there the failure has to happen, which it does on the CPU's next
+// way down and up.
 func disarm(s *Snapshot, path, was, _ string) error {
 	err := write(s.path(path), was)
 	if !errors.Is(err, unix.EINVAL) || was != "-1" {
@@ -198,7 +213,8 @@ func setAlarm(s *Snapshot, path, was, is string) error {
 	return write(s.path(path), was)
 }
 
-// monitorGroups returns the CPUs of resctrl's monitor groups, those of the default control group and those of the others.
+// monitorGroups returns the CPUs of resctrl's monitor groups, those of the
+// default control group and those of the others.
 func monitorGroups(s *Snapshot) []string {
 	var files []string
 	for _, group := range []string{"", "*"} {
@@ -233,8 +249,9 @@ func wakeupFiles(s *Snapshot) []string {
 	return files
 }
 
-// read returns what is in the file. It is not an [os.File]: many of these files can be polled, so Go would have each of
-// them watched, which takes longer than to read it.
+// read returns what is in the file. It is not an [os.File]: many of these files
+// can be polled, so Go would have each of them watched, which takes longer than
+// to read it.
 func read(path string) (string, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -257,8 +274,9 @@ func read(path string) (string, error) {
 	}
 }
 
-// write writes value, and a newline, with one write(2). Without the newline an empty value would be no write at all. It is
-// not an [os.File], since that would wait where the kernel answers EAGAIN.
+// write writes value, and a newline, with one write(2). Without the newline an
+// empty value would be no write at all. It is not an [os.File], since that
+// would wait where the kernel answers EAGAIN.
 func write(path, value string) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
 	if err == nil {

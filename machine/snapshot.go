@@ -13,8 +13,9 @@ import (
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 )
 
-// A Snapshot is the state of all that a test of CPU hotplug or suspend can change about a machine, on purpose or because
-// the kernel does it then. What the machine does not have is not in it. It can be stored by encoding/gob.
+// A Snapshot is the state of all that a test of CPU hotplug or suspend can
+// change about a machine, on purpose or because the kernel does it then. What
+// the machine does not have is not in it. It can be stored by encoding/gob.
 type Snapshot struct {
 	Root string // directory of the machine's file system, "/" but for tests
 	PID  int    // the process that took it, whose own threads are not in it
@@ -22,31 +23,35 @@ type Snapshot struct {
 	// Online is /sys/devices/system/cpu/online, a cpulist.
 	Online string
 
-	// Settings are files that hold one value each, by what they are about and their path: SMT control, cpuset.cpus of all
-	// cpusets, cpufreq governors and so on.
+	// Settings are files that hold one value each, by what they are about and
+	// their path: SMT control, cpuset.cpus of all cpusets, cpufreq governors
+	// and so on.
 	Settings map[string]map[string]string
 
-	// Groups are the directories of cpusets and of resctrl's groups, and the numbers of their inodes.
+	// Groups are the directories of cpusets and of resctrl's groups, and the
+	// numbers of their inodes.
 	Groups map[string]uint64
 
 	// IRQs are the interrupts whose mask can be read.
 	IRQs []IRQ
 
-	// fixedIRQs are those of them that nobody can move, by their identity, as was found when they were to be moved.
+	// fixedIRQs are those of them that nobody can move, by their identity, as
+	// was found when they were to be moved.
 	fixedIRQs []string
 
-	// Threads are those of other processes and of the kernel, by their id, without those whose affinity is the kernel's
-	// affair.
+	// Threads are those of other processes and of the kernel, by their id,
+	// without those whose affinity is the kernel's affair.
 	Threads map[int]Thread
 
 	// Leftovers are the directories hotplugtest-* in the cpuset hierarchy.
 	Leftovers []string
 
-	// Tracing are the instances hotplugtest-* of tracefs, and the mounts of it that
-	// tests have made.
+	// Tracing are the instances hotplugtest-* of tracefs, and the mounts of it
+	// that tests have made.
 	Tracing []string
 
-	// Modules are those of the kernel's modules for the injection of errors that are loaded.
+	// Modules are those of the kernel's modules for the injection of errors
+	// that are loaded.
 	Modules []string
 }
 
@@ -79,8 +84,10 @@ type part interface {
 	diff(was, now *Snapshot) []Difference
 }
 
-// parts are all parts, in the order in which they have to be restored: an injected failure or SMT that is off keeps CPUs
-// from coming back; without the CPUs no mask can have them; and a leftover partition keeps them from other cpusets.
+// parts are all parts, in the order in which they have to be restored: an
+// injected failure or SMT that is off keeps CPUs from coming back; without the
+// CPUs no mask can have them; and a leftover partition keeps them from other
+// cpusets.
 var parts = []part{
 	failures,
 	pmTest,
@@ -106,10 +113,12 @@ var parts = []part{
 	modules{},
 }
 
-// Take reads the state of the machine whose file system is at root, "/" but for tests.
+// Take reads the state of the machine whose file system is at root, "/" but for
+// tests.
 //
-// The error wraps [fs.ErrNotExist] if that has no /sys/devices/system/cpu/online. Anything else that it does not have, or
-// that cannot be read, is left out.
+// The error wraps [fs.ErrNotExist] if that has no
+// /sys/devices/system/cpu/online. Anything else that it does not have, or that
+// cannot be read, is left out.
 func Take(root string) (*Snapshot, error) {
 	s := &Snapshot{Root: root, PID: os.Getpid(), Settings: make(map[string]map[string]string)}
 	for _, p := range parts {
@@ -120,8 +129,9 @@ func Take(root string) (*Snapshot, error) {
 	return s, nil
 }
 
-// Diff returns what is different in a later snapshot of the same machine. What is in one of them alone is no difference:
-// a thread that has ended, a new cpuset; except for leftovers and modules.
+// Diff returns what is different in a later snapshot of the same machine. What
+// is in one of them alone is no difference: a thread that has ended, a new
+// cpuset; except for leftovers and modules.
 func (s *Snapshot) Diff(later *Snapshot) []Difference {
 	var diffs []Difference
 	for _, p := range parts {
@@ -130,7 +140,8 @@ func (s *Snapshot) Diff(later *Snapshot) []Difference {
 	return diffs
 }
 
-// Compare returns what is different on the machine now. The errors are those of [Take].
+// Compare returns what is different on the machine now. The errors are those of
+// [Take].
 func (s *Snapshot) Compare() ([]Difference, error) {
 	now, err := Take(s.Root)
 	if err != nil {
@@ -140,18 +151,21 @@ func (s *Snapshot) Compare() ([]Difference, error) {
 	return s.Diff(now), nil
 }
 
-// Restore mends what is different on the machine now. It goes on where something cannot be mended, and then returns an
-// error that says so of each, and wraps the errnos.
+// Restore mends what is different on the machine now. It goes on where
+// something cannot be mended, and then returns an error that says so of each,
+// and wraps the errnos.
 //
-// An affinity is set again only where somebody had restricted it. A thread that is still in a leftover hotplugtest-*
-// directory is killed, unless it is one of this process.
+// An affinity is set again only where somebody had restricted it. A thread that
+// is still in a leftover hotplugtest-* directory is killed, unless it is one of
+// this process.
 func (s *Snapshot) Restore() error {
 	if diffs, err := s.Compare(); err == nil && len(diffs) == 0 {
 		return nil
 	}
 	var errs []error
 	for _, p := range parts {
-		// Each part is read anew, for it may have changed with those before, and with it what others are compared by.
+		// Each part is read anew, for it may have changed with those before,
+		// and with it what others are compared by.
 		now := &Snapshot{Root: s.Root, PID: s.PID, Settings: make(map[string]map[string]string)}
 		if err := errors.Join(online{}.take(now), rtcTime.take(now), p.take(now)); err != nil {
 			errs = append(errs, err)
@@ -163,7 +177,8 @@ func (s *Snapshot) Restore() error {
 				failed = append(failed, d)
 			}
 		}
-		// What depends on another may have come first: a cpuset cannot lose CPUs before its children do.
+		// What depends on another may have come first: a cpuset cannot lose
+		// CPUs before its children do.
 		for _, d := range slices.Backward(failed) {
 			if err := d.mend(); err != nil {
 				errs = append(errs, fmt.Errorf("%v: %w", d, err))
@@ -173,10 +188,12 @@ func (s *Snapshot) Restore() error {
 	return errors.Join(errs...)
 }
 
-// mendAll restores until nothing is different, and returns what is at last. It asks each time for what has to be restored,
-// as others may go on changing that.
+// mendAll restores until nothing is different, and returns what is at last. It
+// asks each time for what has to be restored, as others may go on changing
+// that.
 func mendAll(wanted func() *Snapshot) (diffs []Difference, err error) {
-	// What was changed can change more in turn, such as the masks of what moves when a CPU comes back.
+	// What was changed can change more in turn, such as the masks of what moves
+	// when a CPU comes back.
 	var fixedIRQs []string
 	for range 3 {
 		s := wanted()

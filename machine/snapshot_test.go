@@ -71,7 +71,8 @@ func writeFile(tb testing.TB, path, text string) {
 	require.NoError(tb, os.WriteFile(path, []byte(text), 0o644))
 }
 
-// On a tree of text files nothing follows from a write, so what Restore does are its writes.
+// On a tree of text files nothing follows from a write, so what Restore does
+// are its writes.
 var differences = []struct {
 	name     string
 	before   map[string]string
@@ -341,8 +342,8 @@ func TestRestoreGoesOn(t *testing.T) {
 }
 
 // It is taken at the start of each run, and read again at its end. Each thread
-// has two files, and each of those is read up to its end: four calls of read(2).
-// How long they take says more of the machine than of the snapshot.
+// has two files, and each of those is read up to its end: four calls of
+// read(2). How long they take says more of the machine than of the snapshot.
 func TestTakeIsCheap(t *testing.T) {
 	const threads = 1000
 	files := make(map[string]string)
@@ -391,7 +392,8 @@ func FuzzParseStat(f *testing.F) {
 	})
 }
 
-// texts are files that a snapshot is made of, each as some kernel has written it.
+// texts are files that a snapshot is made of, each as some kernel has written
+// it.
 var texts = map[string]string{
 	cpu + "online":                                "0-3\n",
 	cpu + "smt/control":                           "notsupported\n",
@@ -417,8 +419,8 @@ var texts = map[string]string{
 	"sys/class/net/eth0/power/wakeup":             "disabled\n",
 }
 
-// Whatever is in one of the files, what has not changed is no difference, and a snapshot survives on its way to a
-// supervisor.
+// Whatever is in one of the files, what has not changed is no difference, and a
+// snapshot survives on its way to a supervisor.
 func FuzzTake(f *testing.F) {
 	names := slices.Sorted(maps.Keys(texts))
 	for i, name := range names {
@@ -426,7 +428,8 @@ func FuzzTake(f *testing.F) {
 	}
 	f.Add(slices.Index(names, "proc/self/mountinfo"), mountV1)
 	f.Add(slices.Index(names, "proc/self/mountinfo"), "33 24 0:28 / /../../.. rw - cgroup cgroup rw,cpuset\n")
-	// A cgroup, and an IRQ's mask that no kernel would have, with what is no UTF-8.
+	// A cgroup, and an IRQ's mask that no kernel would have, with what is no
+	// UTF-8.
 	f.Add(slices.Index(names, "proc/self/mountinfo"), "33 24 0:28 / /\x80 rw - cgroup cgroup rw,cpuset\n")
 	f.Add(slices.Index(names, "proc/irq/9/smp_affinity_list"), "\x80")
 	root := f.TempDir()

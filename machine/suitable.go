@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// capabilities are those that tests need, by their number in the kernel's include/uapi/linux/capability.h, and for what.
+// capabilities are those that tests need, by their number in the kernel's
+// include/uapi/linux/capability.h, and for what.
 var capabilities = []struct {
 	name   string
 	number int
@@ -19,25 +20,29 @@ var capabilities = []struct {
 	{"CAP_SYS_NICE", 23, "threads of others could not be given back the CPUs that they were pinned to"},
 }
 
-// firstPIDNamespace is the one that the kernel boots with: PROC_PID_INIT_INO of its include/linux/proc_ns.h.
+// firstPIDNamespace is the one that the kernel boots with: PROC_PID_INIT_INO of
+// its include/linux/proc_ns.h.
 const firstPIDNamespace = "pid:[4026531836]"
 
-// Unsuitable says why tests must not change the machine whose file system is at root, "/" but for tests, or "" if they
-// may:
+// Unsuitable says why tests must not change the machine whose file system is at
+// root, "/" but for tests, or "" if they may:
 //
 //   - sysfs is mounted read-only
 //   - the process has no CAP_SYS_ADMIN, or no CAP_SYS_NICE
-//   - this is a container: the CPUs are those of the host, and of everything else on it, also where the container is
-//     privileged. Known by /.dockerenv, /run/.containerenv, /run/systemd/container, container= in the environment of
-//     process 1, or a PID namespace that is not the first
-//   - this is a guest of Hyper-V: a CPU that a VMBus channel is bound to is refused with EBUSY, and any can be. Known by
-//     its name in DMI and by devices on /sys/bus/vmbus
+//   - this is a container: the CPUs are those of the host, and of everything
+//     else on it, also where the container is privileged. Known by /.dockerenv,
+//     /run/.containerenv, /run/systemd/container, container= in the environment
+//     of process 1, or a PID namespace that is not the first
+//   - this is a guest of Hyper-V: a CPU that a VMBus channel is bound to is
+//     refused with EBUSY, and any can be. Known by its name in DMI and by
+//     devices on /sys/bus/vmbus
 func Unsuitable(root string) string {
 	at := func(path string) string { return filepath.Join(root, path) }
 	mounts, _ := read(at("/proc/self/mountinfo"))
 	readOnly := false
 	for line := range strings.Lines(mounts) {
-		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS …; a later mount hides one before.
+		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS …; a later mount hides one
+		// before.
 		if f := strings.Fields(line); len(f) > 5 && f[4] == "/sys" {
 			readOnly = slices.Contains(strings.Split(f[5], ","), "ro")
 		}
@@ -74,10 +79,12 @@ func Unsuitable(root string) string {
 	return ""
 }
 
-// OccupiedV1Cpusets returns the child cpusets of cgroup v1 that have tasks in them, parents first, of the machine whose file
-// system is at root, "/" but for tests. They lose each CPU that goes offline, and their tasks, when it was the last one, their
-// cpuset. A [Snapshot] gives both back, but not before the end. Cpusets that do not lose CPUs, by the mount option
-// cpuset_v2_mode or since they are cgroup v2's, are not among them.
+// OccupiedV1Cpusets returns the child cpusets of cgroup v1 that have tasks in
+// them, parents first, of the machine whose file system is at root, "/" but for
+// tests. They lose each CPU that goes offline, and their tasks, when it was the
+// last one, their cpuset. A [Snapshot] gives both back, but not before the end.
+// Cpusets that do not lose CPUs, by the mount option cpuset_v2_mode or since
+// they are cgroup v2's, are not among them.
 func OccupiedV1Cpusets(root string) []string {
 	var occupied []string
 	s := &Snapshot{Root: root}
@@ -91,13 +98,15 @@ func OccupiedV1Cpusets(root string) []string {
 	return occupied
 }
 
-// Warnings says what is special about the machine whose file system is at root, "/" but for tests, for those who read the
-// results:
+// Warnings says what is special about the machine whose file system is at root,
+// "/" but for tests, for those who read the results:
 //
-//   - on cgroup v1, that a CPU which goes offline is lost to the cpusets; a [Snapshot] has them and gives it back, but
-//     meanwhile what runs there has fewer CPUs
-//   - with kernel lockdown, that debugfs is closed, where errors of PM notifiers are injected. What is injected through
-//     hotplug/fail works: that is sysfs
+//   - on cgroup v1, that a CPU which goes offline is lost to the cpusets; a
+//     [Snapshot] has them and gives it back, but meanwhile what runs there has
+//     fewer CPUs
+//   - with kernel lockdown, that debugfs is closed, where errors of PM
+//     notifiers are injected. What is injected through hotplug/fail works: that
+//     is sysfs
 func Warnings(root string) []string {
 	var warnings []string
 	s := &Snapshot{Root: root}

@@ -19,8 +19,9 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
-// A Supervisor is a process that puts the machine back when the one that started it ends without doing so: by SIGKILL,
-// a panic, -timeout, Ctrl-C, a closed terminal, or for lack of memory.
+// A Supervisor is a process that puts the machine back when the one that
+// started it ends without doing so: by SIGKILL, a panic, -timeout, Ctrl-C, a
+// closed terminal, or for lack of memory.
 type Supervisor struct {
 	cmd      *exec.Cmd
 	snapshot *Snapshot
@@ -33,7 +34,8 @@ type Supervisor struct {
 // supervisorEnv is in the environment of a supervisor alone.
 const supervisorEnv = "HOTPLUGTEST_SUPERVISOR"
 
-// A supervisor is this program again. It has to be told from the program before main, and before any test.
+// A supervisor is this program again. It has to be told from the program before
+// main, and before any test.
 func init() {
 	if os.Getenv(supervisorEnv) == "" {
 		return
@@ -45,8 +47,9 @@ func init() {
 	os.Exit(0)
 }
 
-// order is what a supervisor is told first; requests follow. They are encoded by gob, as the names of cgroups need not be
-// the UTF-8 that JSON would make of them.
+// order is what a supervisor is told first; requests follow. They are encoded
+// by gob, as the names of cgroups need not be the UTF-8 that JSON would make of
+// them.
 type order struct {
 	Snapshot *Snapshot
 	Parent   int  // the process that is supervised
@@ -67,21 +70,24 @@ type answer struct {
 	Err      string
 }
 
-// Supervise starts a supervisor that restores the snapshot when this process is gone. It also removes the cgroups
-// hotplugtest-* that the process has made, and says on standard error what it did. If the process has the [Lock], it ends
-// when that is done.
+// Supervise starts a supervisor that restores the snapshot when this process is
+// gone. It also removes the cgroups hotplugtest-* that the process has made,
+// and says on standard error what it did. If the process has the [Lock], it
+// ends when that is done.
 //
-// The supervisor has a session of its own, is in the root cgroups, may run on all CPUs, and the kernel does not kill it
-// for lack of memory.
+// The supervisor has a session of its own, is in the root cgroups, may run on
+// all CPUs, and the kernel does not kill it for lack of memory.
 func Supervise(s *Snapshot) (*Supervisor, error) {
 	held.Lock()
 	defer held.Unlock()
-	// It is not exec.Command that finds the program: this is the one that runs, even if its file was replaced or removed.
+	// It is not exec.Command that finds the program: this is the one that runs,
+	// even if its file was replaced or removed.
 	cmd := &exec.Cmd{
 		Path: "/proc/self/exe",
 		Args: []string{"hotplugtest-supervisor"},
 		Dir:  "/",
-		// One CPU at a time is enough, and a GOMAXPROCS that is set does not follow the number of CPUs.
+		// One CPU at a time is enough, and a GOMAXPROCS that is set does not
+		// follow the number of CPUs.
 		Env:         []string{supervisorEnv + "=1", "GOMAXPROCS=1", "GOTRACEBACK=all"},
 		Stderr:      os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
@@ -126,9 +132,10 @@ func (v *Supervisor) listen() error {
 	return nil
 }
 
-// Snapshot returns what has to be restored: the snapshot that the supervisor was started with, and in it what other
-// processes have written since, such as the mask of an interrupt. It is the last known one if the supervisor has ended, of
-// which [Supervisor.Close] tells.
+// Snapshot returns what has to be restored: the snapshot that the supervisor
+// was started with, and in it what other processes have written since, such as
+// the mask of an interrupt. It is the last known one if the supervisor has
+// ended, of which [Supervisor.Close] tells.
 func (v *Supervisor) Snapshot() *Snapshot {
 	if v.told.Encode(tell) == nil {
 		_ = v.listen()
@@ -136,8 +143,8 @@ func (v *Supervisor) Snapshot() *Snapshot {
 	return v.snapshot
 }
 
-// Close tells the supervisor that the machine is as it was, and waits for its end. The error says how it ended, if it did
-// before.
+// Close tells the supervisor that the machine is as it was, and waits for its
+// end. The error says how it ended, if it did before.
 func (v *Supervisor) Close() error { return v.close() }
 
 func (v *Supervisor) end() error {
@@ -155,7 +162,8 @@ func (v *Supervisor) end() error {
 
 // supervise is the supervisor.
 func supervise() error {
-	// What ends a whole session or terminal is not to end this one, nor is a standard error that nobody reads any more.
+	// What ends a whole session or terminal is not to end this one, nor is a
+	// standard error that nobody reads any more.
 	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGQUIT, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2)
 
 	requests, answers := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
@@ -163,7 +171,8 @@ func supervise() error {
 	if err := requests.Decode(&o); err != nil {
 		return answers.Encode(answer{Err: err.Error()})
 	}
-	// The parent has to be there still when it is opened, or its id may be another's by now.
+	// The parent has to be there still when it is opened, or its id may be
+	// another's by now.
 	parent, err := unix.PidfdOpen(o.Parent, 0)
 	if err != nil {
 		parent = -1
@@ -193,7 +202,8 @@ func supervise() error {
 		_ = sign(lockFile)
 	}
 	if parent >= 0 {
-		// Its descriptors are closed, and so its threads are all on their way out.
+		// Its descriptors are closed, and so its threads are all on their way
+		// out.
 		_ = awaitExit(parent, time.Now().Add(exitLimit))
 	}
 	text := o.restore(others)
@@ -205,8 +215,8 @@ func supervise() error {
 	return nil
 }
 
-// watch sees to it that what others write gets into the snapshot, and into the record on disk. Where the kernel does not
-// allow that it says so.
+// watch sees to it that what others write gets into the snapshot, and into the
+// record on disk. Where the kernel does not allow that it says so.
 func (o *order) watch(r *record) *watch {
 	// If the record cannot be written, it is that of before.
 	w, err := watchOthers(o.Snapshot, func() { _ = r.store() }, o.Parent, os.Getpid())
@@ -228,7 +238,8 @@ func (o *order) wanted(others *watch) *Snapshot {
 	return others.latest()
 }
 
-// serve answers requests, and reports whether the parent has restored the machine before it ended.
+// serve answers requests, and reports whether the parent has restored the
+// machine before it ended.
 func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch) (restored bool) {
 	for {
 		var r request
@@ -284,11 +295,13 @@ func list(w io.Writer, diffs []Difference) {
 	}
 }
 
-// detach makes the process independent of what its parent was in, as far as this user may.
+// detach makes the process independent of what its parent was in, as far as
+// this user may.
 func (o *order) detach() {
 	mounts, _ := read(o.Snapshot.path("/proc/self/mountinfo"))
 	for line := range strings.Lines(mounts) {
-		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS
+		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE
+		// SUPEROPTIONS
 		before, after, _ := strings.Cut(line, " - ")
 		fields, kind := strings.Fields(before), strings.Fields(after)
 		if len(fields) > 4 && len(kind) > 0 && strings.HasPrefix(kind[0], "cgroup") {
@@ -308,8 +321,8 @@ func (o *order) detach() {
 	}
 }
 
-// hurry has the process run before others. It does not do so as long as tests run, to keep out of their way when it reads
-// what was written.
+// hurry has the process run before others. It does not do so as long as tests
+// run, to keep out of their way when it reads what was written.
 func hurry() {
 	for _, tid := range numbers("/proc/self/task") {
 		_ = unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -20}, 0)

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// victim is this binary as a process that is supervised, changes the machine at root, which is a tree of text files, and
-// then ends in a way that its test says.
+// victim is this binary as a process that is supervised, changes the machine at
+// root, which is a tree of text files, and then ends in a way that its test
+// says.
 func victim(root, end string) {
 	check := func(err error) {
 		if err != nil {

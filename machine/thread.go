@@ -34,7 +34,8 @@ const (
 // threads are the affinities of threads.
 type threads struct{}
 
-// setAffinity is replaced in tests, where the threads are those of another machine.
+// setAffinity is replaced in tests, where the threads are those of another
+// machine.
 var setAffinity = affinity.Set
 
 func (threads) take(s *Snapshot) error {
@@ -77,7 +78,8 @@ func (threads) diff(was, now *Snapshot) []Difference {
 	online := cpuList(was.Online)
 	var diffs []Difference
 	was.eachThread(now, func(tid int, before, after Thread) {
-		// Only CPUs that were online matter, and only what somebody has restricted was anybody's will.
+		// Only CPUs that were online matter, and only what somebody has
+		// restricted was anybody's will.
 		wanted, has := cpuList(before.CPUs), cpuList(after.CPUs)
 		if online.Difference(wanted).Empty() || wanted.Intersect(online).Equal(has.Intersect(online)) {
 			return
@@ -95,14 +97,17 @@ func (threads) diff(was, now *Snapshot) []Difference {
 	return diffs
 }
 
-// byKernel reports whether the kernel can have made the mask has of one that was wanted, of a thread in a cpuset with the
-// CPUs allowed, while hotpluggable CPUs were offline. It narrows a mask to what of it is online; a thread that has none left
-// gets all CPUs of its cpuset that are online then. Any other mask was set by somebody meanwhile.
+// byKernel reports whether the kernel can have made the mask has of one that
+// was wanted, of a thread in a cpuset with the CPUs allowed, while hotpluggable
+// CPUs were offline. It narrows a mask to what of it is online; a thread that
+// has none left gets all CPUs of its cpuset that are online then. Any other
+// mask was set by somebody meanwhile.
 func byKernel(wanted, has, allowed, hotpluggable affinity.CPUSet) bool {
 	return has.Difference(wanted).Empty() || allowed.Difference(hotpluggable).Difference(has).Empty()
 }
 
-// allowed returns the CPUs that the cpuset of a thread has now: all that are online if there is none.
+// allowed returns the CPUs that the cpuset of a thread has now: all that are
+// online if there is none.
 func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 	online := cpuList(s.Online)
 	h, err := cpuset.Find(s.Root)
@@ -117,7 +122,8 @@ func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 	if h.Version() == 1 {
 		name = "effective_cpus"
 	}
-	// On v2 a cgroup without the controller belongs to the cpuset of an ancestor.
+	// On v2 a cgroup without the controller belongs to the cpuset of an
+	// ancestor.
 	for dir := set.Path(); len(dir) >= len(h.Mount()); dir = filepath.Dir(dir) {
 		if text, err := read(filepath.Join(dir, h.FileName(name))); err == nil {
 			return cpuList(strings.TrimSpace(text))
@@ -126,7 +132,8 @@ func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 	return online
 }
 
-// hotpluggable returns the CPUs that can be offline: all but the first ones of some machines.
+// hotpluggable returns the CPUs that can be offline: all but the first ones of
+// some machines.
 func (s *Snapshot) hotpluggable() affinity.CPUSet {
 	sys, err := cpuhp.New(s.path("sys"))
 	if err != nil {
@@ -139,7 +146,8 @@ func (s *Snapshot) hotpluggable() affinity.CPUSet {
 	return cpus
 }
 
-// eachThread calls f for each thread that is in both snapshots, in the order of their ids.
+// eachThread calls f for each thread that is in both snapshots, in the order of
+// their ids.
 func (s *Snapshot) eachThread(later *Snapshot, f func(tid int, before, after Thread)) {
 	for _, tid := range slices.Sorted(maps.Keys(s.Threads)) {
 		before := s.Threads[tid]
@@ -176,7 +184,8 @@ func numbers(dir string) []int {
 	return ids
 }
 
-// parseStat returns three fields of a /proc/PID/stat. The name is in parentheses, and may have any character itself.
+// parseStat returns three fields of a /proc/PID/stat. The name is in
+// parentheses, and may have any character itself.
 func parseStat(stat string) (name string, flags, start uint64, ok bool) {
 	open, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
 	if open < 0 || end < open {

@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tracing are the instances of tracefs that a test has made and not removed, and
-// its mounts of tracefs: package tracefs gives both a name that begins with
-// [leftoverPrefix] and the process's id. What others trace is not in a snapshot.
+// tracing are the instances of tracefs that a test has made and not removed,
+// and its mounts of tracefs: package tracefs gives both a name that begins with
+// [leftoverPrefix] and the process's id. What others trace is not in a
+// snapshot.
 type tracing struct{}
 
 func (tracing) take(s *Snapshot) error {
@@ -60,14 +61,15 @@ func (s *Snapshot) mountsOfTracefs() []traceMount {
 }
 
 func (s *Snapshot) traceInstances() []string {
+	mounts := s.mountsOfTracefs()
+	if len(mounts) == 0 {
+		return nil
+	}
 	var found []string
-	for _, mount := range s.mountsOfTracefs() {
-		// The error is one of the pattern.
-		dirs, _ := filepath.Glob(s.path(filepath.Join(mount.dir, "instances", leftoverPrefix+"*")))
-		for _, dir := range dirs {
-			found = append(found, s.name(dir))
-		}
-		break
+	// The error is one of the pattern.
+	dirs, _ := filepath.Glob(s.path(filepath.Join(mounts[0].dir, "instances", leftoverPrefix+"*")))
+	for _, dir := range dirs {
+		found = append(found, s.name(dir))
 	}
 	return found
 }
@@ -82,9 +84,9 @@ func (s *Snapshot) traceMounts() []string {
 	return found
 }
 
-// removeInstance removes an instance of tracefs. The kernel disables its events.
-// It is busy while a process has one of its files open: one that was killed has
-// them until its last thread has ended.
+// removeInstance removes an instance of tracefs. The kernel disables its
+// events. It is busy while a process has one of its files open: one that was
+// killed has them until its last thread has ended.
 func removeInstance(dir string) error {
 	for deadline := time.Now().Add(exitLimit); ; runtime.Gosched() {
 		err := unix.Rmdir(dir)

@@ -39,7 +39,6 @@ func (f *Finding) describe(m *Machine) string {
 		fmt.Fprintf(&b, "\n    suspect:  is this missing, or undone? %s", inv.Suspect)
 	}
 	b.WriteString(known(inv.Known, m.Kernel))
-	b.WriteString(known(f.Outcome.Transition.Known, m.Kernel))
 	return b.String()
 }
 

@@ -48,11 +48,12 @@ func TestTimes(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	m, _ := scriptedMachine(t, "cpus 0-3")
-	tr := &Transition{Name: "Online", Known: []Defect{
+	known := []Defect{
 		{Kernels: []Span{{From: Version{6, 12}, Until: Version{6, 13}}}, Symptom: "it is so", Since: "v6.11", Link: "a link"},
 		{Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}}, Symptom: "another kernel's"},
-	}}
-	inv := &Invariant{Name: "row", Promise: "it holds", Source: "a document", Suspect: "a commit", Placed: true}
+	}
+	tr := &Transition{Name: "Online", Known: []Defect{{Kernels: []Span{{}}, Symptom: "the operation's"}}}
+	inv := &Invariant{Name: "row", Promise: "it holds", Source: "a document", Suspect: "a commit", Placed: true, Known: known}
 	f := &Finding{
 		subject: subject{inv, &Placement{Name: "child-cpuset"}}, CPU: 3, Moment: AtUevent,
 		Outcome: &Outcome{Operation: Operation{m, tr, 3, ""}}, Err: unix.EINVAL, Window: 10300 * time.Microsecond, Tries: 41,
@@ -75,8 +76,12 @@ func TestDescribe(t *testing.T) {
 // An operation that does not do what it must is reported with its source.
 func TestFailure(t *testing.T) {
 	m, _ := scriptedMachine(t, "cpus 0-3")
-	out := &Outcome{Operation: Operation{m, &Transition{Name: "Offline", Source: "a document", Uevent: "offline"}, 3, ""}, Err: unix.EBUSY}
-	assert.Equal(t, "Offline of cpu3: the operation failed: device or resource busy\n    source:   a document", out.failure())
+	tr := &Transition{
+		Name: "Offline", Source: "a document", Uevent: "offline", Known: []Defect{{Kernels: []Span{{}}, Symptom: "it is busy"}},
+	}
+	out := &Outcome{Operation: Operation{m, tr, 3, ""}, Err: unix.EBUSY}
+	assert.Equal(t, "Offline of cpu3: the operation failed: device or resource busy\n    source:   a document\n    known:    all kernels: it is busy",
+		out.failure())
 	assert.Contains(t, out.missing(), "Offline of cpu3: no offline uevent was sent by the time the operation had returned")
 	out.Err = nil
 	assert.Empty(t, out.failure())

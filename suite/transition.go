@@ -42,7 +42,8 @@ type Transition struct {
 	Since, Until Version
 	Except       []Span
 
-	// Known are defects of some kernels that the row finds.
+	// Known are defects of some kernels that the row finds. They are named if
+	// the operation itself does not do what it must.
 	Known []Defect
 
 	// Destructive marks a row that may crash a broken kernel: see [Options].

@@ -90,18 +90,21 @@ var lostLine = regexp.MustCompile(`^CPU:([0-9]+) \[LOST (?:([0-9]+) )?EVENTS\]$`
 
 // A parser parses the text of trace or trace_pipe line by line.
 type parser struct {
-	rest    string   // of a line whose end was not read
-	begun   string   // lines that may be the beginning of a name with newlines
-	inStack bool     // the lines that follow are a stack
-	stack   []string // that stack
-	stackOf key      // the event that it belongs to
-	last    map[key]int
+	rest    string      // of a line whose end was not read
+	begun   string      // lines that may be the beginning of a name with newlines
+	inStack bool        // the lines that follow are a stack
+	stackOf key         // the event that it belongs to
+	last    map[key]int // indexes of events
 	events  []Event
 	lost    []string
 }
 
-// A key says whose stack follows an event: the same thread's on the same CPU.
-type key struct{ cpu, tid int }
+// A key says which event a stack belongs to: the last one of the same CPU, thread
+// and context. An interrupt may record events between an event and its stack.
+type key struct {
+	cpu, tid int
+	context  Context
+}
 
 // parse takes in text. It fails if a line is nothing that the kernel prints.
 func (p *parser) parse(text string) error {
@@ -178,7 +181,7 @@ func (p *parser) event(parts []string) error {
 		Time: time.Duration(numbers[2])*time.Second + time.Duration(numbers[3])*time.Microsecond,
 	}
 	if text == stackName {
-		p.inStack, p.stackOf = true, key{e.CPU, e.TID}
+		p.inStack, p.stackOf = true, key{e.CPU, e.TID, e.Context}
 		return nil
 	}
 	var ok bool
@@ -190,7 +193,7 @@ func (p *parser) event(parts []string) error {
 		p.last = make(map[key]int)
 	}
 	p.events = append(p.events, e)
-	p.last[key{e.CPU, e.TID}] = len(p.events) - 1
+	p.last[key{e.CPU, e.TID, e.Context}] = len(p.events) - 1
 	return nil
 }
 

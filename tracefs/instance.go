@@ -63,6 +63,7 @@ var flags = map[string]string{
 	"hash-ptr":       "1", // v5.12; with 0, v6.1 prints strings as empty
 	"hex":            "0",
 	"irq-info":       "1",
+	"latency-format": "0",
 	"markers":        "1",
 	"pause-on-trace": "0", // v5.11
 	"raw":            "0",

@@ -1,6 +1,7 @@
 package tracefs_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,9 +28,10 @@ func open(t *testing.T) *tracefs.FS {
 	t.Helper()
 	machine.Claim(t)
 	f, err := tracefs.Open("/")
-	if err != nil {
+	if errors.Is(err, tracefs.ErrNotSupported) {
 		t.Skip(err)
 	}
+	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, f.Close()) })
 	return f
 }
@@ -100,6 +102,19 @@ func monotonic(t *testing.T) int64 {
 	return ts.Nano()
 }
 
+// leaveCPU has the calling thread leave its CPU at least once. A sleep may be over
+// before the thread has begun it.
+func leaveCPU(t *testing.T) {
+	switches := func() int64 {
+		var usage unix.Rusage
+		require.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &usage))
+		return usage.Nvcsw
+	}
+	for before := switches(); switches() == before; {
+		require.NoError(t, unix.Nanosleep(&unix.Timespec{Nsec: 1_000_000}, nil))
+	}
+}
+
 // A filter lets the events through that match, the stack is that of the event,
 // and the top-level buffer gets neither.
 func TestKernelFilterAndStacks(t *testing.T) {
@@ -112,8 +127,7 @@ func TestKernelFilterAndStacks(t *testing.T) {
 		require.NoError(t, i.Enable("sched:sched_switch", filter))
 		require.NoError(t, i.Stacks("sched:sched_switch", filter))
 		require.NoError(t, i.Start())
-		ts := unix.Timespec{Nsec: 1_000_000} // long enough to be taken off the CPU
-		require.NoError(t, unix.Nanosleep(&ts, nil))
+		leaveCPU(t)
 		require.NoError(t, i.Stop())
 		events, err := i.Read()
 		require.NoError(t, err)
@@ -144,8 +158,7 @@ func TestKernelSetPIDs(t *testing.T) {
 		require.NoError(t, i.SetPIDs(1, tid))
 		require.NoError(t, i.Enable("sched:sched_switch", ""))
 		require.NoError(t, i.Start())
-		ts := unix.Timespec{Nsec: 1_000_000} // long enough to be taken off the CPU
-		require.NoError(t, unix.Nanosleep(&ts, nil))
+		leaveCPU(t)
 		require.NoError(t, i.Stop())
 		events, err := i.Read()
 		require.NoError(t, err)
@@ -258,4 +271,16 @@ func TestKernelNotSupported(t *testing.T) {
 	assert.EqualError(t, i.Enable("sched_switch", ""), `tracefs: event "sched_switch" is not SYSTEM:EVENT`)
 	_, err = f.Create(name()+"-clock", &tracefs.Options{Clock: "sundial"})
 	assert.ErrorIs(t, err, unix.EINVAL)
+}
+
+// A kernel that is locked down says so: the machine is booted with
+// lockdown=confidentiality.
+func TestKernelLockdown(t *testing.T) {
+	machine.Claim(t)
+	if !strings.Contains(content(t, "/proc/cmdline"), "lockdown=confidentiality") {
+		t.Skip("the kernel was not booted with lockdown=confidentiality")
+	}
+	_, err := tracefs.Open("/")
+	require.ErrorIs(t, err, tracefs.ErrNotSupported)
+	assert.ErrorContains(t, err, "locked down")
 }

@@ -52,7 +52,7 @@ type FS struct {
 // privilege.
 func Open(root string) (*FS, error) {
 	f := &FS{root: root, dir: filepath.Join(root, mountPoint)}
-	if !usable(f.dir) {
+	if !isMounted(f.dir) {
 		if _, err := os.Stat(f.dir); err != nil {
 			return nil, fmt.Errorf("%w: the kernel has no tracefs (CONFIG_TRACING): %w", ErrNotSupported, err)
 		}
@@ -60,7 +60,7 @@ func Open(root string) (*FS, error) {
 		const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 		err := unix.Mount(source, f.dir, "tracefs", flags, "")
 		f.mounted = err == nil
-		if debug := filepath.Join(root, debugFSPath); err != nil && usable(debug) {
+		if debug := filepath.Join(root, debugFSPath); err != nil && isMounted(debug) {
 			f.dir, err = debug, nil
 		}
 		if err != nil {
@@ -73,20 +73,32 @@ func Open(root string) (*FS, error) {
 	return f, nil
 }
 
-// usable reports whether tracefs with instances is at a directory.
-func usable(dir string) bool {
+// isMounted reports whether tracefs is at a directory, or in tests a directory
+// that looks like it.
+func isMounted(dir string) bool {
+	var stat unix.Statfs_t
+	if unix.Statfs(dir, &stat) == nil && stat.Type == unix.TRACEFS_MAGIC {
+		return true
+	}
 	_, err := os.Stat(filepath.Join(dir, "instances"))
 	return err == nil
 }
 
 // check returns why nobody can trace, or nil.
 func (f *FS) check() error {
+	if _, err := os.Stat(filepath.Join(f.dir, "instances")); err != nil {
+		// A kernel that is locked down when it boots leaves tracefs empty.
+		if mode := f.lockdown(); mode != "" {
+			return fmt.Errorf("%w: the kernel is locked down (mode %s)", ErrNotSupported, mode)
+		}
+		return fmt.Errorf("%w: %s is empty, as it is if the kernel is locked down (mode confidentiality): %w", ErrNotSupported, f.dir, err)
+	}
 	path := filepath.Join(f.dir, "current_tracer")
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		return os.NewSyscallError("close", unix.Close(fd))
 	}
-	if mode := f.lockdown(); mode != "none" && mode != "" && errors.Is(err, unix.EPERM) {
+	if mode := f.lockdown(); mode != "" && errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: the kernel is locked down (mode %s)", ErrNotSupported, mode)
 	}
 	if os.Geteuid() == 0 && errors.Is(err, unix.EPERM) {
@@ -98,11 +110,14 @@ func (f *FS) check() error {
 }
 
 // lockdown returns the mode in brackets in /sys/kernel/security/lockdown, as in
-// "none integrity [confidentiality]", or "".
+// "none integrity [confidentiality]", or "" if it is "none" or unknown.
 func (f *FS) lockdown() string {
 	text, _ := os.ReadFile(filepath.Join(f.root, "sys/kernel/security/lockdown"))
 	_, rest, _ := strings.Cut(string(text), "[")
 	mode, _, _ := strings.Cut(rest, "]")
+	if mode == "none" {
+		return ""
+	}
 	return mode
 }
 

@@ -26,6 +26,8 @@ func TestParse(t *testing.T) {
 		line("sh", 12, 0, ".....", "tracing_mark_write: a: b\n c") +
 		line("cpuhp/3", 29, 3, "d..1.", "workqueue_queue_work: work struct=00a function=f") +
 		line("b", 13, 10, "d.h.", "sched_switch: prev_comm=a\nb prev_pid=1") +
+		line("cpuhp/3", 29, 3, "d.h1.", "timer_start: timer=00d") +
+		line("cpuhp/3", 29, 3, "d.h1.", stack+" => mod_timer") +
 		line("cpuhp/3", 29, 3, "d..1.", stack+" => __traceiter_x\n => trace_event_raw_event_x\n => __queue_work\n => queue_work_on") +
 		line("ends in x\nz", 14, 1, "dNs2.", "e: ") +
 		line(" [001] d...", 15, 1, "d.Z3.", "f: g") +
@@ -36,6 +38,7 @@ func TestParse(t *testing.T) {
 		{Comm: "sh", TID: 12, Time: at, Name: tracefs.Marker, Args: "a: b\n c"},
 		{Comm: "cpuhp/3", TID: 29, CPU: 3, Time: at, Name: "workqueue_queue_work", Args: "work struct=00a function=f", Stack: []string{"__queue_work", "queue_work_on"}},
 		{Comm: "b", TID: 13, CPU: 10, Context: tracefs.HardIRQ, Time: at, Name: "sched_switch", Args: "prev_comm=a\nb prev_pid=1"},
+		{Comm: "cpuhp/3", TID: 29, CPU: 3, Context: tracefs.HardIRQ, Time: at, Name: "timer_start", Args: "timer=00d", Stack: []string{"mod_timer"}},
 		{Comm: "ends in x\nz", TID: 14, CPU: 1, Context: tracefs.SoftIRQ, Time: at, Name: "e"},
 		{Comm: "[001] d...", TID: 15, CPU: 1, Context: tracefs.NMI, Time: at, Name: "f", Args: "g"},
 		{Comm: "-1 [0", TID: 16, CPU: 1, Context: tracefs.HardIRQ, Time: at, Name: "f", Args: "g"},
@@ -136,8 +139,6 @@ func TestOpenError(t *testing.T) {
 	require.ErrorIs(t, err, tracefs.ErrNotSupported)
 	assert.ErrorContains(t, err, "tracefs: not supported: the kernel has no tracefs (CONFIG_TRACING): stat ")
 
-	// A directory on which nothing can be mounted is found before it is tried
-	// by nobody: there are instances.
 	_, err = tracefs.Open(files(t, map[string]string{"sys/kernel/tracing/instances/": ""}))
 	require.ErrorIs(t, err, unix.ENOENT)
 	assert.ErrorContains(t, err, "current_tracer: ENOENT")

@@ -28,6 +28,12 @@ const (
 	Thread      Kind = "thread"       // a kernel thread that was woken
 )
 
+// Events that are filtered.
+const (
+	waking    = "sched:sched_waking"
+	switching = "sched:sched_switch"
+)
+
 // Events are those that [Compute] needs, as SYSTEM:EVENT. A kernel need not have
 // them all: an event that it lacks is a kind that it cannot tell of.
 var Events = []string{
@@ -46,8 +52,8 @@ var Events = []string{
 	"csd:csd_function_exit",
 	"rcu:rcu_callback",
 	"rcu:rcu_invoke_callback",
-	"sched:sched_waking",
-	"sched:sched_switch",
+	waking,
+	switching,
 	"sched:sched_process_fork",
 }
 
@@ -58,7 +64,7 @@ var Stacks = []string{
 	"sched:sched_kthread_work_queue_work",
 	"csd:csd_queue_cpu",
 	"rcu:rcu_callback",
-	"sched:sched_waking",
+	waking,
 }
 
 // Required are those of [Events] without which there is no ledger. Every kernel
@@ -69,8 +75,8 @@ var Required = []string{
 	"workqueue:workqueue_execute_end",
 	"timer:timer_start",
 	"timer:timer_expire_entry",
-	"sched:sched_waking",
-	"sched:sched_switch",
+	waking,
+	switching,
 }
 
 // An Operation is what [Compute] is about.
@@ -243,6 +249,9 @@ func (c *computation) conclude(op Operation) *Ledger {
 	if n := len(op.Events); n > 0 {
 		l.End = op.Events[n-1].Time
 	}
+	// irq_work_queue_on() is traced as an SMP call is, except that nobody can
+	// see it run.
+	l.Deferrals = slices.DeleteFunc(l.Deferrals, func(d Deferral) bool { return d.Kind == SMPCall && d.Started == 0 })
 	for n := range l.Deferrals {
 		d := &l.Deferrals[n]
 		switch {

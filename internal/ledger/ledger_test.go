@@ -144,7 +144,7 @@ var computations = []struct {
 	{"delayed work: its timer expires, in a softirq, and queues it",
 		begin + "29 3 d..1. 20 timer_start: timer=00d function=delayed_work_timer_fn expires=4 [timeout=2] cpu=3 idx=0 flags=D|I\n" +
 			"0 3 d.s1. 30 timer_cancel: timer=00d\n0 3 ..s1. 31 timer_expire_entry: timer=00d function=delayed_work_timer_fn now=4 baseclk=4\n" +
-			"0 3 d.s2. 32 " + work("queue_work", "00a", "f") + "0 3 ..s1. 33 timer_expire_exit: timer=00d\n" + "0 3 d.s2. 34 " + work("queue_work", "00b", "g") + end +
+			"0 3 d.s2. 32 " + work("queue_work", "00a", "f") + "0 3 d.s2. 33 " + work("queue_work", "00c", "h") + "0 3 ..s1. 33 timer_expire_exit: timer=00d\n" + "0 3 d.s2. 34 " + work("queue_work", "00b", "g") + end +
 			"55 2 ..... 94 " + work("execute_start", "00a", "f") + "55 2 ..... 97 " + work("execute_end", "00a", "f"),
 		[]string{"delayed work f by cpuhp/3 LEFT for 7µs"}},
 	{"delayed work that is cancelled, and other timers",
@@ -162,7 +162,7 @@ var computations = []struct {
 	{"threads of programs and workers are not woken for the kernel's work",
 		begin + "29 3 d..3. 20 " + waking(55) + "29 3 d..3. 21 " + waking(101) + end, nil},
 	{"a stopper works for who has woken it, until it sleeps",
-		begin + "30 3 d..1. 15 " + work("queue_work", "00a", "f") + "29 3 d..3. 20 " + waking(30) + "0 3 d..2. 21 " + switched(29, "S", 30) + "30 3 d..1. 22 " + work("queue_work", "00b", "g") +
+		begin + "30 3 d..1. 15 " + work("queue_work", "00a", "f") + "29 3 d..3. 20 " + waking(30) + "0 3 d..2. 21 " + switched(29, "S", 30) + "30 3 d..2. 21 " + switched(30, "R+", 29) + "29 3 d..2. 22 " + switched(29, "D", 30) + "30 3 d..1. 22 " + work("queue_work", "00b", "g") +
 			"30 3 d..2. 23 " + switched(30, "S", 0) + "30 3 d..1. 25 " + work("queue_work", "00c", "h") + end,
 		[]string{"thread migration/3 by cpuhp/3", "work g by migration/3 LEFT for -1ns"}},
 	{"a CPU on its way up, and when it is idle",
@@ -176,6 +176,9 @@ var computations = []struct {
 		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=g+0x1/0x2 func=f, csd=00a\n29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=g+0x1/0x2 func=sched_ttwu_pending, csd=00b\n" +
 			"0 1 d.h1. 91 csd_function_entry: func=f csd=00a\n0 1 d.h1. 92 csd_function_exit: func=f csd=00a\n" + end,
 		[]string{"SMP call f by cpuhp/3 LEFT for 2µs"}},
+	{"irq_work on another CPU, which is not seen to run",
+		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=irq_work_queue_on+0x1/0x2 func=nohz_full_kick_func csd=00a\n" +
+			"29 3 d..1. 21 csd_queue_cpu: cpu=1 callsite=irq_work_queue_on+0x1/0x2 func=nohz_full_kick_func csd=00a\n" + end, nil},
 	{"an RCU callback",
 		begin + "29 3 d..1. 20 rcu_callback: rcu_preempt rhp=00a func=f 12\n" + end + "0 3 ..s1. 99 rcu_invoke_callback: rcu_preempt rhp=00a func=f\n",
 		[]string{"RCU callback f by cpuhp/3 LEFT for 9µs"}},
@@ -225,11 +228,13 @@ var recorded = []struct {
 	left     []string // what is unfinished: function, who, in what
 	finished []string // some of what is finished
 }{
+	{"bullseye-online", []string{"delayed work kfree_rcu_monitor by kworker/3:1 in cpuset_hotplug_workfn"}, []string{"work cpuset_hotplug_workfn by cpuhp/3"}},
+	{"bullseye-poked-offline", []string{"work cpuset_hotplug_workfn by cpuhp/3", "delayed work kfree_rcu_monitor by kworker/3:0 in cpuset_hotplug_workfn"}, nil},
+	{"bullseye-poked-online", []string{"work cpuset_hotplug_workfn by cpuhp/3", "delayed work kfree_rcu_monitor by kworker/3:1 in cpuset_hotplug_workfn"}, nil},
 	{"bookworm-offline", nil, []string{"work work_for_cpu_fn by the write", "work cpuset_hotplug_workfn by cpuhp/3"}},
-	{"bookworm-poked-offline", []string{"work cpuset_hotplug_workfn by cpuhp/3"}, nil},
-	{"bullseye-poked-online", []string{"work cpuset_hotplug_workfn by cpuhp/3"}, nil},
-	{"bullseye-online", []string{"delayed work kfree_rcu_monitor by kworker/3:1-events in cpuset_hotplug_workfn"}, []string{"work cpuset_hotplug_workfn by cpuhp/3"}},
+	{"bookworm-poked-online", []string{"work cpuset_hotplug_workfn by cpuhp/3"}, nil},
 	{"trixie-offline", nil, []string{"work work_for_cpu_fn by the write"}},
+	{"trixie-online", nil, nil},
 	{"sid-offline", nil, nil},
 	{"sid-online", nil, nil},
 }
@@ -281,10 +286,11 @@ func TestThreads(t *testing.T) {
 	_, err := ledger.Threads(root)
 	assert.ErrorContains(t, err, "has no thread of the kernel")
 	put("29", "29 (cpuhp/3) S 2 0 0 0 -1 69238848 0 0\n")
+	put("17", "17 (kworker/u8:1-events_unbound) S 2 0 0 0 -1 69238880 0 0\n")
 	put("30", "30 (a) b (c) S 2 0 0 0 -1 2129984 0 0\n")
 	threads, err := ledger.Threads(root)
 	require.NoError(t, err)
-	assert.Equal(t, map[int]string{29: "cpuhp/3", 30: "a) b (c"}, threads)
+	assert.Equal(t, map[int]string{17: "kworker/u8:1", 29: "cpuhp/3", 30: "a) b (c"}, threads)
 	put("31", "31 cpuhp S\n")
 	_, err = ledger.Threads(root)
 	assert.ErrorContains(t, err, "31/stat: \"31 cpuhp S\\n\" has no name in parentheses")

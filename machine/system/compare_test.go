@@ -85,6 +85,10 @@ func (g *guest) same(t *testing.T, before state, ignore string) {
 			return
 		}
 	}
+	const most = 40
+	if more := len(diffs) - most; more > 0 {
+		diffs = append(diffs[:most], fmt.Sprintf("and %d more", more))
+	}
 	t.Errorf("the machine is not as it was:\n  %s", strings.Join(diffs, "\n  "))
 }
 
