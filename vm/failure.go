@@ -60,7 +60,7 @@ var (
 // leftovers on the stack.
 var (
 	stamp = regexp.MustCompile(`^\[ *\d+\.\d+\](\[ *[TC]\d+\])? `)
-	noise = regexp.MustCompile(`^ *\? |^(R(AX|BP|SP|\d\d)|[CDF]S|CR\d|DR\d|PKRU|Code|Modules linked in|Hardware name): ?`)
+	noise = regexp.MustCompile(`^ *\? |^(R([ABCD]X|[SD]I|BP|SP|\d\d)|[CDF]S|CR\d|DR\d|PKRU|Code|Modules linked in|Hardware name): ?`)
 )
 
 // crash picks what matters of the console's text: what the kernel said of its

@@ -58,11 +58,21 @@ func (s *silence) tick(now signs, running func() bool) (ping byte, how string) {
 	case s.guest >= stallTicks:
 		return 0, "no sign of life"
 	case s.program >= stallTicks && len(now.stuck) > 0:
-		return 0, "its program has printed nothing, and its kernel has not ended " + strings.Join(now.stuck, ", ")
+		return 0, "its program has printed nothing, and its kernel has not ended " + enumerate(now.stuck)
 	case s.program >= examineTicks:
 		return wire.Examine, ""
 	}
 	return wire.Ping, ""
+}
+
+// enumerate makes a text of the guest's words, of which it may send any number.
+func enumerate(words []string) string {
+	const most = 5
+	text := strings.ReplaceAll(plain(strings.Join(words[:min(len(words), most)], ", ")), "\n", "")
+	if more := len(words) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // watch watches a guest.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -15,8 +16,7 @@ import (
 
 // answer answers the host's pings until the line ends. It needs no timer: a
 // kernel that loses timers would be silent, as a dead one is.
-func answer(in io.Reader, out *sender, list func() []check) error {
-	e := examiner{list: list, began: make(map[string]int), ended: make(chan string)}
+func answer(in io.Reader, out *sender, e *examiner) error {
 	pings := make([]byte, 64)
 	for {
 		n, err := in.Read(pings)
@@ -39,12 +39,19 @@ type check struct {
 	do   func()
 }
 
-// examiner has checks under way, each at most once.
+// examiner knows what the kernel is at: checks, each at most once, and system
+// calls of others.
 type examiner struct {
-	list  func() []check
-	turn  int            // the number of examinations so far
-	began map[string]int // the turn at which each check under way began
-	ended chan string
+	list    func() []check
+	blocked func() map[string]string // system calls that do not end, by a key
+	turn    int                      // the number of examinations so far
+	began   map[string]int           // the turn at which each check under way began
+	seen    map[string]int           // and the turn at which each system call was seen first
+	ended   chan string
+}
+
+func newExaminer(list func() []check, blocked func() map[string]string) *examiner {
+	return &examiner{list: list, blocked: blocked, began: make(map[string]int), ended: make(chan string)}
 }
 
 // examine begins the checks that are not under way, and returns what has not
@@ -75,6 +82,15 @@ func (e *examiner) examine() (stuck []string) {
 			stuck = append(stuck, what)
 		}
 	}
+	calls := e.blocked()
+	seen := make(map[string]int)
+	for key, what := range calls {
+		seen[key] = cmp.Or(e.seen[key], e.turn)
+		if e.turn-seen[key] >= wire.StuckAfter && !slices.Contains(stuck, what) {
+			stuck = append(stuck, what)
+		}
+	}
+	e.seen = seen
 	slices.Sort(stuck)
 	return stuck
 }

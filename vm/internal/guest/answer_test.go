@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,7 +31,7 @@ func TestExamine(t *testing.T) {
 			}
 		}})
 	}
-	e := examiner{began: make(map[string]int), ended: make(chan string)}
+	e := newExaminer(nil, func() map[string]string { return nil })
 	e.list = func() (all []check) {
 		for _, c := range list {
 			if _, ok := e.began[c.what]; !ok {
@@ -47,6 +50,46 @@ func TestExamine(t *testing.T) {
 	assert.Equal(t, map[string]int{"hangs": 1, "works": wire.StuckAfter + 1}, began)
 }
 
+// A system call that does not end is named as soon as it has been seen for long.
+// One that is another each time is not: the thread goes on.
+func TestExamineBlocked(t *testing.T) {
+	turn := 0
+	e := newExaminer(func() []check { return nil }, func() map[string]string {
+		turn++
+		return map[string]string{"7 1": "a system call of hung", fmt.Sprintf("8 %d", turn): "one of a thread that works"}
+	})
+	for range wire.StuckAfter {
+		assert.Empty(t, e.examine())
+	}
+	assert.Equal(t, []string{"a system call of hung"}, e.examine())
+}
+
+func TestBlocked(t *testing.T) {
+	proc := t.TempDir()
+	for _, thread := range []struct{ dir, stat, wchan string }{
+		{"1/task/1", "1 (init) S 0 1 1 0 -1 4194560", "0"},
+		{"1/task/9", "9 (init) D 0 1 1 0 -1 4194560", "synchronize_rcu"}, // a check
+		{"2/task/2", "2 (kthreadd) S 0 0 0 0 -1 2129984", "0"},
+		{"10/task/10", "10 (kworker/0:1) D 2 0 0 0 -1 69238880", "cpuhp_kick_ap"},
+		{"158/task/158", "158 (hotplugtest.tes) Z 1 158 158 0 -1 4228364", "0"}, // its leader has ended
+		{"158/task/173", "173 (a ) D S) D 1 158 158 0 -1 4194368", "__flush_work"},
+		{"158/task/174", "174 (hotplugtest.tes) D 1 158 158 0 -1 4194368", "0"},
+		{"159/task/159", "159 (cut", ""},
+	} {
+		dir := filepath.Join(proc, thread.dir)
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		for name, text := range map[string]string{
+			"stat": thread.stat, "wchan": thread.wchan, "status": "Name:\tx\nvoluntary_ctxt_switches:\t42\nnonvoluntary_ctxt_switches:\t7\n",
+		} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+		}
+	}
+	assert.Equal(t, map[string]string{
+		"173 42": "a system call of a ) D S, thread 173 (__flush_work)",
+		"174 42": "a system call of hotplugtest.tes, thread 174",
+	}, blocked(proc, 1))
+}
+
 // waitFor waits for the end of a check.
 func (e *examiner) waitFor(what string) {
 	for ended := ""; ended != what; {
@@ -63,7 +106,8 @@ func TestAnswer(t *testing.T) {
 	answered := make(chan error)
 	looks := 0
 	go func() {
-		answered <- answer(pings, &sender{to: wire.NewSender(&line)}, func() []check { looks++; return nil })
+		e := newExaminer(func() []check { looks++; return nil }, func() map[string]string { return nil })
+		answered <- answer(pings, &sender{to: wire.NewSender(&line)}, e)
 	}()
 	for _, ping := range []string{".", "?", ".", "..?.."} {
 		_, err := io.WriteString(host, ping)

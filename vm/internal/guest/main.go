@@ -70,7 +70,9 @@ func run() error {
 	if err := gob.NewDecoder(in).Decode(&wire.Host{}); err != nil {
 		return fmt.Errorf("reading the host's answer: %w", err)
 	}
-	go func() { fmt.Println("guest: answering the host:", answer(in, out, kernelChecks)) }()
+	go func() {
+		fmt.Println("guest: answering the host:", answer(in, out, newExaminer(kernelChecks, blockedCalls)))
+	}()
 
 	exit := execute(job, out)
 	for _, path := range job.Collect {
