@@ -12,6 +12,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,12 +80,14 @@ func TestKill(t *testing.T) {
 		count int
 		end   func(c *exec.Cmd, after time.Duration)
 		kill  unix.Signal
+		both  bool // the supervisor is killed first, and the next to come restores the machine
 	}{
-		{"SIGKILL", *kills, nil, unix.SIGKILL},
-		{"SIGINT", others, nil, unix.SIGINT},
-		{"SIGHUP", others, nil, unix.SIGHUP},
-		{"timeout", others, func(c *exec.Cmd, after time.Duration) { c.Args = append(c.Args, "-test.timeout="+after.String()) }, 0},
-		{"panic", others, func(c *exec.Cmd, after time.Duration) { c.Env = append(c.Env, panicEnv+"="+after.String()) }, 0},
+		{"SIGKILL", *kills, nil, unix.SIGKILL, false},
+		{"SIGKILL to both", others, nil, unix.SIGKILL, true},
+		{"SIGINT", others, nil, unix.SIGINT, false},
+		{"SIGHUP", others, nil, unix.SIGHUP, false},
+		{"timeout", others, func(c *exec.Cmd, after time.Duration) { c.Args = append(c.Args, "-test.timeout="+after.String()) }, 0, false},
+		{"panic", others, func(c *exec.Cmd, after time.Duration) { c.Env = append(c.Env, panicEnv+"="+after.String()) }, 0, false},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			before, err := machine.Take("/")
@@ -100,10 +104,19 @@ func TestKill(t *testing.T) {
 				v := start(t, transition, way.end, after)
 				if way.kill != 0 {
 					v.await(after)
+					if way.both {
+						killSupervisor(t, v.cmd.Process.Pid)
+					}
 					_ = v.cmd.Process.Signal(way.kill)
 				}
 				<-v.done
 				ended := time.Now()
+				var recovered bytes.Buffer
+				if way.both {
+					if err := machine.Recover(&recovered); err != nil {
+						t.Error(err)
+					}
+				}
 				restored, diffs := settled(t, before)
 				took := restored.Sub(ended)
 				slowest = max(slowest, took)
@@ -118,7 +131,7 @@ func TestKill(t *testing.T) {
 					t.Fatalf("a run of %s failed:\n%s", transition, v.said.String())
 				}
 				n++
-				if bytes.Contains(said, []byte("left the machine changed")) {
+				if bytes.Contains(append(said, recovered.Bytes()...), []byte("left the machine changed")) {
 					changed++
 				}
 				switch {
@@ -181,6 +194,22 @@ func start(t *testing.T, transition string, end func(*exec.Cmd, time.Duration), 
 		close(v.done)
 	}()
 	return v
+}
+
+// killSupervisor kills the child of a process, if it has one by now.
+func killSupervisor(t *testing.T, parent int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		status, _ := os.ReadFile(file)
+		if strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", parent)) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 // await waits for a time, or for the victim's end.
