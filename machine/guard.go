@@ -41,6 +41,12 @@ func Guard(log io.Writer) (release func() error, err error) {
 		return fail(err)
 	}
 	return func() error {
+		// Whether the kernel or somebody else has made a mask what it is cannot
+		// always be told, so nothing is put back in silence.
+		if diffs, err := supervisor.Snapshot().Compare(); err == nil && len(diffs) > 0 {
+			fmt.Fprintln(log, "hotplugtest: at the end of the run this is put back:")
+			list(log, diffs)
+		}
 		diffs, err := mendAll(supervisor.Snapshot)
 		errs := []error{err}
 		for _, d := range diffs {

@@ -168,7 +168,8 @@ func TestKernelOthers(t *testing.T) {
 	theirs, ours := maskFile(irqs[0].Number), maskFile(irqs[1].Number)
 	t.Cleanup(func() { assert.NoError(t, write(theirs, irqs[0].CPUs)) })
 
-	release, err := Guard(t.Output())
+	var log strings.Builder
+	release, err := Guard(&log)
 	require.NoError(t, err)
 	require.NoError(t, write(ours, "1"))
 	otherWrites(t, theirs, "1")
@@ -178,6 +179,8 @@ func TestKernelOthers(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, strings.TrimSpace(cpus), path)
 	}
+	assert.Contains(t, log.String(), "hotplugtest: at the end of the run this is put back:\n  "+irqs[1].label()+" is 1, was "+irqs[1].CPUs+"\n")
+	assert.NotContains(t, log.String(), irqs[0].label())
 
 	release, err = Guard(t.Output())
 	require.NoError(t, err)
