@@ -95,6 +95,10 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 			continue
 		}
 		after := found[before]
+		// Somebody has taken its CPUs offline for good.
+		if cpuList(before.CPUs).Intersect(cpuList(was.Online)).Empty() {
+			continue
+		}
 		if after.CPUs == before.CPUs || slices.Contains(was.fixedIRQs, before.whole()) {
 			continue
 		}

@@ -50,15 +50,15 @@ var (
 	// The kernel takes a CPU that goes offline out of its resctrl groups, and
 	// puts one that comes into the default group. A monitor group can have but
 	// CPUs of its control group, so those come first.
-	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list", group: true}
-	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups, group: true}
+	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list", group: true, same: sameOnline("resctrl control"), mend: giveOnline}
+	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups, group: true, same: sameOnline("resctrl monitor"), mend: giveOnline}
 
 	governors = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
 
 	// subtreeControl takes what is to change, not what it is to become.
 	subtreeControl = setting{name: "cgroup.subtree_control", paths: subtreeControlFile, value: sorted, same: sameControllers, mend: takeControllers}
 
-	cpusetCPUs = setting{name: "cpuset.cpus", paths: v1CPUsFiles, group: true}
+	cpusetCPUs = setting{name: "cpuset.cpus", paths: v1CPUsFiles, group: true, same: sameOnline("cpuset.cpus"), mend: giveOnline}
 	// A partition without CPUs is "root invalid (REASON)", and gets well by
 	// itself when they are back.
 	cpusetPartition = setting{name: "cpuset.cpus.partition", paths: partitionFiles, value: withoutReason, group: true,
@@ -163,6 +163,21 @@ func sorted(text string) string {
 func withoutReason(text string) string {
 	kind, _, _ := strings.Cut(text, " (")
 	return kind
+}
+
+// sameOnline reports whether a group has the CPUs that it had, of those that
+// were online. It cannot be given others.
+func sameOnline(setting string) func(was, now *Snapshot, path string) bool {
+	return func(was, now *Snapshot, path string) bool {
+		online := cpuList(was.Online)
+		before, after := cpuList(was.Settings[setting][path]), cpuList(now.Settings[setting][path])
+		return before.Intersect(online).Equal(after.Intersect(online))
+	}
+}
+
+// giveOnline gives a group the CPUs that it had, of those that were online.
+func giveOnline(s *Snapshot, path, was, _ string) error {
+	return write(s.path(path), cpuList(was).Intersect(cpuList(s.Online)).String())
 }
 
 // disarm makes hotplug/fail what it was. Kernels before v5.13 (3ae70c251f34) do

@@ -290,6 +290,39 @@ func TestDiffAndRestore(t *testing.T) {
 	}
 }
 
+// What was on a CPU that somebody takes offline for good cannot be given back to
+// it.
+func TestOfflineForGood(t *testing.T) {
+	machine.FakeThreads(t, func(tid int, set affinity.CPUSet) error {
+		t.Errorf("thread %d is given CPUs %v", tid, set)
+		return nil
+	}, nil)
+	root := tree(t, map[string]string{
+		cpu + "cpu3/online": "1\n", resctrl + "rt/cpus_list": "2-3\n",
+		"proc/irq/24/smp_affinity_list": "3\n", "proc/20/task/20/stat": stat(20, "pinned", 0, 100), "proc/20/task/20/status": status("3"),
+		"proc/self/mountinfo": mountV1, "cg/a/cpuset.cpus": "2-3\n", "cg/a/tasks": "",
+	})
+	s, err := machine.Take(root)
+	require.NoError(t, err)
+	change(t, root, map[string]string{
+		cpu + "online": "0-2\n", cpu + "cpu3/online": "0\n", resctrl + "rt/cpus_list": "2\n",
+		"proc/irq/24/smp_affinity_list": "0-3\n", "proc/20/task/20/status": status("0-2"), "cg/a/cpuset.cpus": "2\n",
+	})
+	diffs, err := s.Compare()
+	require.NoError(t, err)
+	assert.Len(t, diffs, 5, "the CPU and what was there: %v", diffs)
+
+	s.Online = "0-2" // as a supervisor learns that it was somebody else
+	diffs, err = s.Compare()
+	require.NoError(t, err)
+	assert.Empty(t, diffs)
+	change(t, root, map[string]string{"cg/a/cpuset.cpus": "\n"})
+	require.NoError(t, s.Restore())
+	got, err := os.ReadFile(filepath.Join(root, "cg/a/cpuset.cpus"))
+	require.NoError(t, err)
+	assert.Equal(t, "2\n", string(got))
+}
+
 // What a supervisor gets is the same snapshot.
 func TestSnapshotAsGob(t *testing.T) {
 	for _, tt := range differences {

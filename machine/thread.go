@@ -85,6 +85,10 @@ func (threads) diff(was, now *Snapshot) []Difference {
 			return
 		}
 		allowed := now.allowed(tid).Intersect(online)
+		// Somebody has taken its CPUs offline for good.
+		if wanted.Intersect(online).Empty() {
+			return
+		}
 		// Somebody has taken the CPUs from its cpuset, or has given it others.
 		confined := wanted.Intersect(allowed).Empty() && !wanted.Intersect(cpuList(now.Online)).Empty()
 		if confined || !byKernel(wanted, has, allowed, now.hotpluggable()) {
