@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -122,7 +123,10 @@ func sleepOn(cpu int) {
 	runtime.LockOSThread() // and the thread ends with the goroutine
 	var only unix.CPUSet
 	only.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &only); err != nil {
+	// This moves the thread to a CPU that may never run it. unix.SchedSetaffinity
+	// does not tell the Go runtime of the call, which then would wait for the
+	// thread to collect garbage.
+	if _, _, errno := unix.Syscall(unix.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(only), uintptr(unsafe.Pointer(&only))); errno != 0 {
 		return
 	}
 	t := unix.NsecToTimespec(nap.Nanoseconds())
