@@ -120,7 +120,7 @@ func testsNothing(t *testing.T, out string, code int, reason string) {
 	assert.Regexp(t, reason, tallyOf(t, out).nothing)
 }
 
-// failures are the lines of an output that are about failures, and its end.
+// failures are the lines of an output that are about failures, or its end.
 func failures(out string) string {
 	var lines, about []string
 	for line := range strings.Lines(out) {
@@ -134,7 +134,10 @@ func failures(out string) string {
 			about = append(about, lines[max(0, i-12):i+1]...)
 		}
 	}
-	return strings.Join(append(about, lines[max(0, len(lines)-10):]...), "\n")
+	if len(about) == 0 {
+		about = lines[max(0, len(lines)-20):]
+	}
+	return strings.Join(about, "\n")
 }
 
 // noise matches lines that are only progress.
