@@ -53,10 +53,10 @@ func othersSettings(t *testing.T, g *guest) {
 	}{
 		{"irq IO-APIC-8 rtc0", "0", setMask("rtc0", "0"), ""},
 		{"irq 0000:00:02.0 enp0s2-rx-1", "0", setMask("enp0s2-rx-1", "0"), ""},
-		{`thread /system.slice/tenant-taskset.service "sleep" "sleep infinity"`, "cpus 1, policy 0, nice 0",
-			// Not to CPU 0, which the kernel itself sends a task to whose CPUs
-			// are offline: that would be put back.
-			"taskset -pc 1 $(systemctl show -P MainPID tenant-taskset)", "taskset -pc 2 $(systemctl show -P MainPID tenant-taskset)"},
+		{`thread /system.slice/tenant-taskset.service "sleep" "sleep infinity"`, "cpus 1-2, policy 0, nice 0",
+			// Without CPU 0, which is never offline: with it, the kernel could
+			// have made that mask of a task whose CPUs were offline.
+			"taskset -pc 1-2 $(systemctl show -P MainPID tenant-taskset)", "taskset -pc 2 $(systemctl show -P MainPID tenant-taskset)"},
 		{service, "0-1", "systemctl set-property --runtime tenant-allowed AllowedCPUs=0-1", "systemctl set-property --runtime tenant-allowed AllowedCPUs=2-3"},
 		{"file /proc/irq/default_smp_affinity", "3", "echo 3 >/proc/irq/default_smp_affinity", "echo f >/proc/irq/default_smp_affinity"},
 	}
