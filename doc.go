@@ -54,8 +54,8 @@
 // written with; a scenario, an actor or a set-up has the same functions as
 // those of this package.
 //
-// Packages cpuhp, affinity, uevent, cpuset and suspend are what the suite is
-// made of, and stand on their own.
+// Packages cpuhp, affinity, uevent, cpuset, kmsg and suspend are what the suite
+// is made of, and stand on their own.
 //
 // # What it changes
 //

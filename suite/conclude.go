@@ -13,7 +13,7 @@ import (
 // takes what [testing.M.Run] returned, prints the last line of the run on
 // standard output, and returns the status to exit with:
 //
-//	hotplugtest: Linux 6.12.117+deb13-amd64: 708 passed, 12 skipped, 0 failed
+//	hotplugtest: Linux 6.12.117+deb13-amd64: 727 passed, 12 skipped, 0 failed
 //	hotplugtest: NOTHING WAS TESTED: /sys is mounted read-only
 //
 // The status is code, or 1 if nothing was tested and [Options.MustTest] is set.
