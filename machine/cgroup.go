@@ -108,7 +108,7 @@ func (leftovers) diff(was, now *Snapshot) []Difference {
 	var diffs []Difference
 	for _, dir := range now.Leftovers {
 		if !slices.Contains(was.Leftovers, dir) {
-			diffs = append(diffs, Difference{dir, "absent", "left over", func() error { return removeTree(was.path(dir)) }})
+			diffs = append(diffs, Difference{dir, "absent", "left over", func() error { return removeTree(was.path(dir)) }, false})
 		}
 	}
 	return diffs
@@ -260,7 +260,7 @@ func (cpusetTasks) diff(was, now *Snapshot) []Difference {
 		}
 		diffs = append(diffs, Difference{before.label(tid) + " in cpusets", before.Cpuset, parent, func() error {
 			return ifAlive(write(filepath.Join(was.path(before.Cpuset), "tasks"), strconv.Itoa(tid)))
-		}})
+		}, false})
 	})
 	return diffs
 }

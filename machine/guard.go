@@ -48,10 +48,14 @@ func Guard(log io.Writer) (release func() error, err error) {
 			list(log, diffs)
 		}
 		diffs, err := mendAll(supervisor.Snapshot)
+		last := end
+		if err != nil || len(mendable(diffs)) > 0 {
+			last = give // the next run tries again
+		}
 		errs := []error{err}
 		for _, d := range diffs {
 			errs = append(errs, fmt.Errorf("machine: %v", d))
 		}
-		return errors.Join(append(errs, supervisor.Close(), unlock())...)
+		return errors.Join(append(errs, supervisor.leave(last), unlock())...)
 	}, nil
 }

@@ -90,7 +90,7 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 		if why, ok := lost[before]; ok {
 			// One that nobody had restricted is missed by nobody.
 			if online := cpuList(was.Online); !online.Difference(cpuList(before.CPUs)).Empty() {
-				diffs = append(diffs, Difference{before.label(), before.CPUs, why, func() error { return nil }})
+				diffs = append(diffs, Difference{before.label(), before.CPUs, why, func() error { return nil }, true})
 			}
 			continue
 		}
@@ -104,7 +104,7 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 		}
 		diffs = append(diffs, Difference{after.label(), before.CPUs, after.CPUs, func() error {
 			return was.moveIRQ(before, after.Number)
-		}})
+		}, false})
 	}
 	return diffs
 }

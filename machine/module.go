@@ -40,11 +40,11 @@ func (modules) diff(was, now *Snapshot) []Difference {
 					return fmt.Errorf("machine: delete_module %s: %w", name, err)
 				}
 				return nil
-			}})
+			}, false})
 		case before && !after:
 			diffs = append(diffs, Difference{"module " + name, "loaded", "absent", func() error {
 				return fmt.Errorf("machine: load it by modprobe %s", name)
-			}})
+			}, false})
 		}
 	}
 	return diffs

@@ -135,7 +135,7 @@ func (f setting) diff(was, now *Snapshot) []Difference {
 				return f.mend(was, path, before, after)
 			}
 			return write(was.path(path), before)
-		}})
+		}, false})
 	}
 	return diffs
 }

@@ -23,6 +23,9 @@ type Snapshot struct {
 	// Online is /sys/devices/system/cpu/online, a cpulist.
 	Online string
 
+	// Present is /sys/devices/system/cpu/present, a cpulist.
+	Present string
+
 	// Settings are files that hold one value each, by what they are about and
 	// their path: SMT control, cpuset.cpus of all cpusets, cpufreq governors
 	// and so on.
@@ -62,6 +65,7 @@ type Difference struct {
 	Is   string
 
 	mend func() error
+	lost bool // nothing can mend it
 }
 
 // String returns a text such as "cpu3 is offline, was online".
@@ -188,6 +192,11 @@ func (s *Snapshot) Restore() error {
 	return errors.Join(errs...)
 }
 
+// mendable returns the differences that a later try may mend.
+func mendable(diffs []Difference) []Difference {
+	return slices.DeleteFunc(slices.Clone(diffs), func(d Difference) bool { return d.lost })
+}
+
 // mendAll restores until nothing is different, and returns what is at last. It
 // asks each time for what has to be restored, as others may go on changing
 // that.
@@ -237,6 +246,9 @@ func (online) take(s *Snapshot) error {
 		return fmt.Errorf("machine: %w", err)
 	}
 	s.Online = set.String()
+	if present, err := cpus.Present(); err == nil {
+		s.Present = present.String()
+	}
 	return nil
 }
 
@@ -249,6 +261,10 @@ func (online) diff(was, now *Snapshot) []Difference {
 		changed := before.Difference(after)
 		if !up {
 			changed = after.Difference(before)
+			// One that was added since was brought online by somebody else.
+			if was.Present != "" {
+				changed = changed.Intersect(cpuList(was.Present))
+			}
 		}
 		for cpu := range changed.All() {
 			diffs = append(diffs, Difference{"cpu" + strconv.Itoa(cpu), words[up], words[!up], func() error {
@@ -257,7 +273,7 @@ func (online) diff(was, now *Snapshot) []Difference {
 					return err
 				}
 				return sys.SetOnline(cpu, up)
-			}})
+			}, false})
 		}
 	}
 	return diffs

@@ -151,6 +151,11 @@ func recoverAt(root string, log io.Writer) error {
 	list(log, diffs)
 	diffs, err = mendAll(r.Snapshot.clone)
 	for _, d := range diffs {
+		if d.lost {
+			fmt.Fprintf(log, "hotplugtest: this cannot be put back: %v\n", d)
+		}
+	}
+	for _, d := range mendable(diffs) {
 		err = errors.Join(err, fmt.Errorf("machine: not restored: %v", d))
 	}
 	if err == nil {
@@ -159,7 +164,9 @@ func recoverAt(root string, log io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w\nif that is as it should be, remove %s", err, strings.Join(storePaths, " and "))
 	}
-	fmt.Fprintln(log, restoredLine)
+	if len(diffs) == 0 {
+		fmt.Fprintln(log, restoredLine)
+	}
 	return nil
 }
 

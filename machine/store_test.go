@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -111,6 +112,73 @@ func TestRecoverNoSnapshot(t *testing.T) {
 	err := recoverAt(root, nil)
 	assert.EqualError(t, err, "machine: "+path+" is no snapshot (unexpected EOF): see that the machine is as it should be, and remove it")
 	assert.FileExists(t, path)
+}
+
+// An interrupt that is gone keeps no later run from testing.
+func TestRecoverLost(t *testing.T) {
+	root := machineTree(t, map[string]string{"proc/irq/24/smp_affinity_list": "3\n"})
+	s, err := Take(root)
+	require.NoError(t, err)
+	require.NoError(t, (&record{bootID(root), 4242, s}).store())
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "proc/irq/24")))
+	var log strings.Builder
+	require.NoError(t, recoverAt(root, &log))
+	assert.Contains(t, log.String(), "hotplugtest: this cannot be put back: /proc/irq/24/smp_affinity_list is gone, was 3\n")
+	assert.NotContains(t, log.String(), restoredLine)
+	r, err := stored(root)
+	assert.NoError(t, err)
+	assert.Nil(t, r)
+}
+
+// The kernel cannot open some files of /proc for this process once their writer
+// has ended, and says so in the place of the event.
+func TestWatchGoesOn(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: fanotify(7) needs CAP_SYS_ADMIN")
+	}
+	s, err := Take("/")
+	require.NoError(t, err)
+	w, err := watchOthers(s, func() {}, os.Getpid())
+	require.NoError(t, err)
+	defer w.close()
+	for range 20 {
+		self, err := os.Executable()
+		require.NoError(t, err)
+		cmd := exec.Command(self, "/dev/null", "")
+		cmd.Env = append(os.Environ(), "WRITE_FILE=yes")
+		// This writes its uid_map, gid_map and setgroups.
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  unix.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+		}
+		require.NoError(t, cmd.Run())
+		w.latest()
+	}
+	select {
+	case <-w.ended:
+		t.Error("it has ended")
+	default:
+	}
+}
+
+// A file that the tests write as well may have their value by now.
+func TestWatchOfBoth(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: fanotify(7) needs CAP_SYS_ADMIN")
+	}
+	const online = "sys/devices/system/cpu/cpu3/online"
+	root := machineTree(t, map[string]string{online: "1\n"})
+	s, err := Take(root)
+	require.NoError(t, err)
+	w, err := watchOthers(s, func() {}, os.Getpid())
+	require.NoError(t, err)
+	defer w.close()
+	w.mutex.Lock() // it comes late
+	otherWrites(t, filepath.Join(root, online), "1")
+	require.NoError(t, os.WriteFile(filepath.Join(root, online), []byte("0\n"), 0o644))
+	w.mutex.Unlock()
+	assert.Equal(t, "0-3", w.latest().Online)
 }
 
 // Of two places the first is taken that can be written.

@@ -62,6 +62,7 @@ type request int
 const (
 	tell request = iota + 1 // the snapshot, with what others have changed
 	end                     // as the machine is restored
+	give                    // up: end, and leave the record to the next run
 )
 
 // An answer is the supervisor's to the order and to each request to tell.
@@ -147,13 +148,18 @@ func (v *Supervisor) Snapshot() *Snapshot {
 // end. The error says how it ended, if it did before.
 func (v *Supervisor) Close() error { return v.close() }
 
-func (v *Supervisor) end() error {
+func (v *Supervisor) end() error { return v.leave(end) }
+
+// leave ends the supervisor with a last word.
+func (v *Supervisor) leave(word request) error {
 	// If it cannot be told, how it ended says why.
-	_ = v.told.Encode(end)
+	_ = v.told.Encode(word)
 	v.pipe.Close()
 	err := v.cmd.Wait()
-	// It does so itself, if it lives.
-	err = errors.Join(err, unstore(v.snapshot.Root))
+	if word == end {
+		// It does so itself, if it lives.
+		err = errors.Join(err, unstore(v.snapshot.Root))
+	}
 	if err != nil {
 		return fmt.Errorf("machine: supervisor: %w", err)
 	}
@@ -191,8 +197,11 @@ func supervise() error {
 		return err
 	}
 
-	if o.serve(requests, answers, others) {
+	switch o.serve(requests, answers, others) {
+	case end:
 		return unstore(o.Snapshot.Root)
+	case give:
+		return nil
 	}
 	hurry()
 	var lockFile *os.File
@@ -238,19 +247,19 @@ func (o *order) wanted(others *watch) *Snapshot {
 	return others.latest()
 }
 
-// serve answers requests, and reports whether the parent has restored the
-// machine before it ended.
-func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch) (restored bool) {
+// serve answers requests, and returns the last word of the parent: 0 if it has
+// ended without one.
+func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch) (last request) {
 	for {
 		var r request
 		if err := requests.Decode(&r); err != nil {
-			return false
+			return 0
 		}
-		if r == end {
-			return true
+		if r != tell {
+			return r
 		}
 		if err := answers.Encode(answer{Snapshot: o.wanted(others)}); err != nil {
-			return false
+			return 0
 		}
 	}
 }
@@ -268,14 +277,19 @@ func (o *order) restore(others *watch) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "hotplugtest: process %d ended and left the machine changed:\n", o.Parent)
 	list(&text, diffs)
-	if diffs, err = mendAll(wanted); err == nil && len(diffs) == 0 {
+	diffs, err = mendAll(wanted)
+	if err == nil && len(mendable(diffs)) == 0 {
 		err = unstore(o.Snapshot.Root)
 	}
-	if err == nil && len(diffs) == 0 {
+	switch {
+	case err == nil && len(diffs) == 0:
 		fmt.Fprintln(&text, restoredLine)
 		return text.String()
+	case err == nil && len(mendable(diffs)) == 0:
+		fmt.Fprintln(&text, "hotplugtest: this cannot be put back:")
+	default:
+		fmt.Fprintln(&text, "hotplugtest: this could not be put back; the next run, or -restore, tries again:")
 	}
-	fmt.Fprintln(&text, "hotplugtest: this could not be put back; the next run, or -restore, tries again:")
 	list(&text, diffs)
 	if err != nil {
 		fmt.Fprintln(&text, err)

@@ -96,7 +96,7 @@ func (threads) diff(was, now *Snapshot) []Difference {
 		}
 		diffs = append(diffs, Difference{before.label(tid) + " on CPUs", before.CPUs, after.CPUs, func() error {
 			return ifAlive(setAffinity(tid, wanted))
-		}})
+		}, false})
 	})
 	return diffs
 }

@@ -35,7 +35,7 @@ func (tracing) diff(was, now *Snapshot) []Difference {
 		if mount, ok := strings.CutPrefix(path, mountedPrefix); ok {
 			mend = func() error { return unmount(was.path(mount)) }
 		}
-		diffs = append(diffs, Difference{path, "absent", "left over", mend})
+		diffs = append(diffs, Difference{path, "absent", "left over", mend, false})
 	}
 	return diffs
 }

@@ -23,6 +23,9 @@ type watch struct {
 	ours   []int // process ids whose writes are the tests'
 	buffer []byte
 
+	// classes are the paths of files of /sys/class, by where these are.
+	classes map[string]string
+
 	mutex    sync.Mutex
 	snapshot *Snapshot
 	changed  func()        // called when the snapshot has changed
@@ -52,7 +55,7 @@ func watchOthers(s *Snapshot, changed func(), ours ...int) (*watch, error) {
 	}
 	w := &watch{
 		file: os.NewFile(uintptr(fd), "fanotify"), ours: ours, buffer: make([]byte, 64<<10),
-		snapshot: s, changed: changed, ended: make(chan struct{}),
+		snapshot: s, changed: changed, ended: make(chan struct{}), classes: make(map[string]string),
 	}
 	mark := func(path string, flags uint) error {
 		err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD|flags, unix.FAN_MODIFY, unix.AT_FDCWD, s.path(path))
@@ -67,6 +70,9 @@ func watchOthers(s *Snapshot, changed func(), ours ...int) (*watch, error) {
 		errs = append(errs, mark("/proc", unix.FAN_MARK_FILESYSTEM))
 	}
 	for _, path := range s.watchedFiles() {
+		if place, err := filepath.EvalSymlinks(s.path(path)); err == nil && strings.HasPrefix(path, "/sys/class/") {
+			w.classes[s.name(place)] = path
+		}
 		errs = append(errs, mark(path, 0))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -120,26 +126,50 @@ func (w *watch) close() {
 func (w *watch) drain(fd int) error {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
-	written := make(map[string]bool)
+	theirs, ours, err := w.written(fd)
+	changed := false
+	for err == nil && len(theirs) > 0 {
+		// What the tests have written too may be their value by now.
+		paths := slices.DeleteFunc(theirs, func(path string) bool { return slices.Contains(ours, path) })
+		before := w.snapshot.clone()
+		adopted := w.snapshot.adopt(paths)
+		theirs, ours, err = w.written(fd)
+		if slices.ContainsFunc(paths, func(path string) bool { return slices.Contains(ours, path) }) {
+			*w.snapshot = *before
+			theirs = append(theirs, paths...)
+			continue
+		}
+		changed = changed || adopted
+	}
+	if changed {
+		w.changed()
+	}
+	return err
+}
+
+// written returns the files that others have written since it was called last,
+// and those that the tests have.
+func (w *watch) written(fd int) (theirs, ours []string, err error) {
+	by := map[bool]map[string]bool{true: {}, false: {}}
 	for {
 		n, err := unix.Read(fd, w.buffer)
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err == unix.EAGAIN:
-			if w.snapshot.adopt(slices.Sorted(maps.Keys(written))) {
-				w.changed()
-			}
-			return nil
+			return slices.Sorted(maps.Keys(by[false])), slices.Sorted(maps.Keys(by[true])), nil
+		case err == unix.EBADF:
+			return nil, nil, os.NewSyscallError("read of fanotify", err)
 		case err != nil:
-			return os.NewSyscallError("read of fanotify", err)
+			// The kernel could not open the file for this process, such as the
+			// uid_map of a process that has ended. The event is gone.
+		default:
+			w.collect(w.buffer[:n], by)
 		}
-		w.collect(w.buffer[:n], written)
 	}
 }
 
-// collect adds the files that others have written, by a number of events.
-func (w *watch) collect(events []byte, written map[string]bool) {
+// collect adds the files of a number of events, by whether the tests have
+// written them.
+func (w *watch) collect(events []byte, by map[bool]map[string]bool) {
 	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
 	for len(events) >= size {
 		event := (*unix.FanotifyEventMetadata)(unsafe.Pointer(unsafe.SliceData(events)))
@@ -147,13 +177,21 @@ func (w *watch) collect(events []byte, written map[string]bool) {
 		if event.Fd < 0 {
 			continue // what was written is gone, such as a cgroup
 		}
-		if !slices.Contains(w.ours, int(event.Pid)) {
-			if path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(event.Fd))); err == nil {
-				written[w.snapshot.name(path)] = true
-			}
+		if path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(event.Fd))); err == nil {
+			by[slices.Contains(w.ours, int(event.Pid))][w.name(path)] = true
 		}
 		unix.Close(int(event.Fd))
 	}
+}
+
+// name returns the path that the snapshot has for a file: not one through which
+// a device's class leads to it, and one of the two of an interrupt's mask.
+func (w *watch) name(path string) string {
+	name := w.snapshot.name(path)
+	if class, ok := w.classes[name]; ok {
+		return class
+	}
+	return strings.Replace(name, "/smp_affinity_list", "/smp_affinity", 1)
 }
 
 // onlinePattern matches the files by which CPUs are taken offline and online.
@@ -211,12 +249,20 @@ func (s *Snapshot) adoptIRQs(numbers []int) bool {
 	if err := (irqMasks{}).take(now); err != nil {
 		return false
 	}
-	// A new slice, for the other may be somebody's.
-	irqs := slices.Clone(s.IRQs)
-	found, _ := matchIRQs(irqs, now.IRQs)
+	found, _ := matchIRQs(s.IRQs, now.IRQs)
+	written := make(map[IRQ]bool)
 	for _, irq := range now.IRQs {
-		if slices.Contains(numbers, irq.Number) {
-			irqs = slices.DeleteFunc(irqs, func(before IRQ) bool { return found[before] == irq })
+		written[irq] = slices.Contains(numbers, irq.Number)
+	}
+	// A new slice, for the other may be somebody's.
+	var irqs []IRQ
+	for _, irq := range s.IRQs {
+		if after, ok := found[irq]; !ok || !written[after] {
+			irqs = append(irqs, irq)
+		}
+	}
+	for _, irq := range now.IRQs {
+		if written[irq] {
 			irqs = append(irqs, irq)
 		}
 	}
