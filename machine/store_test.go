@@ -152,7 +152,10 @@ func TestWatchGoesOn(t *testing.T) {
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
 			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
 		}
-		require.NoError(t, cmd.Run())
+		w.mutex.Lock() // the events come late
+		err = cmd.Run()
+		w.mutex.Unlock()
+		require.NoError(t, err)
 		w.latest()
 	}
 	select {
