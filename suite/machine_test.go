@@ -3,6 +3,7 @@ package suite
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,6 +88,14 @@ func TestSpawn(t *testing.T) {
 	require.NoError(t, err)
 	cpu, _ := cpus.First()
 	m, _ := scriptedMachine(t, "cpus 0-3")
+	over := make(chan struct{}) // closed when the lost tasks may end
+	var ended sync.WaitGroup
+	defer ended.Wait()
+	defer close(over)
+	ignores := func(chan struct{}) error {
+		<-over
+		return nil
+	}
 	for _, tt := range []struct {
 		name string
 		run  func(stop chan struct{}) error
@@ -94,16 +103,17 @@ func TestSpawn(t *testing.T) {
 		says string
 	}{
 		{"good", func(stop chan struct{}) error { <-stop; return nil }, nil, ""},
-		{"lost", func(chan struct{}) error { time.Sleep(50 * time.Millisecond); return nil }, nil,
+		{"lost", ignores, nil,
 			fmt.Sprintf("a task that was pinned to cpu%d for it has not finished for 10s", cpu)},
-		{"lost, as the check has said", func(chan struct{}) error { time.Sleep(50 * time.Millisecond); return nil }, unix.EIO, ""},
+		{"lost, as the check has said", ignores, unix.EIO, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			stop := make(chan struct{})
 			var order []string
 			p := &Probe{View: View{m, cpu, m.Root}, Invariant: &Invariant{Arm: func(p *Probe) (Check, error) {
 				p.Cleanup(func() { order = append(order, "first") })
-				err := p.Spawn(func() error { return tt.run(stop) }, func() {
+				ended.Add(1)
+				err := p.Spawn(func() error { defer ended.Done(); return tt.run(stop) }, func() {
 					order = append(order, "last")
 					if tt.says != "" || tt.kept != nil {
 						p.over = time.Now()
