@@ -68,14 +68,17 @@ const (
 	middle = `=== RUN +TestOffline/at-return/`
 )
 
-// options are those of each run of the suite. On a host of cgroup v1 the CPUs
-// that may be taken offline have to be named.
-func options() string {
+// spared is the option that spares CPUs. On a host of cgroup v1 the CPUs that may
+// be taken offline have to be named.
+func spared() string {
 	if *hybrid {
-		return " -cpusets=200 -cpus=2-3"
+		return " -cpus=2-3"
 	}
-	return " -cpusets=200"
+	return ""
 }
+
+// options are those of each run of a part of the suite.
+func options() string { return " -cpusets=200" + spared() }
 
 // static is the command that runs tests by the static binary, of the user whose
 // home it is in.
@@ -145,12 +148,13 @@ func failures(out string) string {
 // noise matches lines that are only progress.
 var noise = regexp.MustCompile(`=== (ATTR|RUN|NAME|PAUSE|CONT) |--- (PASS|SKIP): `)
 
-// goTestExecSudo is the command for a machine with Go, with a terminal, as most
-// people have. What it makes must be the user's.
+// goTestExecSudo is the README's command for a machine with Go: all of the
+// suite, with a terminal, as most people have. What it makes must be the user's.
 func goTestExecSudo(t *testing.T, g *guest) {
-	s := g.startApart(t, "qa", "cd hotplugtest && go test -count=1 -exec sudo -run '"+brief+"' ."+options(), "-tt")
+	s := g.startApart(t, "qa", "cd hotplugtest && go test -count=1 -exec sudo ."+spared(), "-tt")
 	out, code := s.wait(t)
 	passes(t, out, code)
+	fmt.Printf("     %s\n", strings.ReplaceAll(strings.TrimSpace(out), "\n", "\n     "))
 	assert.Regexp(t, `(?m)^ok\s+github.com/hotplugtest/hotplugtest\s`, out)
 	assert.Empty(t, g.must(t, "root", "find /home/qa ! -user qa"), "something of the user's is not hers any more")
 }
@@ -172,11 +176,7 @@ func goForRoot(t *testing.T, g *guest) {
 
 // wholeRun is all of the suite, on the system as it is.
 func wholeRun(t *testing.T, g *guest) {
-	cpus := ""
-	if *hybrid {
-		cpus = " -cpus=2-3"
-	}
-	out, code := g.run(t, "root", "./hotplugtest.test"+cpus)
+	out, code := g.run(t, "root", "./hotplugtest.test"+spared())
 	passes(t, out, code)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	assert.Regexp(t, lastLine, lines[len(lines)-1], "that is not the last line")

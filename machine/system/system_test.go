@@ -103,6 +103,13 @@ func TestSystem(t *testing.T) {
 	}
 }
 
+// startIRQBalance returns when all threads of the service are there. systemctl
+// returns as soon as it has forked.
+const startIRQBalance = `
+systemctl start irqbalance
+pid=$(systemctl show --property MainPID --value irqbalance)
+until grep -qs gmain /proc/$pid/task/*/comm; do sleep 0.1; done`
+
 // wanted reports whether a case is to be run, by -only and by the cgroups.
 func wanted(c testCase) bool {
 	return only.MatchString(c.name) && (c.v1 || !*hybrid)
@@ -113,7 +120,7 @@ func wanted(c testCase) bool {
 func (c testCase) in(t *testing.T, g *guest, changed *bool) {
 	*changed = true
 	if c.balanced {
-		g.must(t, "root", "systemctl start irqbalance")
+		g.must(t, "root", startIRQBalance)
 	} else {
 		g.must(t, "root", "systemctl stop irqbalance")
 		g.pin(t)
