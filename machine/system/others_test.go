@@ -45,14 +45,19 @@ for control in $(find . -mindepth 2 -name cgroup.subtree_control | sort -r) ./cg
 // othersSettings are changes that are no business of the suite's.
 func othersSettings(t *testing.T, g *guest) {
 	const service = "cgroup /system.slice/tenant-allowed.service/cpuset.cpus"
+	pinned := []string{"irq IO-APIC-8 rtc0", "irq 0000:00:02.0 enp0s2-rx-1"}
+	atFirst := g.look(t)
+	for _, irq := range pinned {
+		g.must(t, "root", setMask(irq, "1"))
+	}
 	changes := []struct {
 		fact   string // whose value is different then
 		value  string
 		script string // how it is changed
 		undo   string
 	}{
-		{"irq IO-APIC-8 rtc0", "0", setMask("rtc0", "0"), ""},
-		{"irq 0000:00:02.0 enp0s2-rx-1", "0", setMask("enp0s2-rx-1", "0"), ""},
+		{pinned[0], "0", setMask(pinned[0], "0"), setMask(pinned[0], atFirst.one(t, pinned[0]))},
+		{pinned[1], "0", setMask(pinned[1], "0"), setMask(pinned[1], atFirst.one(t, pinned[1]))},
 		{`thread /system.slice/tenant-taskset.service "sleep" "sleep infinity"`, "cpus 1-2, policy 0, nice 0",
 			// Without CPU 0, which is never offline: with it, the kernel could
 			// have made that mask of a task whose CPUs were offline.
@@ -75,14 +80,12 @@ func othersSettings(t *testing.T, g *guest) {
 		assert.Equal(t, value, after[fact], "%s is not what somebody has made it in the middle of the run", fact)
 	}
 	g.must(t, "root", strings.Join(undo, "\n"))
-	for _, irq := range []string{"irq IO-APIC-8 rtc0", "irq 0000:00:02.0 enp0s2-rx-1"} {
-		name := irq[strings.LastIndexByte(irq, ' ')+1:]
-		g.must(t, "root", setMask(name, before.one(t, irq)))
-	}
 }
 
-// setMask is a script that gives an interrupt a mask, by the name of its action.
-func setMask(action, mask string) string {
+// setMask is a script that gives an interrupt a mask, by the action that its fact
+// ends with.
+func setMask(irq, mask string) string {
+	action := irq[strings.LastIndexByte(irq, ' ')+1:]
 	return fmt.Sprintf("echo %s >$(dirname /proc/irq/[0-9]*/%s)/smp_affinity_list", mask, action)
 }
 
@@ -93,6 +96,11 @@ func othersOffline(t *testing.T, g *guest) {
 		g.must(t, "root", "echo 0 >/sys/devices/system/cpu/cpu1/online")
 	})
 	tallyOf(t, out) // a test of another's CPU may well fail
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the run said:\n%s", failures(out))
+		}
+	})
 	after := g.look(t)
 	assert.Equal(t, "0,2-3", after.one(t, "file /sys/devices/system/cpu/online"))
 	g.must(t, "root", "echo 1 >/sys/devices/system/cpu/cpu1/online")
