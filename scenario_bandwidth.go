@@ -10,10 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
-	"golang.org/x/sys/unix"
 )
 
 // A group of two tasks may run for quotaTime in each quotaPeriod. Without the
@@ -47,7 +48,7 @@ func quotaGroup(x *Scene) *cpuset.Group { return x.Data.(*cpuset.Group) }
 
 // makeQuota makes a cgroup with a quota.
 func makeQuota(x *Scene) error {
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func sysfs(tb testing.TB, name string) cpuhp.FS {
 func tree(tb testing.TB, files map[string]string) (cpuhp.FS, string) {
 	tb.Helper()
 	sys := tb.TempDir()
-	dir := filepath.Join(sys, "devices/system/cpu")
+	dir := filepath.Join(sys, "sys/devices/system/cpu")
 	require.NoError(tb, os.MkdirAll(dir, 0o755))
 	for name, text := range files {
 		path := filepath.Join(dir, name)
@@ -43,14 +43,14 @@ func tree(tb testing.TB, files map[string]string) (cpuhp.FS, string) {
 
 // attr returns the path of an attribute of a CPU of a machine in testdata.
 func attr(name string, elem ...string) string {
-	return filepath.Join(append([]string{"testdata", name, "devices/system/cpu"}, elem...)...)
+	return filepath.Join(append([]string{"testdata", name, "sys/devices/system/cpu"}, elem...)...)
 }
 
 func TestNew(t *testing.T) {
 	sys := t.TempDir()
 	_, err := cpuhp.New(sys)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, filepath.Join(sys, "devices/system/cpu"))
+	assert.EqualError(t, err, "cpuhp: stat "+filepath.Join(sys, "sys/devices/system/cpu")+": ENOENT (no such file or directory)")
 }
 
 func TestMasks(t *testing.T) {
@@ -142,10 +142,10 @@ func TestSetOnlineError(t *testing.T) {
 		errno  unix.Errno
 		want   string
 	}{
-		{9, true, unix.ENOENT, "cpuhp: online cpu9: write 1 to %s/cpu9/online: ENOENT (no such file or directory)"},
-		{-1, false, unix.ENOENT, "cpuhp: offline cpu-1: write 0 to %s/cpu-1/online: ENOENT (no such file or directory)"},
-		{2, false, unix.ENOSPC, "cpuhp: offline cpu2: write 0 to %s/cpu2/online: ENOSPC (no space left on device)"},
-		{3, true, unix.EISDIR, "cpuhp: online cpu3: write 1 to %s/cpu3/online: EISDIR (is a directory)"},
+		{9, true, unix.ENOENT, `cpuhp: write "1" to %s/cpu9/online: ENOENT (no such file or directory)`},
+		{-1, false, unix.ENOENT, `cpuhp: write "0" to %s/cpu-1/online: ENOENT (no such file or directory)`},
+		{2, false, unix.ENOSPC, `cpuhp: write "0" to %s/cpu2/online: ENOSPC (no space left on device)`},
+		{3, true, unix.EISDIR, `cpuhp: write "1" to %s/cpu3/online: EISDIR (is a directory)`},
 	} {
 		t.Run(tt.errno.Error(), func(t *testing.T) {
 			err := sys.SetOnline(tt.cpu, tt.online)
@@ -153,8 +153,8 @@ func TestSetOnlineError(t *testing.T) {
 			assert.ErrorIs(t, err, tt.errno)
 			var e *cpuhp.Error
 			require.ErrorAs(t, err, &e)
-			assert.Equal(t, tt.cpu, e.CPU)
-			assert.Equal(t, map[bool]string{false: "offline", true: "online"}[tt.online], e.Op)
+			assert.Equal(t, "write", e.Op)
+			assert.Equal(t, map[bool]string{false: "0", true: "1"}[tt.online], e.Value)
 			assert.Equal(t, fmt.Sprintf("%s/cpu%d/online", dir, tt.cpu), e.Path)
 		})
 	}
@@ -200,7 +200,7 @@ func TestStates(t *testing.T) {
 	}
 	_, err := sysfs(t, "no-hotplug").States()
 	assert.ErrorIs(t, err, cpuhp.ErrNotSupported)
-	assert.EqualError(t, err, "cpuhp: not supported by this kernel: open "+attr("no-hotplug", "hotplug/states")+": no such file or directory")
+	assert.EqualError(t, err, "cpuhp: not supported by this kernel: read "+attr("no-hotplug", "hotplug/states")+": ENOENT (no such file or directory)")
 }
 
 func TestParseStatesMalformed(t *testing.T) {
@@ -266,7 +266,7 @@ func TestNode(t *testing.T) {
 
 	_, err := sysfs(t, "no-hotplug").Node(1)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, "no node in "+attr("no-hotplug", "cpu1"))
+	assert.ErrorContains(t, err, "cpuhp: read "+attr("no-hotplug", "cpu1")+": it has no node")
 	_, err = sysfs(t, "x86").Node(4)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 
@@ -308,7 +308,7 @@ func TestSMT(t *testing.T) {
 	}
 	_, _, err := sysfs(t, "no-hotplug").SMT()
 	assert.ErrorIs(t, err, cpuhp.ErrNotSupported)
-	assert.EqualError(t, err, "cpuhp: not supported by this kernel: open "+attr("no-hotplug", "smt/control")+": no such file or directory")
+	assert.EqualError(t, err, "cpuhp: not supported by this kernel: read "+attr("no-hotplug", "smt/control")+": ENOENT (no such file or directory)")
 }
 
 // What no kernel writes is an error that names the file, and what is in it.
@@ -333,7 +333,7 @@ func TestMalformed(t *testing.T) {
 		{"cpu1/hotplug/target", `"online"`, third(sys.State(1))},
 		{"smt/active", `"yes"`, third(sys.SMT())},
 	} {
-		assert.ErrorContains(t, tt.err, "cpuhp: "+attr("broken", tt.path)+": ")
+		assert.ErrorContains(t, tt.err, "cpuhp: read "+attr("broken", tt.path)+": ")
 		assert.ErrorContains(t, tt.err, tt.text)
 	}
 }
@@ -393,7 +393,7 @@ func FuzzFS(f *testing.F) {
 	require.NoError(f, os.CopyFS(dir, os.DirFS("testdata/x86")))
 	sys, err := cpuhp.New(dir)
 	require.NoError(f, err)
-	cpus := filepath.Join(dir, "devices/system/cpu")
+	cpus := filepath.Join(dir, "sys/devices/system/cpu")
 	for i, reader := range readers {
 		for _, name := range []string{"x86", "broken"} {
 			// What is broken there may be that the file is not there.

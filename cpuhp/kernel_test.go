@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 func kernel(t *testing.T) (sys cpuhp.FS, victim int) {
 	t.Helper()
 	machine.Claim(t)
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	cpus, why, err := sys.Hotpluggable()
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
-	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // A Group is a cgroup of the cpuset hierarchy.
@@ -44,7 +44,7 @@ func (c *Group) Create(name string) (*Group, error) {
 	child := &Group{c.h, filepath.Join(c.name, name)}
 	path := child.Path()
 	if err := unix.Mkdir(path, 0o755); err != nil {
-		return nil, &Error{Op: "mkdir", Path: path, Err: err}
+		return nil, failed("mkdir", path, err)
 	}
 	if c.h.version == 1 && !c.h.v2Mode {
 		if err := child.inherit(c); err != nil {
@@ -181,7 +181,7 @@ const exitGrace = 10 * time.Second
 // goroutine was locked to ends some time after that.
 func (c *Group) Remove() error {
 	if c.name == "/" {
-		return &Error{Op: "rmdir", Path: c.Path(), Err: unix.EBUSY}
+		return failed("rmdir", c.Path(), unix.EBUSY)
 	}
 	// Most have nothing below them, so try that first.
 	err := c.rmdir()
@@ -190,7 +190,7 @@ func (c *Group) Remove() error {
 	}
 	entries, err := os.ReadDir(c.Path())
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return &Error{Op: "read", Path: c.Path(), Err: cause(err)}
+		return failed("read", c.Path(), err)
 	}
 	for _, entry := range entries {
 		if !entry.IsDir() {
@@ -214,8 +214,8 @@ func (c *Group) Remove() error {
 			return readErr
 		}
 		if slices.ContainsFunc(threads, stays) {
-			return &Error{Op: "rmdir", Path: c.Path(),
-				Err: fmt.Errorf("EBUSY (%w): has thread %s", unix.EBUSY, strings.Join(threads, ", "))}
+			return &Error{Package: "cpuset", Op: "rmdir", Path: c.Path(),
+				Err: fmt.Errorf("%w: has thread %s", syserr.Named(unix.EBUSY), strings.Join(threads, ", "))}
 		}
 	}
 }
@@ -236,7 +236,7 @@ func stays(thread string) bool {
 // rmdir removes the cpuset alone.
 func (c *Group) rmdir() error {
 	if err := unix.Rmdir(c.Path()); err != nil && err != unix.ENOENT {
-		return &Error{Op: "rmdir", Path: c.Path(), Err: err}
+		return failed("rmdir", c.Path(), err)
 	}
 	return nil
 }
@@ -278,37 +278,10 @@ func (c *Group) readCPUs(name string) (affinity.CPUSet, error) {
 	}
 	cpus, err := affinity.ParseList(text)
 	if err != nil {
-		return affinity.CPUSet{}, &Error{Op: "read", Path: path, Err: err}
+		return affinity.CPUSet{}, failed("read", path, err)
 	}
 	return cpus, nil
 }
 
 // file returns the path of one of the cpuset's files.
 func (c *Group) file(name string) string { return filepath.Join(c.Path(), name) }
-
-// readFile returns what is in a file, without the newline at its end.
-func readFile(path string) (string, error) {
-	text, err := sysfs.ReadFile(path)
-	if err != nil {
-		return "", &Error{Op: "read", Path: path, Err: cause(err)}
-	}
-	return text, nil
-}
-
-// writeFile writes value, and a newline, with one write(2). Without the newline
-// an empty value would be no write at all.
-func writeFile(path, value string) error {
-	if err := sysfs.WriteLine(path, value); err != nil {
-		return &Error{Op: "write", Path: path, Value: value, Err: cause(err)}
-	}
-	return nil
-}
-
-// cause returns the errno of an error that has the path, as [Error] has that.
-func cause(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
-}

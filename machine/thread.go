@@ -114,7 +114,7 @@ func byKernel(wanted, has, allowed, hotpluggable affinity.CPUSet) bool {
 // online if there is none.
 func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 	online := cpuList(s.Online)
-	h, err := cpuset.Find(s.Root)
+	h, err := cpuset.New(s.Root)
 	if err != nil {
 		return online
 	}
@@ -139,7 +139,7 @@ func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 // hotpluggable returns the CPUs that can be offline: all but the first ones of
 // some machines.
 func (s *Snapshot) hotpluggable() affinity.CPUSet {
-	sys, err := cpuhp.New(s.path("sys"))
+	sys, err := cpuhp.New(s.Root)
 	if err != nil {
 		return cpuList(s.Online)
 	}

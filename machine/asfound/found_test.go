@@ -112,7 +112,7 @@ func runWhile(t *testing.T, cmd *exec.Cmd, text string, do func()) (code int, sa
 // setAll takes CPUs offline or online.
 func setAll(t *testing.T, cpus affinity.CPUSet, online bool) {
 	t.Helper()
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	for cpu := range cpus.All() {
 		require.NoError(t, sys.SetOnline(cpu, online))
