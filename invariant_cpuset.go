@@ -10,7 +10,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
-// armEmptied puts a task into a cpuset that has just the CPU.
+// armEmptied puts a task into a cpuset that has the CPU alone.
 func armEmptied(p *Probe) (Check, error) {
 	h, err := cpuset.New("/")
 	if err != nil {

@@ -111,7 +111,7 @@ func stored(root string) (*record, error) {
 // supervisor, if there is one, and writes to log what it did. It waits for a
 // run that goes on, as [Lock] does. A run does this itself before it begins.
 //
-// After a reboot just the alarm of the real-time clock is restored: all else
+// After a reboot only the alarm of the real-time clock is restored: all else
 // is what the new kernel made it.
 //
 // The error says what could not be restored. The snapshot is kept then, and
