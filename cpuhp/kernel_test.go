@@ -120,7 +120,8 @@ func TestKernelTopology(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, siblings.Equal(theirs), "cpu%d has %s, cpu%d has %s", cpu, siblings, sibling, theirs)
 		}
-		if _, err := sys.Node(cpu); !errors.Is(err, fs.ErrNotExist) { // without CONFIG_NUMA
+		// without CONFIG_NUMA
+		if _, err := sys.Node(cpu); !errors.Is(err, fs.ErrNotExist) {
 			require.NoError(t, err)
 		}
 	}

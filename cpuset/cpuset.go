@@ -32,8 +32,8 @@ func (c *Group) Path() string { return filepath.Join(c.h.mount, c.name) }
 
 // Create makes a child with mkdir(2). It has all the CPUs and memory nodes of
 // its parent: on v2 and in v2 mode because cpuset.cpus and cpuset.mems are
-// empty, which costs nothing more; on v1, where a cpuset without either takes no
-// thread, as a copy of the parent's.
+// empty, which costs nothing more; on v1, where a cpuset without either takes
+// no thread, as a copy of the parent's.
 //
 // On v2 a child only has the cpuset controller after [Group.EnableChildren] of
 // its parent.
@@ -93,8 +93,8 @@ func (c *Group) MakeThreaded() error {
 }
 
 // AttachThread moves one thread into the cpuset: it writes tid to
-// cgroup.threads, on v1 to tasks. A tid of 0 is the calling thread. Its affinity
-// is within the CPUs of the cpuset from then on.
+// cgroup.threads, on v1 to tasks. A tid of 0 is the calling thread. Its
+// affinity is within the CPUs of the cpuset from then on.
 //
 // The error is an [*Error]. It wraps [unix.EOPNOTSUPP] when the cpuset is not
 // threaded, or is below another domain than the thread's process.
@@ -103,8 +103,8 @@ func (c *Group) AttachThread(tid int) error {
 }
 
 // AttachProcess moves all threads of a process into the cpuset: it writes pid
-// to cgroup.procs. A pid of 0 is the calling process. Their affinities are within
-// the CPUs of the cpuset from then on.
+// to cgroup.procs. A pid of 0 is the calling process. Their affinities are
+// within the CPUs of the cpuset from then on.
 //
 // The error is an [*Error].
 func (c *Group) AttachProcess(pid int) error {
@@ -129,8 +129,8 @@ func (c *Group) SetCPUs(cpus affinity.CPUSet) error {
 }
 
 // Effective returns the CPUs that the threads in the cpuset may run on:
-// cpuset.cpus.effective, on v1 cpuset.effective_cpus. Those that are offline are
-// not among them.
+// cpuset.cpus.effective, on v1 cpuset.effective_cpus. Those that are offline
+// are not among them.
 //
 // The error is an [*Error].
 func (c *Group) Effective() (affinity.CPUSet, error) {
@@ -141,9 +141,9 @@ func (c *Group) Effective() (affinity.CPUSet, error) {
 }
 
 // Partition returns what kind of partition the cpuset is, as in
-// cpuset.cpus.partition: "member" of its parent's, "root", or "isolated" (v6.0).
-// One that is not valid, mostly as none of its CPUs is online, is
-// "root invalid" or "isolated invalid", and reason says why (v6.0).
+// cpuset.cpus.partition: "member" of its parent's, "root", or "isolated"
+// (v6.0). One that is not valid, mostly as none of its CPUs is online, is "root
+// invalid" or "isolated invalid", and reason says why (v6.0).
 //
 // The error is an [*Error]. It wraps [unix.ENOENT] on v1, which has none, and
 // for the root cpuset.
@@ -157,12 +157,12 @@ func (c *Group) Partition() (kind, reason string, err error) {
 }
 
 // SetPartition makes the cpuset a partition of the given kind: it writes
-// "member", "root" or "isolated" to cpuset.cpus.partition. A partition takes its
-// CPUs away from its parent. Whether it has become valid, [Group.Partition]
+// "member", "root" or "isolated" to cpuset.cpus.partition. A partition takes
+// its CPUs away from its parent. Whether it has become valid, [Group.Partition]
 // tells.
 //
-// The error is an [*Error]. It wraps [unix.EINVAL] when the kernel does not have
-// that kind, or before v6.0 when the partition would not be valid.
+// The error is an [*Error]. It wraps [unix.EINVAL] when the kernel does not
+// have that kind, or before v6.0 when the partition would not be valid.
 func (c *Group) SetPartition(kind string) error {
 	return writeFile(c.file("cpuset.cpus.partition"), kind)
 }

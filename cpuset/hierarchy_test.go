@@ -44,7 +44,8 @@ func TestNewNone(t *testing.T) {
 	assert.ErrorContains(t, err, "testdata/none/proc/self/mountinfo")
 }
 
-// A mount that cannot be read, being below another one, is not all that there is.
+// A mount that cannot be read, being below another one, is not all that there
+// is.
 func TestNewBehindAHiddenMount(t *testing.T) {
 	root := t.TempDir()
 	writeTree(t, root, map[string]string{
@@ -124,7 +125,8 @@ func TestParseMountMalformed(t *testing.T) {
 		"30",
 		"30 23 0:26 / /sys/fs/cgroup rw",
 		"30 23 0:26 / /sys/fs/cgroup rw shared:9 cgroup2 cgroup2 rw", // no dash
-		"30 23 0:26 / - rw shared:9 cgroup2 cgroup2 rw",              // a dash too early
+		// a dash too early
+		"30 23 0:26 / - rw shared:9 cgroup2 cgroup2 rw",
 		"30 23 0:26 / /sys/fs/cgroup rw -",
 		"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2",
 	} {

@@ -20,11 +20,15 @@ import (
 // A Record is what the kernel, or whoever wrote to /dev/kmsg, has logged by one
 // call.
 type Record struct {
-	Facility int           // as in syslog(3): 0 is the kernel's own, which nobody else can use
-	Level    int           // as in syslog(3): 0 is an emergency, 7 is for debugging
-	Seq      uint64        // rises by one from record to record
-	Time     time.Duration // since the boot, by the kernel's local clock, which does not go on in a suspend
-	Text     string        // without the newline at its end
+	// as in syslog(3): 0 is the kernel's own, which nobody else can use
+	Facility int
+	// as in syslog(3): 0 is an emergency, 7 is for debugging
+	Level int
+	Seq   uint64 // rises by one from record to record
+	// since the boot, by the kernel's local clock, which does not go on in a
+	// suspend
+	Time time.Duration
+	Text string // without the newline at its end
 }
 
 func (r Record) String() string {
@@ -37,7 +41,8 @@ type Log struct {
 	fd   int
 	path string
 	buf  []byte
-	rest string // of a record whose end has not been read; only regular files have that
+	// of a record whose end has not been read; only regular files have that
+	rest string
 	next uint64 // number of the record that is to come, if known
 }
 
@@ -56,8 +61,8 @@ type Error = syserr.Error
 
 // Open opens the log at path, "/dev/kmsg" except in tests, to be read from the
 // start, or from the end, for what is logged from now on. The error is an
-// [*Error]. It wraps [unix.EPERM] without CAP_SYSLOG if kernel.dmesg_restrict is
-// set.
+// [*Error]. It wraps [unix.EPERM] without CAP_SYSLOG if kernel.dmesg_restrict
+// is set.
 func Open(path string, whence Whence) (*Log, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -75,7 +80,8 @@ type Whence int
 
 // Where in the log to begin.
 const (
-	FromStart Whence = unix.SEEK_SET // with the oldest record that the kernel still has
+	// with the oldest record that the kernel still has
+	FromStart Whence = unix.SEEK_SET
 	FromEnd   Whence = unix.SEEK_END // with the next record
 )
 

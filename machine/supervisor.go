@@ -26,10 +26,11 @@ import (
 type Supervisor struct {
 	cmd      *exec.Cmd
 	snapshot *Snapshot
-	pipe     io.WriteCloser // its standard input; open for as long as this process lives
-	told     *gob.Encoder   // what it is told through that
-	said     *gob.Decoder   // what it answers
-	close    func() error
+	// its standard input; open for as long as this process lives
+	pipe  io.WriteCloser
+	told  *gob.Encoder // what it is told through that
+	said  *gob.Decoder // what it answers
+	close func() error
 }
 
 // supervisorEnv is in the environment of a supervisor alone.

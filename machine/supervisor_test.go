@@ -60,7 +60,8 @@ func TestSupervisor(t *testing.T) {
 		{signal: unix.SIGINT, group: true, restored: true},
 		{signal: unix.SIGHUP, group: true, restored: true},
 		{signal: unix.SIGTERM, restored: true},
-		{signal: unix.SIGQUIT, restored: true}, // what go test sends after its timeout
+		// what go test sends after its timeout
+		{signal: unix.SIGQUIT, restored: true},
 		{end: "panic", restored: true},
 		{end: "exit", restored: true},
 		{end: "close", restored: false},

@@ -42,7 +42,8 @@ const (
 	kernelGroup = 1
 
 	// maxMessage exceeds what the kernel can send: a header with a path that
-	// must fit the properties too, and UEVENT_BUFFER_SIZE (2048) bytes of those.
+	// must fit the properties too, and UEVENT_BUFFER_SIZE (2048) bytes of
+	// those.
 	maxMessage = 8192
 
 	defaultBuffer = 128 << 20

@@ -22,11 +22,12 @@ type place struct {
 	name    string
 	prepare func(t *testing.T)  // on the machine
 	process syscall.SysProcAttr // what the suite's process is
-	enter   []func() error      // what it does to be there; a space of its own keeps that from others
-	env     string              // what it has in its environment
-	run     string              // the tests to run; default: all
-	skipped string              // what is skipped; default: all
-	reason  string              // why, a regular expression
+	// what it does to be there; a space of its own keeps that from others
+	enter   []func() error
+	env     string // what it has in its environment
+	run     string // the tests to run; default: all
+	skipped string // what is skipped; default: all
+	reason  string // why, a regular expression
 }
 
 // ofNobody is a user namespace whose root is the user nobody outside.

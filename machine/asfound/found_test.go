@@ -32,9 +32,11 @@ var (
 
 // What this binary is when it is started again, in the environment.
 const (
-	suiteEnv  = "ASFOUND_SUITE"  // the suite
-	enterEnv  = "ASFOUND_ENTER"  // what becomes the suite in the place of that name
-	tenantEnv = "ASFOUND_TENANT" // a process that sleeps or runs until it is killed
+	suiteEnv = "ASFOUND_SUITE" // the suite
+	// what becomes the suite in the place of that name
+	enterEnv = "ASFOUND_ENTER"
+	// a process that sleeps or runs until it is killed
+	tenantEnv = "ASFOUND_TENANT"
 )
 
 var ticks int // of a process that runs

@@ -206,7 +206,8 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 	partition := h.Version() == 2
 	ran := []string{"Online", "Offline"}
 	if able.Has(0) && !partition {
-		ran = append(ran, "Refused/last-cpu") // it takes all CPUs, which those of a partition are left out of
+		// it takes all CPUs, which those of a partition are left out of
+		ran = append(ran, "Refused/last-cpu")
 	}
 	beside := func(pattern string, known func(said string) bool, ran ...string) {
 		code, said := run(t, suite("-test.run="+pattern, "-cpus="+given))
