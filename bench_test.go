@@ -60,7 +60,7 @@ func smt(b *testing.B, before, after string) {
 // are offline.
 func BenchmarkSuspend(b *testing.B) {
 	withCpusets(b, func(b *testing.B, _ cpuhp.FS, _ int) {
-		power := suspend.New("/sys")
+		power := suspend.New("/")
 		mem, err := power.MemSleep()
 		if err != nil || mem.Current != "deep" {
 			b.Skipf("mem takes no CPU offline here: mem_sleep is %q, error %v", mem.Current, err)
@@ -105,7 +105,7 @@ func operate(b *testing.B, before, f, after func() error) {
 // CPU that can go offline and is online.
 func withCpusets(b *testing.B, f func(b *testing.B, sys cpuhp.FS, cpu int)) {
 	machine.Claim(b)
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(b, err)
 	cpu := spareCPU(b, sys)
 	for _, n := range []int{0, 100, 2000} {
@@ -142,7 +142,7 @@ func makeCpusets(b *testing.B, n int) {
 	if n == 0 {
 		return
 	}
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if err != nil {
 		b.Skip(err)
 	}

@@ -18,7 +18,7 @@ const (
 var invariants = []Invariant{
 	{
 		Name:    "affinity",
-		Promise: "sched_setaffinity(2) to just the CPU succeeds while it is online, and is EINVAL while it is offline",
+		Promise: "sched_setaffinity(2) to the CPU alone succeeds while it is online, and is EINVAL while it is offline",
 		Source:  "sched_setaffinity(2); " + trainwreck,
 		Suspect: trainwreck,
 		Placed:  true,
@@ -52,7 +52,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "getaffinity",
-		Promise: "sched_getaffinity(2) of a thread that may run anywhere, as far as it is concerned, has the CPU just while it is online",
+		Promise: "sched_getaffinity(2) of a thread with no affinity of its own has the CPU while it is online, and only then",
 		Source:  "sched_getaffinity(2): cpus_mask & cpu_active_mask; " + trainwreck,
 		Suspect: trainwreck,
 		Placed:  true,
@@ -60,7 +60,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "effective",
-		Promise: "the cpuset's effective CPUs have the CPU just while it is online",
+		Promise: "the cpuset's effective CPUs have the CPU while it is online, and only then",
 		Source:  docCgroup + ": cpuset.cpus.effective; " + trainwreck,
 		Suspect: trainwreck,
 		Placed:  true,
@@ -112,7 +112,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "cpu-online",
-		Promise: "/sys/devices/system/cpu/cpuN/online is 1 just while the CPU is online",
+		Promise: "/sys/devices/system/cpu/cpuN/online is 1 while the CPU is online, and only then",
 		Source:  docSysfs,
 		Arm: func(p *Probe) (Check, error) {
 			return func() error {
@@ -126,7 +126,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "online-mask",
-		Promise: "/sys/devices/system/cpu/online lists the CPU just while it is online",
+		Promise: "/sys/devices/system/cpu/online lists the CPU while it is online, and only then",
 		Source:  docSysfs,
 		Arm: func(p *Probe) (Check, error) {
 			return func() error {
@@ -140,7 +140,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "offline-mask",
-		Promise: "/sys/devices/system/cpu/offline lists the CPU just while it is offline",
+		Promise: "/sys/devices/system/cpu/offline lists the CPU while it is offline, and only then",
 		Source:  docSysfs,
 		Arm: func(p *Probe) (Check, error) {
 			return func() error {
@@ -182,25 +182,25 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "proc-stat",
-		Promise: "/proc/stat has a line for the CPU just while it is online",
+		Promise: "/proc/stat has a line for the CPU while it is online, and only then",
 		Source:  "proc_stat(5)",
 		Arm:     lineCheck("/proc/stat", statLine),
 	},
 	{
 		Name:    "proc-cpuinfo",
-		Promise: "/proc/cpuinfo has an entry for the CPU just while it is online",
+		Promise: "/proc/cpuinfo has an entry for the CPU while it is online, and only then",
 		Source:  "proc_cpuinfo(5)",
 		Arm:     lineCheck("/proc/cpuinfo", cpuinfoLine),
 	},
 	{
 		Name:    "proc-interrupts",
-		Promise: "/proc/interrupts has a column for the CPU just while it is online",
+		Promise: "/proc/interrupts has a column for the CPU while it is online, and only then",
 		Source:  "proc_interrupts(5)",
 		Arm:     lineCheck("/proc/interrupts", interruptsLine),
 	},
 	{
 		Name:    "proc-schedstat",
-		Promise: "/proc/schedstat has a line for the CPU just while it is online",
+		Promise: "/proc/schedstat has a line for the CPU while it is online, and only then",
 		Source:  "Documentation/scheduler/sched-stats.rst",
 		Needs:   needsFile("/proc/schedstat", "CONFIG_SCHEDSTATS"),
 		Arm:     lineCheck("/proc/schedstat", statLine),
@@ -223,7 +223,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "sched-domains",
-		Promise: "the scheduling domains in /proc/schedstat have the CPU just while it is online, so that load is balanced to it",
+		Promise: "the scheduling domains in /proc/schedstat have the CPU while it is online, and only then, so that load is balanced to it",
 		Source:  "Documentation/scheduler/sched-domains.rst",
 		Suspect: `50e76632339d ("sched/cpuset/pm: Fix cpuset vs. suspend-resume bugs", v4.13)`,
 		Needs:   needsFile("/proc/schedstat", "CONFIG_SCHEDSTATS"),
@@ -231,13 +231,13 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "topology",
-		Promise: "/sys/devices/system/cpu/cpuN/topology is there just while the CPU is online",
+		Promise: "/sys/devices/system/cpu/cpuN/topology exists while the CPU is online, and only then",
 		Source:  "drivers/base/topology.c: added and removed by a hotplug state",
 		Arm:     existsCheck("topology"),
 	},
 	{
 		Name:    "cache",
-		Promise: "/sys/devices/system/cpu/cpuN/cache is there just while the CPU is online",
+		Promise: "/sys/devices/system/cpu/cpuN/cache exists while the CPU is online, and only then",
 		Source:  "drivers/base/cacheinfo.c: added and removed by a hotplug state",
 		Needs: func(v View) error {
 			if !v.Machine.Caches.Has(v.CPU) {
@@ -249,7 +249,7 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "node",
-		Promise: "the cpulist of the CPU's NUMA node has the CPU just while it is online, and that of no other node ever has",
+		Promise: "the cpulist of the CPU's NUMA node has the CPU while it is online, and only then; the cpulist of no other node ever has it",
 		Source:  "drivers/base/node.c: the node's CPUs & cpu_online_mask",
 		Needs:   needsFile("/sys/devices/system/node/online", "CONFIG_NUMA"),
 		Arm:     armNode,

@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
-	"golang.org/x/sys/unix"
 )
 
-// armEmptied puts a task into a cpuset that has just the CPU.
+// armEmptied puts a task into a cpuset that has the CPU alone.
 func armEmptied(p *Probe) (Check, error) {
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if err != nil {
 		return nil, err
 	}

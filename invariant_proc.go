@@ -48,7 +48,7 @@ func lineCheck(path, pattern string) func(*Probe) (Check, error) {
 }
 
 // existsCheck makes a check that something in the CPU's sysfs directory is
-// there just while it is online.
+// there while it is online, and only then.
 func existsCheck(name string) func(*Probe) (Check, error) {
 	return func(p *Probe) (Check, error) {
 		path := filepath.Join("/sys/devices/system/cpu", "cpu"+strconv.Itoa(p.CPU), name)

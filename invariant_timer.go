@@ -53,8 +53,8 @@ func timerfdExpires(fd int, limit time.Duration) (bool, error) {
 	}
 }
 
-// armTimeouts arms timers of the timer wheel on the CPU, by tasks there that wait
-// for a message for a limited time.
+// armTimeouts arms timers of the timer wheel on the CPU, by tasks there that
+// wait for a message for a limited time.
 func armTimeouts(p *Probe) (Check, error) {
 	var timers []armed
 	for due := 50 * time.Millisecond; due < 2*time.Second; due *= 2 {

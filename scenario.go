@@ -48,14 +48,14 @@ var scenarios = []Scenario{
 	},
 	{
 		Name:    "mask-of-one-running",
-		Promise: "a running task that may run just on a CPU that goes may run anywhere then, also when the CPU is back",
+		Promise: "a running task that may only run on a CPU that goes offline may run anywhere from then on, also when the CPU is back",
 		Source:  `sched_setaffinity(2), select_fallback_rq(); 851a723e45d1 ("sched: Always clear user_cpus_ptr in do_set_cpus_allowed()", v6.2)`,
 		Needs:   suite.NeedsChild,
 		Cycle:   maskOfOneRunning,
 	},
 	{
 		Name:    "mask-of-one-sleeping",
-		Promise: "a task that may run just on a CPU which goes and comes back while it sleeps has its mask as it was",
+		Promise: "a sleeping task that may only run on a CPU that goes offline and comes back keeps its mask",
 		Source:  `8f9ea86fdf99 ("sched: Always preserve the user requested cpumask", v6.2)`,
 		Since:   Version{6, 2},
 		Cycle:   maskOfOneSleeping,

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
-	"golang.org/x/sys/unix"
 )
 
 // A group of two tasks may run for quotaTime in each quotaPeriod. Without the
@@ -47,7 +48,7 @@ func quotaGroup(x *Scene) *cpuset.Group { return x.Data.(*cpuset.Group) }
 
 // makeQuota makes a cgroup with a quota.
 func makeQuota(x *Scene) error {
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if err != nil {
 		return err
 	}
@@ -90,13 +91,13 @@ func cycleFromWithin(x *Scene, cpu int) error {
 }
 
 // quotaHeld checks that the group is still throttled, and has not computed for
-// longer than twice its quota. The kernel is not more exact: it hands each CPU a
-// slice of the quota at a time (kernel.sched_cfs_bandwidth_slice_us), and a CPU
-// that goes offline does not pay back what it was over.
+// longer than twice its quota. The kernel is not more exact: it hands each CPU
+// a slice of the quota at a time (kernel.sched_cfs_bandwidth_slice_us), and a
+// CPU that goes offline does not pay back what it was over.
 //
 // The usage in cpu.stat is no measure: it includes the time that the host of a
-// virtual machine took from the tasks. Without the fix of v6.14 it has been more
-// than twice the quota.
+// virtual machine took from the tasks. Without the fix of v6.14 it has been
+// more than twice the quota.
 func quotaHeld(x *Scene) error {
 	before, err := timesThrottled(quotaGroup(x))
 	if err != nil {
@@ -177,8 +178,8 @@ var deadlines = Actor{
 	Begin: func(a *Act) (func() error, error) {
 		attr := unix.SchedAttr{
 			Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE,
-			// Go may make a thread from any other, and a deadline task cannot be
-			// cloned.
+			// Go may make a thread from any other, and a deadline task cannot
+			// be cloned.
 			Flags:    unix.SCHED_FLAG_RESET_ON_FORK,
 			Runtime:  uint64(deadlineRuntime),
 			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
@@ -224,8 +225,8 @@ func deadlineRefuses(x *Scene, cpu int) error {
 }
 
 // loadArrives waits for a task to run on the CPU after it is back online. The
-// kernel does not promise how soon; a CPU that gets no task for so long has been
-// forgotten.
+// kernel does not promise how soon; a CPU that gets no task for so long has
+// been forgotten.
 func loadArrives(x *Scene, cpu int) error {
 	if err := x.OffAndOn(cpu); err != nil {
 		return err

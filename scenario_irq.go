@@ -42,8 +42,8 @@ func movableIRQs() ([]irq, error) {
 }
 
 // inUse reports whether the IRQ has a handler, which is a directory there, and
-// has occurred. The kernel does not move an IRQ that has a handler but was never
-// started, such as that of a network port that is down.
+// has occurred. The kernel does not move an IRQ that has a handler but was
+// never started, such as that of a network port that is down.
 func (i irq) inUse() bool {
 	counts, err := sysfs.ReadFile(filepath.Join("/sys/kernel/irq", filepath.Base(string(i)), "per_cpu_count"))
 	if err == nil && strings.Trim(counts, "0,") == "" {
@@ -83,8 +83,8 @@ func needsIRQ(*Machine) error {
 	return nil
 }
 
-// moveIRQs moves IRQs to the CPU before it goes offline, and again as soon as it
-// is back online.
+// moveIRQs moves IRQs to the CPU before it goes offline, and again as soon as
+// it is back online.
 func moveIRQs(x *Scene, cpu int) (err error) {
 	list, err := movableIRQs()
 	if err != nil {
@@ -161,8 +161,8 @@ func idleGoesOn(x *Scene, cpu int) error {
 	return look()
 }
 
-// goOn checks that no CPU's time is less than when it was last listed, and keeps
-// the new times.
+// goOn checks that no CPU's time is less than when it was last listed, and
+// keeps the new times.
 func goOn(last, now map[string]uint64) error {
 	for cpu, idle := range now {
 		if idle < last[cpu] {
@@ -174,8 +174,8 @@ func goOn(last, now map[string]uint64) error {
 }
 
 // idleTimes returns the idle time of each CPU in a /proc/stat, iowait included,
-// in ticks of USER_HZ: "cpu0 USER NICE SYSTEM IDLE IOWAIT …". A task that begins
-// or ends to wait for I/O moves time from one of the two to the other.
+// in ticks of USER_HZ: "cpu0 USER NICE SYSTEM IDLE IOWAIT …". A task that
+// begins or ends to wait for I/O moves time from one of the two to the other.
 func idleTimes(stat string) (map[string]uint64, error) {
 	times := make(map[string]uint64)
 	for line := range strings.Lines(stat) {
@@ -197,8 +197,8 @@ func idleTimes(stat string) (map[string]uint64, error) {
 	return times, nil
 }
 
-// perfCounts reads an event of the CPU when it is offline, and counts with a new
-// one when it is back.
+// perfCounts reads an event of the CPU when it is offline, and counts with a
+// new one when it is back.
 func perfCounts(x *Scene, cpu int) error {
 	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK, Size: uint32(unix.PERF_ATTR_SIZE_VER1)}
 	open := func() (int, error) {

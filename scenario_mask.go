@@ -18,8 +18,8 @@ import (
 )
 
 // withTask calls f while another thread does act. That thread is in the child
-// cpuset and may run on the CPUs in mask. end must make act return; it is called
-// until act has.
+// cpuset and may run on the CPUs in mask. end must make act return; it is
+// called until act has.
 func withTask(x *Scene, mask affinity.CPUSet, act func() error, end func(tid int), f func(tid int) error) error {
 	ready := make(chan error, 1)
 	ended := make(chan error)
@@ -191,8 +191,8 @@ func maskOfOneSleeping(x *Scene, cpu int) error {
 	})
 }
 
-// maskHalfOffline moves a thread from one online CPU to another, with masks that
-// also have an offline CPU.
+// maskHalfOffline moves a thread from one online CPU to another, with masks
+// that also have an offline CPU.
 func maskHalfOffline(x *Scene, cpu int) error {
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
@@ -305,8 +305,8 @@ func freeCPUs(x *Scene) ([]int, error) {
 }
 
 // masks returns online without some of the CPUs in free, for all choices except
-// those that leave no CPU. Each mask differs from the one before by one CPU. The
-// first and the last mask are online itself.
+// those that leave no CPU. Each mask differs from the one before by one CPU.
+// The first and the last mask are online itself.
 func masks(online affinity.CPUSet, free []int) []affinity.CPUSet {
 	list := []affinity.CPUSet{}
 	for i := range 1 << len(free) {
@@ -321,8 +321,8 @@ func masks(online affinity.CPUSet, free []int) []affinity.CPUSet {
 	return append(list, online)
 }
 
-// checkMask checks the CPUs from a thread in the child cpuset: those in want are
-// online, and the others in before are not.
+// checkMask checks the CPUs from a thread in the child cpuset: those in want
+// are online, and the others in before are not.
 func checkMask(x *Scene, want, before affinity.CPUSet) error {
 	if online, err := x.Machine.CPUs.Online(); err != nil || !online.Equal(want) {
 		return errors.Join(err, fmt.Errorf("the online mask is %v", online))

@@ -53,9 +53,10 @@ func TestMain(m *testing.M) {
 	})))
 }
 
-// neverCached keeps go test from answering for a kernel that has not been tested: it takes results from its cache as long
-// as the files of the module that a test opened are unchanged. This is one that never is: a link to a file in /proc that
-// is as old as the process that looks.
+// neverCached keeps go test from answering for a kernel that has not been
+// tested: it takes results from its cache as long as the files of the module
+// that a test opened are unchanged. This is one that never is: a link to a file
+// in /proc that is as old as the process that looks.
 func neverCached() {
 	if f, err := os.Open("testdata/never-cached"); err == nil {
 		f.Close()

@@ -163,7 +163,7 @@ func TestIsolatedIsOptional(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.CopyFS(dir, os.DirFS("cpuhp/testdata/x86")))
-			file := filepath.Join(dir, "devices/system/cpu/isolated")
+			file := filepath.Join(dir, "sys/devices/system/cpu/isolated")
 			require.NoError(t, os.RemoveAll(file))
 			if isolated != "" {
 				require.NoError(t, os.WriteFile(file, []byte(isolated), 0o644))

@@ -83,13 +83,13 @@ func TestNoRoomForInterrupts(t *testing.T) {
 		{name: "refused", rule: "log " + line + "; ENOSPC", skip: skipped + line},
 		{name: "refused without a word", rule: "ENOSPC", skip: skipped + "the kernel's log does not say how many"},
 		{name: "half-way", rule: "half 87; ENOSPC", err: []string{
-			"cpuhp: offline cpu1: no space left on device, and then:",
+			`cpuhp: write "0" to /sys/devices/system/cpu/cpu1/online: ENOSPC (no space left on device), and then:`,
 			"cpu1/hotplug/state is 87, and was 236", "cpu1/hotplug/target is 0, and was 236",
 			"    promised: a refused operation changes nothing and sends no uevent",
 			"    source:   Documentation/core-api/cpu_hotplug.rst: a failed operation is rolled back",
 		}},
 		{name: "with a uevent", rule: "uevent offline; ENOSPC", err: []string{
-			"cpuhp: offline cpu1: no space left on device, and then:", "cpu1 sent offline (SEQNUM 2), want none",
+			`cpuhp: write "0" to /sys/devices/system/cpu/cpu1/online: ENOSPC (no space left on device), and then:`, "cpu1 sent offline (SEQNUM 2), want none",
 		}},
 		{name: "and offline", rule: "anyway; ENOSPC", err: []string{
 			"the online mask is 2-3, and was 1-3", "the offline mask is 0-1, and was 0", "cpu1/online is false, and was true",

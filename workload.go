@@ -50,8 +50,8 @@ func spin(d time.Duration) {
 }
 
 // rtHogs take half of each CPU's time. They keep away everything that is not
-// real-time, including the kernel's threads that bring CPUs up and down. If they
-// took all of it, they would be throttled (kernel.sched_rt_runtime_us).
+// real-time, including the kernel's threads that bring CPUs up and down. If
+// they took all of it, they would be throttled (kernel.sched_rt_runtime_us).
 var rtHogs = Actor{
 	Name:  "RT hog",
 	Count: perCPU,
@@ -251,7 +251,8 @@ func read(fd int, buf []byte) (int, error) {
 
 // timerLate is by how much a timer may be late that was armed on a CPU which
 // went offline. The kernel moves such timers to another CPU, older kernels only
-// when the CPU is dead, which may take 10 s. A timer that was lost never expires.
+// when the CPU is dead, which may take 10 s. A timer that was lost never
+// expires.
 const timerLate = suite.TaskTimeout
 
 // timerSteps are the times after which timers expire. Some are longer than an

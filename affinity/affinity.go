@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // Get wraps sched_getaffinity(2): it returns the CPUs that thread tid may run
@@ -18,8 +20,7 @@ func Get(tid int) (CPUSet, error) {
 		return call(unix.SYS_SCHED_GETAFFINITY, tid, mask)
 	})
 	if errno != 0 {
-		return CPUSet{}, fmt.Errorf("affinity: sched_getaffinity of %s: %s (%w)",
-			thread(tid), unix.ErrnoName(errno), errno)
+		return CPUSet{}, fmt.Errorf("affinity: sched_getaffinity of %s: %w", thread(tid), syserr.Named(errno))
 	}
 	return set, nil
 }
@@ -35,8 +36,7 @@ func Get(tid int) (CPUSet, error) {
 // when there is no such thread, [unix.EPERM] when it is someone else's.
 func Set(tid int, set CPUSet) error {
 	if errno := call(unix.SYS_SCHED_SETAFFINITY, tid, set.words); errno != 0 {
-		return fmt.Errorf("affinity: sched_setaffinity of %s to CPUs %q: %s (%w)",
-			thread(tid), set, unix.ErrnoName(errno), errno)
+		return fmt.Errorf("affinity: sched_setaffinity of %s to CPUs %q: %w", thread(tid), set, syserr.Named(errno))
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func Current() (cpu, node int, err error) {
 	_, _, errno := unix.RawSyscall(unix.SYS_GETCPU,
 		uintptr(unsafe.Pointer(&c)), uintptr(unsafe.Pointer(&n)), 0)
 	if errno != 0 {
-		return 0, 0, fmt.Errorf("affinity: getcpu: %s (%w)", unix.ErrnoName(errno), errno)
+		return 0, 0, fmt.Errorf("affinity: getcpu: %w", syserr.Named(errno))
 	}
 	return int(c), int(n), nil
 }

@@ -101,7 +101,8 @@ func TestMain(m *testing.M) {
 	os.Exit(machine.Main(m.Run))
 }
 
-// The runtime never ends the main thread: it must not be the one that f changes.
+// The runtime never ends the main thread: it must not be the one that f
+// changes.
 func TestThreadIsNotMain(t *testing.T) {
 	assert.Zero(t, onMain)
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
@@ -21,18 +22,18 @@ import (
 // kernel is built without.
 var ErrNotSupported = errors.New("cpuhp: not supported by this kernel")
 
-// An FS is a sysfs. Make one with [New].
+// An FS is what sysfs has of the CPUs. Make one with [New].
 type FS struct {
-	cpus string // the directory devices/system/cpu
+	cpus string // the directory sys/devices/system/cpu
 }
 
-// New returns the sysfs mounted on the directory sys, which is "/sys" but for
-// tests. The error wraps [fs.ErrNotExist] when that has no
-// devices/system/cpu.
-func New(sys string) (FS, error) {
-	f := FS{filepath.Join(sys, "devices/system/cpu")}
+// New returns the CPUs of the machine whose file system is at root, "/" except
+// in tests. The error is an [*Error]. It wraps [fs.ErrNotExist] if there is no
+// /sys/devices/system/cpu.
+func New(root string) (FS, error) {
+	f := FS{filepath.Join(root, "sys/devices/system/cpu")}
 	if _, err := os.Stat(f.cpus); err != nil {
-		return FS{}, fmt.Errorf("cpuhp: no sysfs on %s: %w", sys, err)
+		return FS{}, syserr.In("cpuhp", err)
 	}
 	return f, nil
 }
@@ -94,29 +95,12 @@ func (f FS) IsOnline(cpu int) (bool, error) {
 //   - [unix.ENOENT]: there is no such CPU, or it is not hotpluggable
 //   - [unix.EACCES], [unix.EROFS]: without root; in a container
 func (f FS) SetOnline(cpu int, online bool) error {
-	e := Error{Op: "offline", CPU: cpu, Path: f.path(cpu, "online")}
 	value := "0"
 	if online {
-		e.Op, value = "online", "1"
+		value = "1"
 	}
-	if e.Err = sysfs.WriteFile(e.Path, value); e.Err != nil {
-		return &e
-	}
-	return nil
+	return write(f.path(cpu, "online"), value)
 }
-
-// An Error says which operation on which CPU failed, and how.
-type Error struct {
-	Op   string // "online" or "offline"
-	CPU  int
-	Path string // the file that was to be written
-	Err  error  // wraps the errno, a unix.Errno
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("cpuhp: %s cpu%d: %v", e.Op, e.CPU, e.Err) }
-
-// Unwrap returns e.Err.
-func (e *Error) Unwrap() error { return e.Err }
 
 // Hotpluggable returns the present CPUs that have a file
 // /sys/devices/system/cpu/cpuN/online, and for each of the others the reason
@@ -139,7 +123,7 @@ func (f FS) Hotpluggable() (cpus affinity.CPUSet, why map[int]string, err error)
 		case errors.Is(err, fs.ErrNotExist):
 			why[cpu] = fmt.Sprintf("no %s: %s", path, reason)
 		default:
-			return affinity.CPUSet{}, nil, fmt.Errorf("cpuhp: %w", err)
+			return affinity.CPUSet{}, nil, syserr.In("cpuhp", err)
 		}
 	}
 	return cpus, why, nil

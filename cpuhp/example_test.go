@@ -13,7 +13,7 @@ import (
 // Take the last CPU that allows it offline and bring it back. The kernel has
 // reasons to refuse, which are no faults.
 func ExampleFS_SetOnline() {
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	if err != nil {
 		log.Fatal(err)
 	}

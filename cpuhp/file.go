@@ -5,25 +5,35 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
+
+// An Error says which operation on which file failed, and why. Its text is such
+// as
+//
+//	cpuhp: write "0" to /sys/devices/system/cpu/cpu1/online: EBUSY (device or resource busy)
+//
+// Op is "read", "write", or the system call, such as "stat"; Value is what was
+// written if Op is "write"; Err is a [unix.Errno], or says what of the file's
+// text could not be parsed.
+type Error = syserr.Error
 
 // read parses what is in the file.
 func read[T any](path string, parse func(string) (T, error)) (T, error) {
 	v, err := sysfs.Read(path, parse)
-	if err != nil {
-		return v, fmt.Errorf("cpuhp: %w", err)
-	}
-	return v, nil
+	return v, syserr.In("cpuhp", err)
 }
 
-// notSupported makes the error of a file that is not there one that wraps
-// [ErrNotSupported], which names the package already.
-func notSupported(err error) error {
+func write(path, value string) error { return syserr.In("cpuhp", sysfs.WriteFile(path, value)) }
+
+// readSupported is [read] of a file that a kernel may be built without.
+func readSupported[T any](path string, parse func(string) (T, error)) (T, error) {
+	v, err := sysfs.Read(path, parse)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrNotSupported, errors.Unwrap(err))
+		return v, fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
-	return err
+	return v, syserr.In("cpuhp", err)
 }
 
 func asIs(text string) (string, error) { return text, nil }

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 func kernel(t *testing.T) (sys cpuhp.FS, victim int) {
 	t.Helper()
 	machine.Claim(t)
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	cpus, why, err := sys.Hotpluggable()
 	require.NoError(t, err)
@@ -120,7 +120,8 @@ func TestKernelTopology(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, siblings.Equal(theirs), "cpu%d has %s, cpu%d has %s", cpu, siblings, sibling, theirs)
 		}
-		if _, err := sys.Node(cpu); !errors.Is(err, fs.ErrNotExist) { // without CONFIG_NUMA
+		// without CONFIG_NUMA
+		if _, err := sys.Node(cpu); !errors.Is(err, fs.ErrNotExist) {
 			require.NoError(t, err)
 		}
 	}

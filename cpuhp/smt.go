@@ -2,7 +2,6 @@ package cpuhp
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
@@ -14,9 +13,9 @@ import (
 // of each core may be online, how many. The error wraps [ErrNotSupported] if
 // the kernel has no such files.
 func (f FS) SMT() (control string, active bool, err error) {
-	control, err = read(filepath.Join(f.cpus, "smt/control"), asIs)
+	control, err = readSupported(filepath.Join(f.cpus, "smt/control"), asIs)
 	if err != nil {
-		return "", false, notSupported(err)
+		return "", false, err
 	}
 	active, err = read(filepath.Join(f.cpus, "smt/active"), sysfs.ParseBool)
 	if err != nil {
@@ -35,11 +34,9 @@ func (f FS) SMT() (control string, active bool, err error) {
 // [unix.EPERM] after a forceoff, [unix.EBUSY] while CPU hotplug is disabled,
 // [unix.EINVAL] for another value.
 func (f FS) SetSMT(control string) error {
+	path := filepath.Join(f.cpus, "smt/control")
 	if control == "forceoff" {
-		return errors.New("cpuhp: smt/control: forceoff cannot be undone before a reboot")
+		return &Error{Package: "cpuhp", Op: "write", Path: path, Value: control, Err: errors.New("cannot be undone before a reboot")}
 	}
-	if err := sysfs.WriteFile(filepath.Join(f.cpus, "smt/control"), control); err != nil {
-		return fmt.Errorf("cpuhp: SMT %s: %w", control, err)
-	}
-	return nil
+	return write(path, control)
 }

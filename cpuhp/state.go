@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
 // A State is one of the states that a CPU goes through on its way from offline
@@ -21,8 +19,7 @@ type State struct {
 // kernel has, the first is "offline" and the last "online". The error wraps
 // [ErrNotSupported] if the kernel has no CONFIG_HOTPLUG_CPU.
 func (f FS) States() ([]State, error) {
-	states, err := read(filepath.Join(f.cpus, "hotplug/states"), parseStates)
-	return states, notSupported(err)
+	return readSupported(filepath.Join(f.cpus, "hotplug/states"), parseStates)
 }
 
 // parseStates parses lines such as " 28: fork:vm_stack_cache", in the order of
@@ -75,8 +72,5 @@ func (f FS) State(cpu int) (state, target int, err error) {
 // [unix.ENOENT] if there is no such CPU, or the kernel has no
 // CONFIG_HOTPLUG_CPU.
 func (f FS) SetFail(cpu, state int) error {
-	if err := sysfs.WriteFile(f.path(cpu, "hotplug/fail"), strconv.Itoa(state)); err != nil {
-		return fmt.Errorf("cpuhp: cpu%d: fail at state %d: %w", cpu, state, err)
-	}
-	return nil
+	return write(f.path(cpu, "hotplug/fail"), strconv.Itoa(state))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // ThreadSiblings reads
@@ -27,7 +28,7 @@ func (f FS) Node(cpu int) (int, error) {
 	dir := f.path(cpu, "")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return 0, fmt.Errorf("cpuhp: %w", err)
+		return 0, syserr.In("cpuhp", err)
 	}
 	for _, entry := range entries {
 		if number, ok := strings.CutPrefix(entry.Name(), "node"); ok {
@@ -36,7 +37,7 @@ func (f FS) Node(cpu int) (int, error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("cpuhp: no node in %s: %w", dir, fs.ErrNotExist)
+	return 0, &Error{Package: "cpuhp", Op: "read", Path: dir, Err: fmt.Errorf("it has no node: %w", fs.ErrNotExist)}
 }
 
 // Isolated reads /sys/devices/system/cpu/isolated: the CPUs that are in no

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
-	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // A Group is a cgroup of the cpuset hierarchy.
@@ -32,8 +32,8 @@ func (c *Group) Path() string { return filepath.Join(c.h.mount, c.name) }
 
 // Create makes a child with mkdir(2). It has all the CPUs and memory nodes of
 // its parent: on v2 and in v2 mode because cpuset.cpus and cpuset.mems are
-// empty, which costs nothing more; on v1, where a cpuset without either takes no
-// thread, as a copy of the parent's.
+// empty, which costs nothing more; on v1, where a cpuset without either takes
+// no thread, as a copy of the parent's.
 //
 // On v2 a child only has the cpuset controller after [Group.EnableChildren] of
 // its parent.
@@ -44,7 +44,7 @@ func (c *Group) Create(name string) (*Group, error) {
 	child := &Group{c.h, filepath.Join(c.name, name)}
 	path := child.Path()
 	if err := unix.Mkdir(path, 0o755); err != nil {
-		return nil, &Error{Op: "mkdir", Path: path, Err: err}
+		return nil, failed("mkdir", path, err)
 	}
 	if c.h.version == 1 && !c.h.v2Mode {
 		if err := child.inherit(c); err != nil {
@@ -93,8 +93,8 @@ func (c *Group) MakeThreaded() error {
 }
 
 // AttachThread moves one thread into the cpuset: it writes tid to
-// cgroup.threads, on v1 to tasks. A tid of 0 is the calling thread. Its affinity
-// is within the CPUs of the cpuset from then on.
+// cgroup.threads, on v1 to tasks. A tid of 0 is the calling thread. Its
+// affinity is within the CPUs of the cpuset from then on.
 //
 // The error is an [*Error]. It wraps [unix.EOPNOTSUPP] when the cpuset is not
 // threaded, or is below another domain than the thread's process.
@@ -103,8 +103,8 @@ func (c *Group) AttachThread(tid int) error {
 }
 
 // AttachProcess moves all threads of a process into the cpuset: it writes pid
-// to cgroup.procs. A pid of 0 is the calling process. Their affinities are within
-// the CPUs of the cpuset from then on.
+// to cgroup.procs. A pid of 0 is the calling process. Their affinities are
+// within the CPUs of the cpuset from then on.
 //
 // The error is an [*Error].
 func (c *Group) AttachProcess(pid int) error {
@@ -129,8 +129,8 @@ func (c *Group) SetCPUs(cpus affinity.CPUSet) error {
 }
 
 // Effective returns the CPUs that the threads in the cpuset may run on:
-// cpuset.cpus.effective, on v1 cpuset.effective_cpus. Those that are offline are
-// not among them.
+// cpuset.cpus.effective, on v1 cpuset.effective_cpus. Those that are offline
+// are not among them.
 //
 // The error is an [*Error].
 func (c *Group) Effective() (affinity.CPUSet, error) {
@@ -141,9 +141,9 @@ func (c *Group) Effective() (affinity.CPUSet, error) {
 }
 
 // Partition returns what kind of partition the cpuset is, as in
-// cpuset.cpus.partition: "member" of its parent's, "root", or "isolated" (v6.0).
-// One that is not valid, mostly as none of its CPUs is online, is
-// "root invalid" or "isolated invalid", and reason says why (v6.0).
+// cpuset.cpus.partition: "member" of its parent's, "root", or "isolated"
+// (v6.0). One that is not valid, mostly as none of its CPUs is online, is "root
+// invalid" or "isolated invalid", and reason says why (v6.0).
 //
 // The error is an [*Error]. It wraps [unix.ENOENT] on v1, which has none, and
 // for the root cpuset.
@@ -157,12 +157,12 @@ func (c *Group) Partition() (kind, reason string, err error) {
 }
 
 // SetPartition makes the cpuset a partition of the given kind: it writes
-// "member", "root" or "isolated" to cpuset.cpus.partition. A partition takes its
-// CPUs away from its parent. Whether it has become valid, [Group.Partition]
+// "member", "root" or "isolated" to cpuset.cpus.partition. A partition takes
+// its CPUs away from its parent. Whether it has become valid, [Group.Partition]
 // tells.
 //
-// The error is an [*Error]. It wraps [unix.EINVAL] when the kernel does not have
-// that kind, or before v6.0 when the partition would not be valid.
+// The error is an [*Error]. It wraps [unix.EINVAL] when the kernel does not
+// have that kind, or before v6.0 when the partition would not be valid.
 func (c *Group) SetPartition(kind string) error {
 	return writeFile(c.file("cpuset.cpus.partition"), kind)
 }
@@ -181,7 +181,7 @@ const exitGrace = 10 * time.Second
 // goroutine was locked to ends some time after that.
 func (c *Group) Remove() error {
 	if c.name == "/" {
-		return &Error{Op: "rmdir", Path: c.Path(), Err: unix.EBUSY}
+		return failed("rmdir", c.Path(), unix.EBUSY)
 	}
 	// Most have nothing below them, so try that first.
 	err := c.rmdir()
@@ -190,7 +190,7 @@ func (c *Group) Remove() error {
 	}
 	entries, err := os.ReadDir(c.Path())
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return &Error{Op: "read", Path: c.Path(), Err: cause(err)}
+		return failed("read", c.Path(), err)
 	}
 	for _, entry := range entries {
 		if !entry.IsDir() {
@@ -214,8 +214,8 @@ func (c *Group) Remove() error {
 			return readErr
 		}
 		if slices.ContainsFunc(threads, stays) {
-			return &Error{Op: "rmdir", Path: c.Path(),
-				Err: fmt.Errorf("EBUSY (%w): has thread %s", unix.EBUSY, strings.Join(threads, ", "))}
+			return &Error{Package: "cpuset", Op: "rmdir", Path: c.Path(),
+				Err: fmt.Errorf("%w: has thread %s", syserr.Named(unix.EBUSY), strings.Join(threads, ", "))}
 		}
 	}
 }
@@ -236,7 +236,7 @@ func stays(thread string) bool {
 // rmdir removes the cpuset alone.
 func (c *Group) rmdir() error {
 	if err := unix.Rmdir(c.Path()); err != nil && err != unix.ENOENT {
-		return &Error{Op: "rmdir", Path: c.Path(), Err: err}
+		return failed("rmdir", c.Path(), err)
 	}
 	return nil
 }
@@ -278,37 +278,10 @@ func (c *Group) readCPUs(name string) (affinity.CPUSet, error) {
 	}
 	cpus, err := affinity.ParseList(text)
 	if err != nil {
-		return affinity.CPUSet{}, &Error{Op: "read", Path: path, Err: err}
+		return affinity.CPUSet{}, failed("read", path, err)
 	}
 	return cpus, nil
 }
 
 // file returns the path of one of the cpuset's files.
 func (c *Group) file(name string) string { return filepath.Join(c.Path(), name) }
-
-// readFile returns what is in a file, without the newline at its end.
-func readFile(path string) (string, error) {
-	text, err := sysfs.ReadFile(path)
-	if err != nil {
-		return "", &Error{Op: "read", Path: path, Err: cause(err)}
-	}
-	return text, nil
-}
-
-// writeFile writes value, and a newline, with one write(2). Without the newline
-// an empty value would be no write at all.
-func writeFile(path, value string) error {
-	if err := sysfs.WriteLine(path, value); err != nil {
-		return &Error{Op: "write", Path: path, Value: value, Err: cause(err)}
-	}
-	return nil
-}
-
-// cause returns the errno of an error that has the path, as [Error] has that.
-func cause(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
-}

@@ -52,7 +52,7 @@ func TestWriteErrors(t *testing.T) {
 
 	err := c.MakeThreaded()
 	assert.ErrorIs(t, err, unix.ENOENT)
-	assert.Equal(t, &cpuset.Error{Op: "write", Path: file, Value: "threaded", Err: unix.ENOENT}, err)
+	assert.Equal(t, &cpuset.Error{Package: "cpuset", Op: "write", Path: file, Value: "threaded", Err: unix.ENOENT}, err)
 	assert.EqualError(t, err, `cpuset: write "threaded" to `+file+": ENOENT (no such file or directory)")
 
 	// A write that is refused, rather than the open before it.
@@ -205,7 +205,7 @@ func TestRemoveErrors(t *testing.T) {
 // find returns the hierarchy of the tree at root.
 func find(tb testing.TB, root string) *cpuset.Hierarchy {
 	tb.Helper()
-	h, err := cpuset.Find(root)
+	h, err := cpuset.New(root)
 	require.NoError(tb, err)
 	return h
 }

@@ -2,7 +2,7 @@
 // manages cpusets in it: creates them, puts threads into them, says which CPUs
 // they have, and removes them.
 //
-// [Find] returns the [Hierarchy]. The package example puts one thread of a
+// [New] returns the [Hierarchy]. The package example puts one thread of a
 // process into a child of its root. Methods that only one version of cgroup
 // needs do nothing on the other, so a program for both calls them all.
 //

@@ -8,9 +8,9 @@ import (
 	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
-// Find the cpuset of the calling thread, on cgroup v1 or v2.
-func ExampleFind() {
-	h, err := cpuset.Find("/")
+// The cpuset of the calling thread, on cgroup v1 or v2.
+func ExampleNew() {
+	h, err := cpuset.New("/")
 	if errors.Is(err, cpuset.ErrNotFound) {
 		fmt.Println("no cpuset controller is mounted:", err)
 		return

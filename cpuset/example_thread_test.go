@@ -13,7 +13,7 @@ import (
 // v2, the process must be in the root cgroup: threads of one process can be in
 // different cgroups only if these are threaded and below the process's own.
 func Example() {
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -21,13 +21,13 @@ type Hierarchy struct {
 	prefix  string // of the names of the controller's files
 }
 
-// Find returns the cpuset hierarchy of the machine whose file system root is
-// at root, "/" but for tests. It is the cgroup v1 mount with the cpuset
+// New returns the cpuset hierarchy of the machine whose file system is at root,
+// "/" except in tests. It is the cgroup v1 mount with the cpuset
 // controller if <root>/proc/self/mountinfo has one, else the cgroup v2 mount
 // with cpuset in its cgroup.controllers.
 //
 // The error is an [*Error], or wraps [ErrNotFound].
-func Find(root string) (*Hierarchy, error) {
+func New(root string) (*Hierarchy, error) {
 	path := filepath.Join(root, "proc/self/mountinfo")
 	text, err := readFile(path)
 	if err != nil {
@@ -37,7 +37,7 @@ func Find(root string) (*Hierarchy, error) {
 	for line := range strings.Lines(text) {
 		m, err := parseMount(strings.TrimSuffix(line, "\n"))
 		if err != nil {
-			return nil, &Error{Op: "read", Path: path, Err: err}
+			return nil, failed("read", path, err)
 		}
 		h := &Hierarchy{root: root, mount: filepath.Join(root, filepath.Join("/", m.point)), top: m.root, prefix: "cpuset."}
 		switch {
@@ -68,7 +68,7 @@ func Find(root string) (*Hierarchy, error) {
 	if unreadable != nil {
 		return nil, unreadable
 	}
-	return nil, fmt.Errorf("cpuset: %w: not in a cgroup v1 mount of %s, nor in cgroup.controllers of a cgroup v2 mount",
+	return nil, fmt.Errorf("%w: not in a cgroup v1 mount of %s, nor in cgroup.controllers of a cgroup v2 mount",
 		ErrNotFound, path)
 }
 
@@ -110,11 +110,11 @@ func (h *Hierarchy) Of(tid int) (*Group, error) {
 	}
 	cgroup, err := h.cgroup(text)
 	if err != nil {
-		return nil, &Error{Op: "read", Path: path, Err: err}
+		return nil, failed("read", path, err)
 	}
 	name, ok := strings.CutPrefix(cgroup, strings.TrimSuffix(h.top, "/"))
 	if !ok || name != "" && name[0] != '/' || slices.Contains(strings.Split(name, "/"), "..") {
-		return nil, &Error{Op: "read", Path: path,
+		return nil, &Error{Package: "cpuset", Op: "read", Path: path,
 			Err: fmt.Errorf("%s is not below %s, the cgroup that is mounted at %s", cgroup, h.top, h.mount)}
 	}
 	return &Group{h, filepath.Join("/", name)}, nil

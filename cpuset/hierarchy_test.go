@@ -13,7 +13,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/cpuset"
 )
 
-func TestFind(t *testing.T) {
+func TestNew(t *testing.T) {
 	tests := []struct {
 		tree    string
 		version int
@@ -27,7 +27,7 @@ func TestFind(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.tree, func(t *testing.T) {
-			h, err := cpuset.Find(filepath.Join("testdata", tt.tree))
+			h, err := cpuset.New(filepath.Join("testdata", tt.tree))
 			require.NoError(t, err)
 			assert.Equal(t, tt.version, h.Version())
 			assert.Equal(t, tt.v2Mode, h.V2Mode())
@@ -38,25 +38,26 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestFindNone(t *testing.T) {
-	_, err := cpuset.Find("testdata/none")
+func TestNewNone(t *testing.T) {
+	_, err := cpuset.New("testdata/none")
 	assert.ErrorIs(t, err, cpuset.ErrNotFound)
 	assert.ErrorContains(t, err, "testdata/none/proc/self/mountinfo")
 }
 
-// A mount that cannot be read, being below another one, is not all that there is.
-func TestFindBehindAHiddenMount(t *testing.T) {
+// A mount that cannot be read, being below another one, is not all that there
+// is.
+func TestNewBehindAHiddenMount(t *testing.T) {
 	root := t.TempDir()
 	writeTree(t, root, map[string]string{
 		"proc/self/mountinfo":       "30 22 0:25 / /hidden rw - cgroup2 none rw\n31 22 0:26 / /cgroup rw - cgroup2 none rw\n",
 		"cgroup/cgroup.controllers": "cpuset\n",
 	})
-	h, err := cpuset.Find(root)
+	h, err := cpuset.New(root)
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join(root, "cgroup"), h.Mount())
 }
 
-func TestFindErrors(t *testing.T) {
+func TestNewErrors(t *testing.T) {
 	tests := []struct {
 		name      string
 		mountinfo string // "" for none
@@ -73,7 +74,7 @@ func TestFindErrors(t *testing.T) {
 			if tt.mountinfo != "" {
 				writeTree(t, root, map[string]string{"proc/self/mountinfo": tt.mountinfo})
 			}
-			_, err := cpuset.Find(root)
+			_, err := cpuset.New(root)
 			e := requireError(t, err)
 			assert.Equal(t, "read", e.Op)
 			assert.Equal(t, filepath.Join(root, tt.file), e.Path)
@@ -124,7 +125,8 @@ func TestParseMountMalformed(t *testing.T) {
 		"30",
 		"30 23 0:26 / /sys/fs/cgroup rw",
 		"30 23 0:26 / /sys/fs/cgroup rw shared:9 cgroup2 cgroup2 rw", // no dash
-		"30 23 0:26 / - rw shared:9 cgroup2 cgroup2 rw",              // a dash too early
+		// a dash too early
+		"30 23 0:26 / - rw shared:9 cgroup2 cgroup2 rw",
 		"30 23 0:26 / /sys/fs/cgroup rw -",
 		"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2",
 	} {

@@ -146,8 +146,8 @@ func TestKernelTree(t *testing.T) {
 	assert.NoDirExists(t, c.Path())
 }
 
-// A process that was killed and waited for is not in the way of Remove, whatever
-// the kernel still has to do for its threads.
+// A process that was killed and waited for is not in the way of Remove,
+// whatever the kernel still has to do for its threads.
 func TestKernelRemoveAfterExit(t *testing.T) {
 	h, parent := kernel(t)
 	require.NoError(t, parent.EnableChildren())
@@ -178,7 +178,8 @@ func TestKernelRemoveAfterExit(t *testing.T) {
 	}
 }
 
-// A thread of this process that has done its work is not in the way of Remove, though it has not quite ended.
+// A thread of this process that has done its work is not in the way of Remove,
+// though it has not quite ended.
 func TestKernelRemoveAfterThread(t *testing.T) {
 	h, c := kernel(t)
 	if h.Version() == 1 {

@@ -8,22 +8,27 @@ package kmsg
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // A Record is what the kernel, or whoever wrote to /dev/kmsg, has logged by one
 // call.
 type Record struct {
-	Facility int           // as in syslog(3): 0 is the kernel's own, which nobody else can use
-	Level    int           // as in syslog(3): 0 is an emergency, 7 is for debugging
-	Seq      uint64        // rises by one from record to record
-	Time     time.Duration // since the boot, by the kernel's local clock, which does not go on in a suspend
-	Text     string        // without the newline at its end
+	// as in syslog(3): 0 is the kernel's own, which nobody else can use
+	Facility int
+	// as in syslog(3): 0 is an emergency, 7 is for debugging
+	Level int
+	Seq   uint64 // rises by one from record to record
+	// since the boot, by the kernel's local clock, which does not go on in a
+	// suspend
+	Time time.Duration
+	Text string // without the newline at its end
 }
 
 func (r Record) String() string {
@@ -36,7 +41,8 @@ type Log struct {
 	fd   int
 	path string
 	buf  []byte
-	rest string // of a record whose end has not been read; only regular files have that
+	// of a record whose end has not been read; only regular files have that
+	rest string
 	next uint64 // number of the record that is to come, if known
 }
 
@@ -44,18 +50,27 @@ type Log struct {
 // less: no record is longer.
 const recordMax = 8192
 
-// Open opens the log at path, "/dev/kmsg" but for tests, to be read from the
+// An Error says which operation on which file failed, and why. Its text is such
+// as
+//
+//	kmsg: open /dev/kmsg: EPERM (operation not permitted)
+//
+// Op is a system call, and Err is a [unix.Errno], or says which record could
+// not be parsed.
+type Error = syserr.Error
+
+// Open opens the log at path, "/dev/kmsg" except in tests, to be read from the
 // start, or from the end, for what is logged from now on. The error is an
-// [*os.PathError]; it wraps [unix.EPERM] without CAP_SYSLOG where
-// kernel.dmesg_restrict is set.
+// [*Error]. It wraps [unix.EPERM] without CAP_SYSLOG if kernel.dmesg_restrict
+// is set.
 func Open(path string, whence Whence) (*Log, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &Error{Package: "kmsg", Op: "open", Path: path, Err: err}
 	}
 	if _, err := unix.Seek(fd, 0, int(whence)); err != nil {
 		unix.Close(fd)
-		return nil, &os.PathError{Op: "seek", Path: path, Err: err}
+		return nil, &Error{Package: "kmsg", Op: "seek", Path: path, Err: err}
 	}
 	return &Log{fd: fd, path: path, buf: make([]byte, recordMax)}, nil
 }
@@ -65,12 +80,18 @@ type Whence int
 
 // Where in the log to begin.
 const (
-	FromStart Whence = unix.SEEK_SET // with the oldest record that the kernel still has
+	// with the oldest record that the kernel still has
+	FromStart Whence = unix.SEEK_SET
 	FromEnd   Whence = unix.SEEK_END // with the next record
 )
 
 // Close closes the log.
-func (l *Log) Close() error { return os.NewSyscallError("close", unix.Close(l.fd)) }
+func (l *Log) Close() error {
+	if err := unix.Close(l.fd); err != nil {
+		return &Error{Package: "kmsg", Op: "close", Path: l.path, Err: err}
+	}
+	return nil
+}
 
 // An Overrun is the error that says that the kernel has overwritten records
 // before they were read. Reading goes on behind them.
@@ -87,7 +108,7 @@ func (o *Overrun) Error() string {
 
 // Read returns the records that were logged since the last Read, and does not
 // wait for more. The error is an [*Overrun] beside the records that are left,
-// or an [*os.PathError].
+// or an [*Error].
 func (l *Log) Read() ([]Record, error) {
 	var records []Record
 	var overrun *Overrun
@@ -108,7 +129,7 @@ func (l *Log) Read() ([]Record, error) {
 			}
 			return records, nil
 		case err != nil:
-			return records, &os.PathError{Op: "read", Path: l.path, Err: err}
+			return records, &Error{Package: "kmsg", Op: "read", Path: l.path, Err: err}
 		}
 		text := l.rest + string(l.buf[:n])
 		end := strings.LastIndexByte(text, '\n') + 1
@@ -121,7 +142,7 @@ func (l *Log) Read() ([]Record, error) {
 			}
 			record, err := parse(strings.TrimSuffix(line, "\n"))
 			if err != nil {
-				return records, &os.PathError{Op: "read", Path: l.path, Err: err}
+				return records, &Error{Package: "kmsg", Op: "read", Path: l.path, Err: err}
 			}
 			if overrun != nil && l.next > 0 && record.Seq > l.next {
 				overrun.Lost += record.Seq - l.next

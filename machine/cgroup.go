@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // leftoverPrefix begins the names of the cgroups that tests make in the root;
@@ -23,7 +24,7 @@ const leftoverPrefix = "hotplugtest-"
 // mount returns where the cpuset hierarchy is mounted, and whether cpusets
 // there lose CPUs for good.
 func (s *Snapshot) mount() (path string, losing, ok bool) {
-	h, err := cpuset.Find(s.Root)
+	h, err := cpuset.New(s.Root)
 	if err != nil {
 		return "", false, false
 	}
@@ -56,7 +57,7 @@ func (s *Snapshot) cpusets(f func(dir string)) {
 // that go offline out of it. On v2 it does not, so that what is different there
 // was somebody's wish.
 func v1CPUsFiles(s *Snapshot) []string {
-	h, err := cpuset.Find(s.Root)
+	h, err := cpuset.New(s.Root)
 	if _, losing, _ := s.mount(); err != nil || !losing {
 		return nil
 	}
@@ -150,7 +151,7 @@ func rmdirAll(dir string) error {
 		err = unix.Rmdir(dir)
 	}
 	if err != nil && err != unix.ENOENT {
-		return fmt.Errorf("machine: rmdir %s: %s (%w)", dir, unix.ErrnoName(err.(unix.Errno)), err)
+		return failed("rmdir", dir, err)
 	}
 	return nil
 }
@@ -173,7 +174,7 @@ func killAll(dir string, deadline time.Time) error {
 				// It may be about to end: a thread is in its cgroup for a
 				// moment longer than it runs.
 				if time.Now().After(deadline.Add(ownLimit - exitLimit)) {
-					return fmt.Errorf("machine: %s has thread %s of this process: EBUSY (%w)", dir, thread, unix.EBUSY)
+					return failed("rmdir", dir, fmt.Errorf("%w: has thread %s of this process", syserr.Named(unix.EBUSY), thread))
 				}
 				continue
 			}
@@ -199,11 +200,11 @@ func kill(pid int, deadline time.Time) error {
 	if err == unix.ESRCH {
 		return nil
 	} else if err != nil {
-		return fmt.Errorf("machine: pidfd_open of process %d: %w", pid, err)
+		return failed("pidfd_open", fmt.Sprintf("of process %d", pid), err)
 	}
 	defer unix.Close(fd)
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-		return fmt.Errorf("machine: SIGKILL to process %d: %w", pid, err)
+		return failed("pidfd_send_signal", fmt.Sprintf("of SIGKILL to process %d", pid), err)
 	}
 	return awaitExit(fd, deadline)
 }
@@ -214,7 +215,7 @@ func awaitExit(pidfd int, deadline time.Time) error {
 		left := max(time.Until(deadline), 0)
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds()))
 		if err != unix.EINTR {
-			return os.NewSyscallError("poll", err)
+			return syserr.In("machine", os.NewSyscallError("poll", err))
 		}
 	}
 }

@@ -32,7 +32,7 @@ func sameControllers(was, now *Snapshot, path string) bool {
 // surplus returns the controllers that tests have given the children of the
 // root cgroup and that nobody uses.
 func surplus(s *Snapshot, was, is string) []string {
-	h, err := cpuset.Find(s.Root)
+	h, err := cpuset.New(s.Root)
 	if err != nil {
 		return nil
 	}

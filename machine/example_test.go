@@ -18,7 +18,7 @@ func ExampleGuard() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	if err == nil {
 		err = sys.SetOnline(1, false)
 	}
@@ -35,7 +35,7 @@ func ExampleGuard() {
 func ExampleClaim() {
 	_ = func(t *testing.T) {
 		machine.Claim(t) // skips without root, in a container and with -short
-		sys, err := cpuhp.New("/sys")
+		sys, err := cpuhp.New("/")
 		if err != nil {
 			t.Fatal(err)
 		}

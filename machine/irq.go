@@ -115,7 +115,8 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 // belongs then. So that is no difference.
 func (s *Snapshot) moveIRQ(irq IRQ, number int) error {
 	err := write(s.path(maskFile(number)), irq.CPUs)
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EPERM) { // EPERM since v6.11
+	// EPERM since v6.11
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EPERM) {
 		s.fixedIRQs = append(s.fixedIRQs, irq.whole())
 		return nil
 	}

@@ -24,7 +24,7 @@ import (
 // lastCPU returns the last CPU that is online, which can go offline.
 func lastCPU(t *testing.T) (cpuhp.FS, int) {
 	t.Helper()
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	hotpluggable, _, err := sys.Hotpluggable()
 	require.NoError(t, err)
@@ -145,7 +145,7 @@ var changes = []change{
 			return ""
 		}},
 	{"cgroup left over, with a process in it", nil, func(t *testing.T) string {
-		h, err := cpuset.Find("/")
+		h, err := cpuset.New("/")
 		require.NoError(t, err)
 		left, err := h.Root().Create(leftoverPrefix + "0")
 		require.NoError(t, err)
@@ -156,7 +156,7 @@ var changes = []change{
 	}},
 	{"cpuset and its partition",
 		func(t *testing.T) {
-			h, err := cpuset.Find("/")
+			h, err := cpuset.New("/")
 			require.NoError(t, err)
 			restore, err := h.EnableController()
 			require.NoError(t, err)
@@ -168,7 +168,7 @@ var changes = []change{
 			require.NoError(t, set.SetCPUs(affinity.Of(cpu)))
 		},
 		func(t *testing.T) string {
-			h, err := cpuset.Find("/")
+			h, err := cpuset.New("/")
 			require.NoError(t, err)
 			dir := filepath.Join(h.Mount(), "machinetest")
 			require.NoError(t, write(filepath.Join(dir, "cpuset.cpus"), "1"))
@@ -177,7 +177,7 @@ var changes = []change{
 			return dir + "/cpuset.cpus.partition is root"
 		}},
 	{"subtree_control", nil, func(t *testing.T) string {
-		h, err := cpuset.Find("/")
+		h, err := cpuset.New("/")
 		require.NoError(t, err)
 		path := filepath.Join(h.Mount(), "cgroup.subtree_control")
 		control, err := read(path)

@@ -29,7 +29,7 @@ func guarded() {
 	}
 	_, err := Guard(os.Stderr)
 	check(err)
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	check(err)
 	_, err = h.EnableController()
 	check(err)
@@ -38,7 +38,7 @@ func guarded() {
 	check(home.AttachProcess(0))
 	_ = write("/sys/power/pm_test", "core") // where the kernel has it
 	check(trace())
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	check(err)
 	hotpluggable, _, err := sys.Hotpluggable()
 	check(err)

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // LockPath is the file that is locked by whoever changes the machine. Just root
@@ -34,14 +36,14 @@ func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath
 
 func lock(path string, log io.Writer) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("machine: lock: %w", err)
+		return nil, syserr.In("machine", err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, unix.EROFS) {
-		return nil, fmt.Errorf("machine: lock: %w: %w", ErrUnwritable, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnwritable, syserr.In("", err))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("machine: lock: %w", err)
+		return nil, syserr.In("machine", err)
 	}
 	fd := int(f.Fd())
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
@@ -62,7 +64,7 @@ func lock(path string, log io.Writer) (unlock func() error, err error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("machine: lock %s: %w", path, err)
+		return nil, failed("lock", path, err)
 	}
 	held.Lock()
 	held.file = f

@@ -37,7 +37,7 @@ func (modules) diff(was, now *Snapshot) []Difference {
 		case after && !before:
 			diffs = append(diffs, Difference{"module " + name, "absent", "loaded", func() error {
 				if err := deleteModule(name); err != nil {
-					return fmt.Errorf("machine: delete_module %s: %w", name, err)
+					return failed("delete_module", name, err)
 				}
 				return nil
 			}, false})

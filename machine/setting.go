@@ -2,7 +2,6 @@ package machine
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -189,7 +188,7 @@ func disarm(s *Snapshot, path, was, _ string) error {
 		return err
 	}
 	cpu, convErr := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(filepath.Dir(path))), "cpu"))
-	sys, newErr := cpuhp.New(s.path("sys"))
+	sys, newErr := cpuhp.New(s.Root)
 	if convErr != nil || newErr != nil {
 		return err
 	}
@@ -262,44 +261,4 @@ func wakeupFiles(s *Snapshot) []string {
 		}
 	}
 	return files
-}
-
-// read returns what is in the file. It is not an [os.File]: many of these files
-// can be polled, so Go would have each of them watched, which takes longer than
-// to read it.
-func read(path string) (string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	var text []byte
-	buf := make([]byte, 4096)
-	for {
-		n, err := unix.Read(fd, buf)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return "", &os.PathError{Op: "read", Path: path, Err: err}
-		case n == 0:
-			return string(text), nil
-		default:
-			text = append(text, buf[:n]...)
-		}
-	}
-}
-
-// write writes value, and a newline, with one write(2). Without the newline an
-// empty value would be no write at all. It is not an [os.File], since that
-// would wait where the kernel answers EAGAIN.
-func write(path, value string) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
-	if err == nil {
-		_, err = unix.Write(fd, []byte(value+"\n"))
-		unix.Close(fd)
-	}
-	if err != nil {
-		return fmt.Errorf("machine: write %q to %s: %s (%w)", value, path, unix.ErrnoName(err.(unix.Errno)), err)
-	}
-	return nil
 }

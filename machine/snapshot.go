@@ -237,13 +237,13 @@ func (s *Snapshot) path(path string) string { return filepath.Join(s.Root, path)
 type online struct{}
 
 func (online) take(s *Snapshot) error {
-	cpus, err := cpuhp.New(s.path("sys"))
+	cpus, err := cpuhp.New(s.Root)
 	if err != nil {
-		return fmt.Errorf("machine: %w", err)
+		return err
 	}
 	set, err := cpus.Online()
 	if err != nil {
-		return fmt.Errorf("machine: %w", err)
+		return err
 	}
 	s.Online = set.String()
 	if present, err := cpus.Present(); err == nil {
@@ -268,7 +268,7 @@ func (online) diff(was, now *Snapshot) []Difference {
 		}
 		for cpu := range changed.All() {
 			diffs = append(diffs, Difference{"cpu" + strconv.Itoa(cpu), words[up], words[!up], func() error {
-				sys, err := cpuhp.New(was.path("sys"))
+				sys, err := cpuhp.New(was.Root)
 				if err != nil {
 					return err
 				}

@@ -5,11 +5,9 @@ import (
 	"encoding/gob"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,47 +27,6 @@ const (
 	mountV1  = "33 24 0:28 / /cg rw,nosuid - cgroup cgroup rw,cpuset\n"
 	mountV2  = "33 24 0:28 / /cg rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 )
-
-// stat and status of a thread, as in proc(5).
-func stat(tid int, name string, flags, start int) string {
-	return fmt.Sprintf("%d (%s) S 1 %d %d 0 -1 %d 1 2 3 4 5 6 7 8 20 0 1 0 %d 9 9\n", tid, name, tid, tid, flags, start)
-}
-
-func status(cpus string) string {
-	return "Name:\tx\nTgid:\t7\nCpus_allowed:\tf\nCpus_allowed_list:\t" + cpus + "\nMems_allowed:\t1\n"
-}
-
-// tree makes a machine of text files.
-func tree(t *testing.T, files map[string]string) string {
-	t.Helper()
-	root := t.TempDir()
-	change(t, root, map[string]string{cpu + "online": "0-3\n"})
-	change(t, root, files)
-	return root
-}
-
-// change writes files of a machine, and removes those whose text is "-".
-func change(t *testing.T, root string, files map[string]string) {
-	t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		path := filepath.Join(root, name)
-		if files[name] == "-" {
-			require.NoError(t, os.RemoveAll(path))
-			continue
-		}
-		if strings.HasSuffix(name, "/") {
-			require.NoError(t, os.MkdirAll(path, 0o755))
-			continue
-		}
-		writeFile(t, path, files[name])
-	}
-}
-
-func writeFile(tb testing.TB, path, text string) {
-	tb.Helper()
-	require.NoError(tb, os.MkdirAll(filepath.Dir(path), 0o755))
-	require.NoError(tb, os.WriteFile(path, []byte(text), 0o644))
-}
 
 // On a tree of text files nothing follows from a write, so what Restore does
 // are its writes.
@@ -227,7 +184,8 @@ var differences = []struct {
 			"proc/23/task/23/stat": stat(23, "confined", 0, 100), "proc/23/task/23/status": status("3"), "proc/23/cgroup": "0::/a/no-cpuset\n",
 		},
 		map[string]string{
-			"proc/20/task/20/status": status("1"), // without CPU 0, which is never offline
+			// without CPU 0, which is never offline
+			"proc/20/task/20/status": status("1"),
 			"proc/21/task/21/status": status("0,2"),
 			"proc/22/task/22/status": status("2"),
 			"proc/23/task/23/status": status("0-1"), "cg/a/cpuset.cpus.effective": "0-1\n",
@@ -290,8 +248,8 @@ func TestDiffAndRestore(t *testing.T) {
 	}
 }
 
-// What was on a CPU that somebody takes offline for good cannot be given back to
-// it.
+// What was on a CPU that somebody takes offline for good cannot be given back
+// to it.
 func TestOfflineForGood(t *testing.T) {
 	machine.FakeThreads(t, func(tid int, set affinity.CPUSet) error {
 		t.Errorf("thread %d is given CPUs %v", tid, set)

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // storePaths are where the snapshot of a run lies until the machine is
@@ -38,7 +40,7 @@ func bootID(root string) string {
 func (r *record) store() error {
 	var text bytes.Buffer
 	if err := gob.NewEncoder(&text).Encode(r); err != nil {
-		return fmt.Errorf("machine: %w", err)
+		return syserr.In("machine", err)
 	}
 	var errs []error
 	for _, path := range storePaths {
@@ -46,9 +48,9 @@ func (r *record) store() error {
 		if err == nil {
 			return nil
 		}
-		errs = append(errs, err)
+		errs = append(errs, syserr.In("machine", err))
 	}
-	return fmt.Errorf("machine: snapshot: %w", errors.Join(errs...))
+	return errors.Join(errs...)
 }
 
 func writeWhole(path string, text []byte) (err error) {
@@ -93,7 +95,7 @@ func stored(root string) (*record, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("machine: snapshot: %w", err)
+			return nil, syserr.In("machine", err)
 		}
 		defer f.Close()
 		var r record
@@ -109,7 +111,7 @@ func stored(root string) (*record, error) {
 // supervisor, if there is one, and writes to log what it did. It waits for a
 // run that goes on, as [Lock] does. A run does this itself before it begins.
 //
-// After a reboot just the alarm of the real-time clock is restored: all else
+// After a reboot only the alarm of the real-time clock is restored: all else
 // is what the new kernel made it.
 //
 // The error says what could not be restored. The snapshot is kept then, and

@@ -291,5 +291,5 @@ func TestUnwritable(t *testing.T) {
 	require.NoError(t, os.Chmod(filepath.Join(root, "proc/irq/24/smp_affinity_list"), 0o444))
 	err = s.unwritable()
 	assert.ErrorIs(t, err, ErrUnwritable)
-	assert.EqualError(t, err, "machine: what has to be restored cannot be written: /proc/irq/24/smp_affinity_list: permission denied")
+	assert.EqualError(t, err, "machine: what has to be restored cannot be written: /proc/irq/24/smp_affinity_list: EACCES (permission denied)")
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // A Supervisor is a process that puts the machine back when the one that
@@ -25,10 +26,11 @@ import (
 type Supervisor struct {
 	cmd      *exec.Cmd
 	snapshot *Snapshot
-	pipe     io.WriteCloser // its standard input; open for as long as this process lives
-	told     *gob.Encoder   // what it is told through that
-	said     *gob.Decoder   // what it answers
-	close    func() error
+	// its standard input; open for as long as this process lives
+	pipe  io.WriteCloser
+	told  *gob.Encoder // what it is told through that
+	said  *gob.Decoder // what it answers
+	close func() error
 }
 
 // supervisorEnv is in the environment of a supervisor alone.
@@ -96,7 +98,9 @@ func Supervise(s *Snapshot) (*Supervisor, error) {
 	if held.file != nil {
 		cmd.ExtraFiles = []*os.File{held.file}
 	}
-	fail := func(err error) (*Supervisor, error) { return nil, fmt.Errorf("machine: supervisor: %w", err) }
+	fail := func(err error) (*Supervisor, error) {
+		return nil, fmt.Errorf("machine: supervisor: %w", syserr.In("", err))
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return fail(err)
@@ -161,7 +165,7 @@ func (v *Supervisor) leave(word request) error {
 		err = errors.Join(err, unstore(v.snapshot.Root))
 	}
 	if err != nil {
-		return fmt.Errorf("machine: supervisor: %w", err)
+		return fmt.Errorf("machine: supervisor: %w", syserr.In("", err))
 	}
 	return nil
 }

@@ -60,7 +60,8 @@ func TestSupervisor(t *testing.T) {
 		{signal: unix.SIGINT, group: true, restored: true},
 		{signal: unix.SIGHUP, group: true, restored: true},
 		{signal: unix.SIGTERM, restored: true},
-		{signal: unix.SIGQUIT, restored: true}, // what go test sends after its timeout
+		// what go test sends after its timeout
+		{signal: unix.SIGQUIT, restored: true},
 		{end: "panic", restored: true},
 		{end: "exit", restored: true},
 		{end: "close", restored: false},
@@ -118,12 +119,12 @@ func TestSupervisor(t *testing.T) {
 			require.NoError(t, err)
 			_ = cmd.Wait()
 			if !tt.restored {
-				assert.Equal(t, "none [core]\n", text)
+				assert.Equal(t, "none [core]", text)
 				assert.Empty(t, string(said))
 				return
 			}
 			// On a tree of text files the kernel's brackets do not come back.
-			assert.Equal(t, "none\n", text)
+			assert.Equal(t, "none", text)
 			assert.Contains(t, string(said), "hotplugtest: process "+strconv.Itoa(cmd.Process.Pid)+" ended and left the machine changed:\n"+
 				"  /sys/power/pm_test is core, was none\n")
 		})

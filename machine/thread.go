@@ -19,16 +19,20 @@ import (
 
 // A Thread is one that may have been given an affinity.
 type Thread struct {
-	Name   string // the kernel's comm
-	Start  uint64 // when it started, in clock ticks since boot, which tells it from a later one with the same id
-	CPUs   string // Cpus_allowed_list, which has CPUs that are offline too
-	Cpuset string // its cpuset's directory; on cgroup v1 only, and not for the root
+	Name string // the kernel's comm
+	// when it started, in clock ticks since boot, which tells it from a later
+	// one with the same id
+	Start uint64
+	CPUs  string // Cpus_allowed_list, which has CPUs that are offline too
+	// its cpuset's directory; on cgroup v1 only, and not for the root
+	Cpuset string
 }
 
 // The kernel's include/linux/sched.h.
 const (
-	pfKthread       = 0x00200000
-	pfNoSetaffinity = 0x04000000 // a kernel thread whose affinity is refused to user space
+	pfKthread = 0x00200000
+	// a kernel thread whose affinity is refused to user space
+	pfNoSetaffinity = 0x04000000
 )
 
 // threads are the affinities of threads.
@@ -114,7 +118,7 @@ func byKernel(wanted, has, allowed, hotpluggable affinity.CPUSet) bool {
 // online if there is none.
 func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 	online := cpuList(s.Online)
-	h, err := cpuset.Find(s.Root)
+	h, err := cpuset.New(s.Root)
 	if err != nil {
 		return online
 	}
@@ -139,7 +143,7 @@ func (s *Snapshot) allowed(tid int) affinity.CPUSet {
 // hotpluggable returns the CPUs that can be offline: all but the first ones of
 // some machines.
 func (s *Snapshot) hotpluggable() affinity.CPUSet {
-	sys, err := cpuhp.New(s.path("sys"))
+	sys, err := cpuhp.New(s.Root)
 	if err != nil {
 		return cpuList(s.Online)
 	}

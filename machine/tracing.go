@@ -2,7 +2,6 @@ package machine
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -94,7 +93,7 @@ func removeInstance(dir string) error {
 			return nil
 		}
 		if err != unix.EBUSY || time.Now().After(deadline) {
-			return fmt.Errorf("machine: rmdir %s: %s (%w)", dir, unix.ErrnoName(err.(unix.Errno)), err)
+			return failed("rmdir", dir, err)
 		}
 	}
 }
@@ -103,7 +102,7 @@ func removeInstance(dir string) error {
 // use the mount keeps the files that are open.
 var unmount = func(dir string) error {
 	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("machine: umount %s: %w", dir, err)
+		return failed("umount", dir, err)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func TestKernelRestoreV1(t *testing.T) {
 				t.Skipf("cgroup v1 has no cpuset controller: not in this kernel, or it is in use on v2: %v", mountErr)
 			}
 			t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
-			h, err := cpuset.Find("/")
+			h, err := cpuset.New("/")
 			require.NoError(t, err)
 			require.Equal(t, 1, h.Version())
 			_, cpu := lastCPU(t)
@@ -48,7 +48,7 @@ func TestKernelRestoreV1(t *testing.T) {
 		},
 		func(t *testing.T) string {
 			sys, cpu := lastCPU(t)
-			h, err := cpuset.Find("/")
+			h, err := cpuset.New("/")
 			require.NoError(t, err)
 			require.NoError(t, sys.SetOnline(cpu, false))
 			require.NoError(t, sys.SetOnline(cpu, true))

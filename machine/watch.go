@@ -2,7 +2,6 @@ package machine
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -51,7 +50,7 @@ func watchOthers(s *Snapshot, changed func(), ours ...int) (*watch, error) {
 	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_QUEUE | unix.FAN_UNLIMITED_MARKS
 	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
-		return nil, os.NewSyscallError("fanotify_init", err)
+		return nil, &Error{Op: "fanotify_init", Err: err}
 	}
 	w := &watch{
 		file: os.NewFile(uintptr(fd), "fanotify"), ours: ours, buffer: make([]byte, 64<<10),
@@ -60,7 +59,7 @@ func watchOthers(s *Snapshot, changed func(), ours ...int) (*watch, error) {
 	mark := func(path string, flags uint) error {
 		err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD|flags, unix.FAN_MODIFY, unix.AT_FDCWD, s.path(path))
 		if err != nil && err != unix.ENOENT { // a cgroup may have gone meanwhile
-			return fmt.Errorf("fanotify_mark of %s: %s (%w)", path, unix.ErrnoName(err.(unix.Errno)), err)
+			return &Error{Op: "fanotify_mark", Path: path, Err: err}
 		}
 		return nil
 	}

@@ -11,19 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // ErrUnwritable is wrapped by the error of [Guard] if a file that has to be
 // written to restore the machine cannot be written: in a unit of systemd with
 // ProtectKernelTunables= or ProtectControlGroups=, say. Nothing was changed.
-var ErrUnwritable = errors.New("what has to be restored cannot be written")
+var ErrUnwritable = errors.New("machine: what has to be restored cannot be written")
 
 // unwritable returns an error for the first file that restoring the snapshot
 // may have to write and cannot, or nil.
 func (s *Snapshot) unwritable() error {
 	for _, path := range s.written() {
 		if err := access(s.path(path)); err != nil {
-			return fmt.Errorf("machine: %w: %s: %w", ErrUnwritable, path, err)
+			return fmt.Errorf("%w: %s: %w", ErrUnwritable, path, syserr.Named(err))
 		}
 	}
 	// The snapshot itself has to be kept somewhere.
@@ -33,7 +34,7 @@ func (s *Snapshot) unwritable() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("machine: %w: %s: %w", ErrUnwritable, strings.Join(storePaths, ", "), last)
+	return fmt.Errorf("%w: %s: %w", ErrUnwritable, strings.Join(storePaths, ", "), syserr.Named(last))
 }
 
 // access returns an error if a file or directory is there and must not be
@@ -65,7 +66,7 @@ func (s *Snapshot) written() []string {
 	for _, irq := range s.IRQs {
 		files = append(files, maskFile(irq.Number))
 	}
-	if h, err := cpuset.Find(s.Root); err == nil {
+	if h, err := cpuset.New(s.Root); err == nil {
 		mount := s.name(h.Mount())
 		files = append(files, mount, filepath.Join(mount, "cgroup.procs"))
 	}

@@ -75,7 +75,7 @@ func (f *Facts) learn(cpus CPUs, root string) error {
 	usable := hotpluggable.Intersect(online).Difference(f.KeepOnline)
 	// Whoever has made a partition has its CPUs for themselves: no task of the
 	// root's may be pinned there.
-	if h, err := cpuset.Find(root); err == nil {
+	if h, err := cpuset.New(root); err == nil {
 		shared, err := h.Root().Effective()
 		if err != nil {
 			return err
@@ -161,7 +161,7 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 	}
 	f.NeverOnline = neverOnline(filepath.Join(root, "proc"), present.Difference(f.Online))
 	control, _, _ := cpus.SMT() // a machine without SMT control is not booted with nosmt
-	hierarchy, _ := cpuset.Find(root)
+	hierarchy, _ := cpuset.New(root)
 	nodes := make(map[int]bool)
 	for cpu := range f.Online.All() {
 		if node, err := cpus.Node(cpu); err == nil {

@@ -76,7 +76,7 @@ func TestDiffering(t *testing.T) {
 		dir := filepath.Join("../cpuhp", "testdata", tt.machine)
 		if tt.machine == "no-such-topology" {
 			dir = t.TempDir()
-			require.NoError(t, os.MkdirAll(filepath.Join(dir, "devices/system/cpu"), 0o755))
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, "sys/devices/system/cpu"), 0o755))
 		}
 		fs, err := cpuhp.New(dir)
 		require.NoError(t, err)

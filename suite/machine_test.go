@@ -36,7 +36,7 @@ func TestTakeOffline(t *testing.T) {
 		{"ENOSPC", "the other CPUs have no room for the interrupts of cpu2 (ENOSPC): the kernel's log does not say how many", true},
 		{"half 87; ENOSPC", "cpu2/hotplug/state is 87, and was 236", false},
 		{"uevent offline; ENOSPC", "cpu2 sent offline (SEQNUM 2), want none", false},
-		{"log CPU 2 is stuck; EIO", "cpuhp: offline cpu2: input/output error\nthe kernel's log of it:\n    [    1.000000] CPU 2 is stuck", false},
+		{"log CPU 2 is stuck; EIO", "cpuhp: write \"0\" to /sys/devices/system/cpu/cpu2/online: EIO (input/output error)\nthe kernel's log of it:\n    [    1.000000] CPU 2 is stuck", false},
 		{"log WARNING: bad", "the kernel's log has a complaint (warning)", false},
 	} {
 		m, _ := scriptedMachine(t, "cpus 0-3\noffline cpu2: "+tt.rule)

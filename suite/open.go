@@ -39,7 +39,7 @@ func Open(opts Options) (r *Runner, err error) {
 	counted.ask()
 	opts = opts.withDefaults()
 	m := &Machine{
-		Facts: Facts{Options: opts}, Power: suspend.New("/sys"), real: true,
+		Facts: Facts{Options: opts}, Power: suspend.New("/"), real: true,
 		log: &testLog{askForBlockedTasks: func() error { return sysfs.WriteFile("/proc/sysrq-trigger", "w") }},
 	}
 	r = &Runner{machine: m}
@@ -100,7 +100,7 @@ func (m *Machine) suitable() (err error) {
 	if m.Kernel, err = RunningKernel(); err != nil {
 		return err
 	}
-	if m.CPUs, err = cpuhp.New("/sys"); err != nil {
+	if m.CPUs, err = cpuhp.New("/"); err != nil {
 		return Unsupportedf("%v", err)
 	}
 	return m.writable()

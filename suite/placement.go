@@ -80,7 +80,7 @@ func (m *Machine) place(siblings int) (cleanup func() error, err error) {
 	m.Child = &Placement{Name: "child-cpuset", Enters: true, detects: fmt.Sprintf("yes: after %d other cpusets", siblings)}
 	none := func() error { return nil }
 
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if err != nil {
 		m.Root.Missing = Unsupportedf("%v", err)
 		m.Child.Missing = m.Root.Missing

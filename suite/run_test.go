@@ -217,7 +217,7 @@ func TestOperationFails(t *testing.T) {
 	assert.Equal(t, "fail", p.verdicts["Offline/at-uevent/mask"], p.text)
 	assert.Equal(t, "fail", p.verdicts["Offline/at-return/mask"])
 	assert.Equal(t, "pass", p.verdicts["Offline/at-uevent/uevent"])
-	assert.Contains(t, p.text, "Offline of cpu1: the operation failed: cpuhp: offline cpu1: input/output error\nsource:   its document")
+	assert.Contains(t, p.text, "Offline of cpu1: the operation failed: cpuhp: write \"0\" to /sys/devices/system/cpu/cpu1/online: EIO (input/output error)\nsource:   its document")
 	assert.Contains(t, p.text, "Offline of cpu1: no offline uevent was sent by the time the operation had returned")
 }
 

@@ -109,5 +109,5 @@ func TestRestore(t *testing.T) {
 		t.Cleanup(func() { assert.NoError(t, r.machine.Ensure(3, Online)) })
 		r.machine.Online = r.machine.Online.Without(3)
 	})
-	assert.Contains(t, p.text, "after Offline: cpuhp: online cpu3: input/output error")
+	assert.Contains(t, p.text, `after Offline: cpuhp: write "1" to /sys/devices/system/cpu/cpu3/online: EIO (input/output error)`)
 }

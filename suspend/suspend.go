@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
@@ -28,24 +29,31 @@ var ErrNotSupported = errors.New("suspend: not supported by this kernel")
 // order.
 var Levels = []string{"freezer", "devices", "platform", "processors", "core"}
 
-// An FS is a sysfs. Make one with [New].
+// An Error says which operation on which file failed, and why. Its text is such
+// as
+//
+//	suspend: write "mem" to /sys/power/state: EBUSY (device or resource busy)
+//
+// Op is "read", "write", or a system call; Value is what was written if Op is
+// "write"; Err is a [unix.Errno], or says what of the file's text could not be
+// parsed.
+type Error = syserr.Error
+
+// An FS is what sysfs has of suspends. Make one with [New].
 type FS struct{ sys string }
 
-// New returns the sysfs mounted on the directory sys, which is "/sys" but for
-// tests.
-func New(sys string) FS { return FS{sys} }
+// New returns the suspends of the machine whose file system is at root, "/"
+// except in tests.
+func New(root string) FS { return FS{filepath.Join(root, "sys")} }
 
 func (f FS) power(name string) string { return filepath.Join(f.sys, "power", name) }
 
 // notSupported tells of a file that a kernel built otherwise would have.
 func notSupported(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrNotSupported, err)
+		return fmt.Errorf("%w: %w", ErrNotSupported, syserr.In("", err))
 	}
-	if err != nil {
-		return fmt.Errorf("suspend: %w", err)
-	}
-	return nil
+	return syserr.In("suspend", err)
 }
 
 // States reads /sys/power/state: the states that the system can be put into, of
@@ -64,10 +72,7 @@ func (f FS) States() ([]string, error) {
 // as pm_test says, [unix.EINVAL] for a state that there is not, or that of a
 // notifier or driver that refused.
 func (f FS) Enter(state string) error {
-	if err := sysfs.WriteFile(f.power("state"), state); err != nil {
-		return fmt.Errorf("suspend: %w", err)
-	}
-	return nil
+	return syserr.In("suspend", sysfs.WriteFile(f.power("state"), state))
 }
 
 // A Choice is a file that lists values and has the one in force in brackets, as

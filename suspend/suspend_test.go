@@ -64,7 +64,7 @@ func TestNotSupported(t *testing.T) {
 	}
 	err := f.Enter("mem")
 	assert.ErrorIs(t, err, unix.ENOENT)
-	assert.ErrorContains(t, err, "suspend: write mem to ")
+	assert.ErrorContains(t, err, `suspend: write "mem" to `)
 }
 
 func TestWrite(t *testing.T) {
@@ -85,7 +85,7 @@ func TestWrite(t *testing.T) {
 		"power/wakeup_count": "13", "class/rtc/rtc0/wakealarm": "+2",
 		"kernel/debug/notifier-error-inject/pm/actions/PM_SUSPEND_PREPARE/error": "-6",
 	} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
+		data, err := os.ReadFile(filepath.Join(dir, "sys", name))
 		require.NoError(t, err)
 		assert.Equal(t, want[:min(3, len(want))], string(data[:min(3, len(want))]), name)
 	}
@@ -97,7 +97,7 @@ func TestWrite(t *testing.T) {
 func TestMalformed(t *testing.T) {
 	for _, text := range []string{"", "s2idle deep", "[s2idle] [deep]", "[deep", "[]"} {
 		dir := t.TempDir()
-		path := filepath.Join(dir, "power/mem_sleep")
+		path := filepath.Join(dir, "sys/power/mem_sleep")
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, []byte(text+"\n"), 0o600))
 		_, err := suspend.New(dir).MemSleep()

@@ -3,11 +3,11 @@ package suspend
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+func failed(call string, errno error) error { return &Error{Package: "suspend", Op: call, Err: errno} }
 
 // HoldWakeup begins a wakeup event that lasts until release is called: a
 // suspend is aborted with EBUSY while it does, if [FS.SetWakeupCount] has asked
@@ -20,19 +20,19 @@ import (
 func HoldWakeup() (release func() error, err error) {
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("suspend: %w", os.NewSyscallError("eventfd", err))
+		return nil, failed("eventfd", err)
 	}
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("suspend: %w", os.NewSyscallError("epoll_create1", err)), unix.Close(event))
+		return nil, errors.Join(failed("epoll_create1", err), unix.Close(event))
 	}
 	release = func() error { return errors.Join(unix.Close(poll), unix.Close(event)) }
 	err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLWAKEUP})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("suspend: %w", os.NewSyscallError("epoll_ctl", err)), release())
+		return nil, errors.Join(failed("epoll_ctl", err), release())
 	}
 	if _, err := unix.Write(event, binary.NativeEndian.AppendUint64(nil, 1)); err != nil {
-		return nil, errors.Join(fmt.Errorf("suspend: %w", os.NewSyscallError("write", err)), release())
+		return nil, errors.Join(failed("write", err), release())
 	}
 	return release, nil
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // Marker is the name of the events that [Instance.Mark] records.
@@ -234,7 +236,7 @@ func context(flags string) Context {
 func Parse(text string) ([]Event, error) {
 	var p parser
 	if err := p.parse(text + "\n"); err != nil {
-		return nil, fmt.Errorf("tracefs: %w", err)
+		return nil, syserr.In("tracefs", err)
 	}
 	events, lost := p.take()
 	if len(lost) > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
@@ -97,7 +98,7 @@ func (f *FS) Create(name string, opts *Options) (*Instance, error) {
 	}
 	i := &Instance{dir: filepath.Join(f.dir, "instances", name), marker: -1, pipe: -1, copy: opts.Copy}
 	if err := unix.Mkdir(i.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("tracefs: mkdir %s: %s (%w)", i.dir, errnoName(err), err)
+		return nil, failed("mkdir", i.dir, err)
 	}
 	err := i.set("tracing_on", "0")
 	if err == nil {
@@ -124,10 +125,10 @@ func (i *Instance) setUp(clock string, kb int) error {
 	}
 	var err error
 	if i.marker, err = unix.Open(i.path("trace_marker"), unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
-		return &os.PathError{Op: "open", Path: i.path("trace_marker"), Err: err}
+		return failed("open", i.path("trace_marker"), err)
 	}
 	if i.pipe, err = unix.Open(i.path("trace_pipe"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
-		return &os.PathError{Op: "open", Path: i.path("trace_pipe"), Err: err}
+		return failed("open", i.path("trace_pipe"), err)
 	}
 	return nil
 }
@@ -136,10 +137,7 @@ func (i *Instance) path(name string) string { return filepath.Join(i.dir, name) 
 
 // set writes a value to one of the instance's files.
 func (i *Instance) set(name, value string) error {
-	if err := sysfs.WriteFile(i.path(name), value); err != nil {
-		return fmt.Errorf("tracefs: %w", err)
-	}
-	return nil
+	return syserr.In("tracefs", sysfs.WriteFile(i.path(name), value))
 }
 
 // Close turns the recording off, removes the instance, and what it recorded with
@@ -151,13 +149,13 @@ func (i *Instance) Close() error {
 	var errs []error
 	for _, fd := range []*int{&i.marker, &i.pipe} {
 		if *fd >= 0 {
-			errs = append(errs, os.NewSyscallError("close", unix.Close(*fd)))
+			errs = append(errs, syserr.In("tracefs", os.NewSyscallError("close", unix.Close(*fd))))
 			*fd = -1
 		}
 	}
 	// The kernel disables the events of an instance that is removed.
 	if err := unix.Rmdir(i.dir); err != nil {
-		errs = append(errs, fmt.Errorf("tracefs: rmdir %s: %s (%w)", i.dir, errnoName(err), err))
+		errs = append(errs, failed("rmdir", i.dir, err))
 	} else {
 		i.dir = ""
 	}
@@ -207,7 +205,7 @@ func (i *Instance) event(event string) (string, error) {
 	}
 	dir := filepath.Join("events", system, name)
 	if _, err := os.Stat(i.path(dir)); err != nil {
-		return "", fmt.Errorf("%w: the kernel has no event %s: %w", ErrNotSupported, event, err)
+		return "", fmt.Errorf("%w: the kernel has no event %s: %w", ErrNotSupported, event, syserr.In("", err))
 	}
 	return dir, nil
 }
@@ -222,14 +220,15 @@ func (i *Instance) SetPIDs(tids ...int) error {
 	}
 	fd, err := unix.Open(i.path("set_event_pid"), unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: i.path("set_event_pid"), Err: err}
+		return failed("open", i.path("set_event_pid"), err)
 	}
 	defer unix.Close(fd)
 	if len(tids) == 0 {
 		return nil
 	}
-	if _, err := unix.Write(fd, []byte(strings.Join(words, " "))); err != nil {
-		return &os.PathError{Op: "write", Path: i.path("set_event_pid"), Err: err}
+	value := strings.Join(words, " ")
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return &Error{Package: "tracefs", Op: "write", Path: i.path("set_event_pid"), Value: value, Err: err}
 	}
 	return nil
 }
@@ -245,7 +244,7 @@ func (i *Instance) Stop() error { return i.set("tracing_on", "0") }
 // the recording is off.
 func (i *Instance) Mark(text string) error {
 	if _, err := unix.Write(i.marker, []byte(text)); err != nil {
-		return &os.PathError{Op: "write", Path: i.path("trace_marker"), Err: err}
+		return &Error{Package: "tracefs", Op: "write", Path: i.path("trace_marker"), Value: text, Err: err}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
@@ -41,7 +42,7 @@ func (i *Instance) Read() ([]Event, error) {
 			err = i.parser.parse(string(buf[:n]))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("tracefs: read %s: %w", i.path("trace_pipe"), err)
+			return nil, failed("read", i.path("trace_pipe"), err)
 		}
 	}
 	events, lost := i.parser.take()
@@ -71,7 +72,7 @@ func (i *Instance) lost() ([]string, error) {
 	for _, file := range files {
 		counts, err := sysfs.Read(file, parseLost)
 		if err != nil {
-			return nil, fmt.Errorf("tracefs: %w", err)
+			return nil, syserr.In("tracefs", err)
 		}
 		for _, name := range lostCounters {
 			if n := counts[name]; n > 0 {
@@ -113,8 +114,8 @@ func parseLost(text string) (map[string]uint64, error) {
 func (i *Instance) Clear() error {
 	fd, err := unix.Open(i.path("trace"), unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: i.path("trace"), Err: err}
+		return failed("open", i.path("trace"), err)
 	}
 	i.parser = parser{}
-	return os.NewSyscallError("close", unix.Close(fd))
+	return syserr.In("tracefs", os.NewSyscallError("close", unix.Close(fd)))
 }

@@ -17,12 +17,29 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // ErrNotSupported is wrapped by the error of a function if the kernel has no
 // tracefs, was built without an event, or is locked down. The error's text says
 // which.
 var ErrNotSupported = errors.New("tracefs: not supported")
+
+// An Error says which operation on which file failed, and why. Its text is such
+// as
+//
+//	tracefs: write "1" to /sys/kernel/tracing/instances/mine/tracing_on: EACCES (permission denied)
+//
+// Op is "read", "write", or a system call; Value is what was written if Op is
+// "write"; Err is a [unix.Errno], or says what of the file's text could not be
+// parsed.
+type Error = syserr.Error
+
+// failed returns an error about a file or directory.
+func failed(op, path string, err error) error {
+	return &Error{Package: "tracefs", Op: op, Path: path, Err: err}
+}
 
 // NamePrefix begins the names of the instances that tests make, and the source
 // of the mounts that this package makes. A process's id follows. Package machine
@@ -54,7 +71,7 @@ func Open(root string) (*FS, error) {
 	f := &FS{root: root, dir: filepath.Join(root, mountPoint)}
 	if !isMounted(f.dir) {
 		if _, err := os.Stat(f.dir); err != nil {
-			return nil, fmt.Errorf("%w: the kernel has no tracefs (CONFIG_TRACING): %w", ErrNotSupported, err)
+			return nil, fmt.Errorf("%w: the kernel has no tracefs (CONFIG_TRACING): %w", ErrNotSupported, syserr.In("", err))
 		}
 		source := fmt.Sprintf("%s%d", NamePrefix, os.Getpid())
 		const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
@@ -64,7 +81,7 @@ func Open(root string) (*FS, error) {
 			f.dir, err = debug, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("tracefs: mount on %s: %s (%w)", f.dir, errnoName(err), err)
+			return nil, failed("mount", f.dir, err)
 		}
 	}
 	if err := f.check(); err != nil {
@@ -91,12 +108,12 @@ func (f *FS) check() error {
 		if mode := f.lockdown(); mode != "" {
 			return fmt.Errorf("%w: the kernel is locked down (mode %s)", ErrNotSupported, mode)
 		}
-		return fmt.Errorf("%w: %s is empty, as it is if the kernel is locked down (mode confidentiality): %w", ErrNotSupported, f.dir, err)
+		return fmt.Errorf("%w: %s is empty, as it is if the kernel is locked down (mode confidentiality): %w", ErrNotSupported, f.dir, syserr.In("", err))
 	}
 	path := filepath.Join(f.dir, "current_tracer")
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
-		return os.NewSyscallError("close", unix.Close(fd))
+		return syserr.In("tracefs", os.NewSyscallError("close", unix.Close(fd)))
 	}
 	if mode := f.lockdown(); mode != "" && errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: the kernel is locked down (mode %s)", ErrNotSupported, mode)
@@ -106,7 +123,7 @@ func (f *FS) check() error {
 		return fmt.Errorf("%w: the kernel denies root to open %s, as it does when it is locked down (mode confidentiality)",
 			ErrNotSupported, path)
 	}
-	return fmt.Errorf("tracefs: open %s: %s (%w)", path, errnoName(err), err)
+	return failed("open", path, err)
 }
 
 // lockdown returns the mode in brackets in /sys/kernel/security/lockdown, as in
@@ -132,16 +149,7 @@ func (f *FS) Close() error {
 	}
 	f.mounted = false
 	if err := unix.Unmount(f.dir, unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("tracefs: umount %s: %s (%w)", f.dir, errnoName(err), err)
+		return failed("umount", f.dir, err)
 	}
 	return nil
-}
-
-// errnoName returns a name such as "EBUSY", or the error's text.
-func errnoName(err error) string {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return unix.ErrnoName(errno)
-	}
-	return err.Error()
 }

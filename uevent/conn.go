@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 var (
@@ -26,13 +27,23 @@ var (
 	ErrClosed = errors.New("uevent: connection closed")
 )
 
+// An Error says which system call failed, and why. Its text is such as
+//
+//	uevent: socket: EMFILE (too many open files)
+//
+// Op is the system call, and Err the [unix.Errno].
+type Error = syserr.Error
+
+func failed(call string, errno error) error { return &Error{Package: "uevent", Op: call, Err: errno} }
+
 const (
 	// kernelGroup is the bit of multicast group 1, on which the kernel sends.
 	// udevd sends on group 2.
 	kernelGroup = 1
 
 	// maxMessage exceeds what the kernel can send: a header with a path that
-	// must fit the properties too, and UEVENT_BUFFER_SIZE (2048) bytes of those.
+	// must fit the properties too, and UEVENT_BUFFER_SIZE (2048) bytes of
+	// those.
 	maxMessage = 8192
 
 	defaultBuffer = 128 << 20
@@ -93,12 +104,12 @@ func Open(opts *Options) (*Conn, error) {
 	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
-		return nil, fmt.Errorf("uevent: %w", os.NewSyscallError("socket", err))
+		return nil, failed("socket", err)
 	}
 	wake, err := subscribe(fd, size)
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("uevent: %w", err)
+		return nil, err
 	}
 	return &Conn{
 		fd:   fd,
@@ -116,13 +127,15 @@ func subscribe(fd, size int) (wake int, err error) {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("receive buffer of %d bytes: %w", size, os.NewSyscallError("setsockopt", err))
+		return -1, &Error{Package: "uevent", Op: fmt.Sprintf("setsockopt of a receive buffer of %d bytes", size), Err: err}
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}); err != nil {
-		return -1, os.NewSyscallError("bind", err)
+		return -1, failed("bind", err)
 	}
-	wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	return wake, os.NewSyscallError("eventfd", err)
+	if wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return -1, failed("eventfd", err)
+	}
+	return wake, nil
 }
 
 // Receive waits for the next uevent. It blocks the calling goroutine's thread:
@@ -178,7 +191,7 @@ func (c *Conn) TryReceiveInto(ev *Event) (bool, error) {
 			c.stats.Overruns++
 			return false, fmt.Errorf("%w: %d messages lost so far", ErrOverrun, c.lost())
 		case errno != 0:
-			return false, fmt.Errorf("uevent: %w", os.NewSyscallError("recvfrom", errno))
+			return false, failed("recvfrom", errno)
 		}
 		// Only the kernel's port id is 0, and a unicast says no group.
 		if c.from.Pid != 0 || c.from.Groups != kernelGroup {
@@ -261,7 +274,7 @@ func (c *Conn) wait(ctx context.Context) error {
 		{Fd: int32(c.wake), Events: unix.POLLIN},
 	}
 	if _, err := unix.Ppoll(fds[:], nil, nil); err != nil && !errors.Is(err, unix.EINTR) {
-		return fmt.Errorf("uevent: %w", os.NewSyscallError("ppoll", err))
+		return failed("ppoll", err)
 	}
 	return nil
 }

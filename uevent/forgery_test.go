@@ -18,10 +18,12 @@ import (
 	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
-// forgeEnv in the environment has the test binary forge uevents: its value is a forgery as JSON.
+// forgeEnv in the environment has the test binary forge uevents: its value is a
+// forgery as JSON.
 const forgeEnv = "UEVENT_TEST_FORGE"
 
-// A forgery is a number of messages that are sent by a process other than the kernel.
+// A forgery is a number of messages that are sent by a process other than the
+// kernel.
 type forgery struct {
 	Count  int
 	Port   uint32 // the socket that they are sent to; 0: none
@@ -29,13 +31,15 @@ type forgery struct {
 	Ask    bool   // the kernel's end of the socket is asked to send them
 }
 
-// forged is how often the forger could send, and why it could not at other times.
+// forged is how often the forger could send, and why it could not at other
+// times.
 type forged struct {
 	Sent  int
 	Errno unix.Errno
 }
 
-// forge is the process that sends. What became of it is on its standard output, as JSON.
+// forge is the process that sends. What became of it is on its standard output,
+// as JSON.
 func forge() int {
 	var f forgery
 	err := json.Unmarshal([]byte(os.Getenv(forgeEnv)), &f)
@@ -75,7 +79,8 @@ func forge() int {
 	return 0
 }
 
-// send has another process, in new namespaces as clone(2)'s flags say, send a forgery.
+// send has another process, in new namespaces as clone(2)'s flags say, send a
+// forgery.
 func (f forgery) send(t *testing.T, namespaces uintptr) (result forged) {
 	t.Helper()
 	order, err := json.Marshal(f)
@@ -96,8 +101,9 @@ func (f forgery) send(t *testing.T, namespaces uintptr) (result forged) {
 	return result
 }
 
-// Ten thousand messages that are not the kernel's, from all who can send one: none is believed, or mistaken for a broken
-// one of the kernel's, and all that arrive are counted.
+// Ten thousand messages that are not the kernel's, from all who can send one:
+// none is believed, or mistaken for a broken one of the kernel's, and all that
+// arrive are counted.
 func TestKernelForgeries(t *testing.T) {
 	machine.Claim(t)
 	const (

@@ -125,7 +125,7 @@ func TestKernelForeign(t *testing.T) {
 // is queued when the write has returned.
 func TestKernelHotplug(t *testing.T) {
 	machine.Claim(t)
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	cpus, _, err := sys.Hotpluggable()
 	require.NoError(t, err)

@@ -32,8 +32,9 @@ var ErrMalformed = errors.New("uevent: malformed message")
 // refers to memory that [Conn.ReceiveInto] and [Event.UnmarshalBinary] use
 // again, so a copy of the struct is good only until then.
 type Event struct {
-	msg       []byte
-	props     []byte // what follows the header in msg; devpath and subsystem lie in it
+	msg []byte
+	// what follows the header in msg; devpath and subsystem lie in it
+	props     []byte
 	action    string
 	devpath   []byte
 	subsystem []byte

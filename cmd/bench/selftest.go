@@ -19,10 +19,12 @@ import (
 
 // selftestRun is what a run of ci/selftest shows.
 type selftestRun struct {
-	first, all     time.Duration // from its start to the first test, and to its end
-	code           int
-	tests          int
-	probes, broken int // looks at a promise, and those of them at which it was broken
+	// from its start to the first test, and to its end
+	first, all time.Duration
+	code       int
+	tests      int
+	// looks at a promise, and those of them at which it was broken
+	probes, broken int
 }
 
 // selftest runs ci/selftest. Tests that fail are no error.

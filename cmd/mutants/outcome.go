@@ -13,7 +13,8 @@ import (
 
 // outcome is what a run of the suite said of a kernel.
 type outcome struct {
-	tests  int      // that ran to their end, without those that have tests below them
+	// that ran to their end, without those that have tests below them
+	tests  int
 	failed []string // those of them that failed, by their names
 	died   string   // how the VM ended, when it did not end with the suite
 }

@@ -20,10 +20,14 @@ func suites() (names []string) {
 // mutant is one way to break a kernel.
 type mutant struct {
 	name   string
-	breaks string            // what is broken, as a sentence about the kernel
-	pokes  map[string]string // by the kernel's name, or every for all others: what ci/selftest -poke takes, separated by blanks
-	flags  []string          // for ci/selftest, beside the pokes
-	rows   []string          // each as in go test -run: at least one of the tests that it matches has to fail
+	breaks string // what is broken, as a sentence about the kernel
+	// by the kernel's name, or every for all others: what ci/selftest -poke
+	// takes, separated by blanks
+	pokes map[string]string
+	flags []string // for ci/selftest, beside the pokes
+	// each as in go test -run: at least one of the tests that it matches has to
+	// fail
+	rows []string
 
 	// invisible is why no program can see it, or why the suite does not look:
 	// then it may survive.
@@ -145,14 +149,16 @@ var mutants = []mutant{
 	{
 		name:   "online-does-nothing",
 		breaks: "the CPU stays offline, with success and a uevent",
-		pokes:  all("cpu_subsys_online:cpu_device_up=31c00f1f00"), // xor eax, eax; nop
-		rows:   []string{"TestOnline/at-return/affinity", "TestOnline/at-return/online-mask", "TestOnline/at-return/hotplug-state"},
+		// xor eax, eax; nop
+		pokes: all("cpu_subsys_online:cpu_device_up=31c00f1f00"),
+		rows:  []string{"TestOnline/at-return/affinity", "TestOnline/at-return/online-mask", "TestOnline/at-return/hotplug-state"},
 	},
 	{
 		name:   "offline-does-nothing",
 		breaks: "the CPU stays online, with success and a uevent",
-		pokes:  all("cpu_subsys_offline:cpu_device_down=31c0c39090"), // xor eax, eax; ret
-		rows:   []string{"TestOffline/at-return/affinity", "TestOffline/at-return/online-mask", "TestOffline/at-return/hotplug-state"},
+		// xor eax, eax; ret
+		pokes: all("cpu_subsys_offline:cpu_device_down=31c0c39090"),
+		rows:  []string{"TestOffline/at-return/affinity", "TestOffline/at-return/online-mask", "TestOffline/at-return/hotplug-state"},
 	},
 	{
 		name:   "topology-not-added",

@@ -53,8 +53,10 @@ type verdicts struct {
 	passes  []test
 	parents map[test]bool
 	ran     map[string]bool // packages in which a test has come to its end
-	empty   map[string]bool // and those in which -run matched none, though perhaps the beginning of one's name
-	failed  bool            // a test, or something else when tests had run
+	// and those in which -run matched none, though perhaps the beginning of
+	// one's name
+	empty  map[string]bool
+	failed bool // a test, or something else when tests had run
 }
 
 func (v *verdicts) take(e testjson.Event) {

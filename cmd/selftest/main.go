@@ -82,9 +82,10 @@ type options struct {
 	arch     string
 	run      string
 	soak     time.Duration
-	goOn     bool     // after a failure of the soak
-	dir      cli.Dir  // what paths are relative to; the working directory is the module's
-	args     []string // for the test binary
+	goOn     bool // after a failure of the soak
+	// what paths are relative to; the working directory is the module's
+	dir  cli.Dir
+	args []string // for the test binary
 }
 
 func parse(args []string) (*options, error) {

@@ -44,7 +44,8 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	screen := &screen{w: os.Stdout}
 	cmd.Stdout, cmd.Stderr = screen, os.Stderr
 	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
-		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false") // its own standard output is no terminal
+		// its own standard output is no terminal
+		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false")
 	}
 	// An interrupt reaches gotestsum too, which then still writes its reports.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }

@@ -33,15 +33,16 @@ type Program struct {
 	// Call is how people call it: "ci/selftest".
 	Call string
 
-	// Synopsis is what follows Call in the help: "[flags] [-- flags of the test binary]".
+	// Synopsis is what follows Call in the help: "[flags] [-- flags of the test
+	// binary]".
 	Synopsis string
 
 	// About is what the help says before the flags.
 	About string
 
-	// Stray says how to give what was given as an argument that is no flag. Then
-	// arguments are allowed after "--" only, and if Synopsis has none, not at
-	// all. "": arguments may follow the flags.
+	// Stray says how to give what was given as an argument that is no flag.
+	// Then arguments are allowed after "--" only, and if Synopsis has none, not
+	// at all. "": arguments may follow the flags.
 	Stray string
 
 	// Failure is the exit status if the command fails. 0: Failed.
@@ -50,8 +51,8 @@ type Program struct {
 	out, err io.Writer // default: standard output and standard error
 }
 
-// Parse reads the command line into flags, and returns the arguments after them.
-// With -help it prints the help; the error is [flag.ErrHelp] then.
+// Parse reads the command line into flags, and returns the arguments after
+// them. With -help it prints the help; the error is [flag.ErrHelp] then.
 func (p *Program) Parse(flags *flag.FlagSet, args []string) ([]string, error) {
 	flags.SetOutput(io.Discard)
 	switch err := flags.Parse(args); {
@@ -91,8 +92,8 @@ type Told struct {
 func (t *Told) Error() string { return t.What }
 
 // Run does what the command is for, unless its command line was wrong: parseErr
-// says how. It returns the exit status. The context ends with SIGINT, SIGTERM or
-// SIGHUP.
+// says how. It returns the exit status. The context ends with SIGINT, SIGTERM
+// or SIGHUP.
 func (p *Program) Run(parseErr error, do func(context.Context) error) int {
 	if parseErr != nil {
 		return p.Refuse(parseErr)

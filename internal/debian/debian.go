@@ -1,5 +1,5 @@
-// Package debian runs the commands of Debian's package management, and finds the
-// mirror that this machine takes its packages from.
+// Package debian runs the commands of Debian's package management, and finds
+// the mirror that this machine takes its packages from.
 package debian
 
 import (
@@ -18,8 +18,8 @@ import (
 // keyring has the keys of Debian's archive; without it, those APT trusts serve.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// SignedBy is the option of a line of APT's sources that names the keys of Debian's archive,
-// or "" if only those are there that APT trusts anyway.
+// SignedBy is the option of a line of APT's sources that names the keys of
+// Debian's archive, or "" if only those are there that APT trusts anyway.
 func SignedBy() string {
 	if _, err := os.Stat(keyring); err != nil {
 		return ""
@@ -30,7 +30,8 @@ func SignedBy() string {
 // Mirror returns the URI of the Debian mirror that this machine's APT uses.
 func Mirror(ctx context.Context) (string, error) {
 	// Only what the package lists are there for has an origin, or is named at
-	// all in the first call. As root, APT would write its caches, if it had any.
+	// all in the first call. As root, APT would write its caches, if it had
+	// any.
 	for _, extra := range []string{"--release-info", "--no-release-info"} {
 		var out bytes.Buffer
 		err := Run(ctx, &out, "apt-get", "indextargets", extra, "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
@@ -48,8 +49,9 @@ func Mirror(ctx context.Context) (string, error) {
 // mirrorPath ends the URI of a Debian mirror, or of a file that lists some.
 var mirrorPath = regexp.MustCompile(`/debian(\.list)?/$`)
 
-// parseMirror picks Debian's main archive among lines of URI|ORIGIN|LABEL|COMPONENT,
-// by what it says it is, or else by its URI. It returns "" if it is not there.
+// parseMirror picks Debian's main archive among lines of
+// URI|ORIGIN|LABEL|COMPONENT, by what it says it is, or else by its URI. It
+// returns "" if it is not there.
 func parseMirror(targets string) string {
 	var guess string
 	for line := range strings.Lines(targets) {
@@ -74,7 +76,8 @@ type CommandError struct {
 	Err     error
 }
 
-// Error has the line of stderr that matters: APT's first error, or else the last.
+// Error has the line of stderr that matters: APT's first error, or else the
+// last.
 func (e *CommandError) Error() string {
 	if e.Stderr == "" {
 		return fmt.Sprintf("%s: %v", e.Command, e.Err)
@@ -95,7 +98,8 @@ func (e *CommandError) Unwrap() error { return e.Err }
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
-	cmd.WaitDelay = 5 * time.Second // for what a killed command leaves behind with its output open
+	// for what a killed command leaves behind with its output open
+	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
 

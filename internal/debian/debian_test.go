@@ -31,7 +31,8 @@ func TestParseMirror(t *testing.T) {
 	}
 }
 
-// What a command says of its failure is APT's first error, or else its last line.
+// What a command says of its failure is APT's first error, or else its last
+// line.
 func TestRunError(t *testing.T) {
 	for script, want := range map[string]string{
 		"echo W: slow >&2; echo E: no such package >&2; echo E: giving up >&2; exit 100": "sh -c: no such package",

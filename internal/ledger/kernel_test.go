@@ -43,7 +43,7 @@ func TestKernelLedger(t *testing.T) {
 	}
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, fs.Close()) }()
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	online, err := sys.Online()
 	require.NoError(t, err)

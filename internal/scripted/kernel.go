@@ -139,7 +139,8 @@ func (k *Kernel) SetOnline(cpu int, online bool) error {
 	}
 	err := k.operate(op, cpu, next)
 	if err != nil {
-		return &cpuhp.Error{Op: op, CPU: cpu, Err: err}
+		value := map[bool]string{false: "0", true: "1"}[online]
+		return &cpuhp.Error{Package: "cpuhp", Op: "write", Path: fmt.Sprintf("/sys/devices/system/cpu/cpu%d/online", cpu), Value: value, Err: err}
 	}
 	return nil
 }

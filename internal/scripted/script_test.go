@@ -41,7 +41,7 @@ func TestParse(t *testing.T) {
 // Rules of one operation are for one time each, the last for all later times.
 func TestKernel(t *testing.T) {
 	k := New(t, "cpus 0-1\noffline cpu1: EIO\noffline cpu1: right")
-	assert.EqualError(t, k.SetOnline(1, false), "cpuhp: offline cpu1: input/output error")
+	assert.EqualError(t, k.SetOnline(1, false), `cpuhp: write "0" to /sys/devices/system/cpu/cpu1/online: EIO (input/output error)`)
 	for range 2 {
 		assert.NoError(t, k.SetOnline(1, false))
 		assert.NoError(t, k.SetOnline(1, true))

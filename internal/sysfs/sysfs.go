@@ -1,4 +1,5 @@
-// Package sysfs reads and writes the one-value files of sysfs.
+// Package sysfs reads and writes the one-value files of sysfs, and of the file
+// systems that are like it: cgroups, tracefs, /proc.
 //
 // They can be polled. An os.File would hand them to Go's network poller, and
 // wait for ever when the kernel answers a write with EAGAIN. So this package
@@ -8,10 +9,11 @@ package sysfs
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // retry calls f until it is not interrupted by a signal.
@@ -25,11 +27,11 @@ func retry(f func() (int, error)) (int, error) {
 }
 
 // ReadFile returns what is in the file, without the newline at its end. The
-// error is an [*fs.PathError].
+// error is a [*syserr.Error].
 func ReadFile(path string) (string, error) {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+		return "", &syserr.Error{Op: "read", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
 	var text []byte
@@ -37,7 +39,7 @@ func ReadFile(path string) (string, error) {
 	for {
 		n, err := retry(func() (int, error) { return unix.Read(fd, buf) })
 		if err != nil {
-			return "", &fs.PathError{Op: "read", Path: path, Err: err}
+			return "", &syserr.Error{Op: "read", Path: path, Err: err}
 		}
 		if n == 0 {
 			return strings.TrimSuffix(string(text), "\n"), nil
@@ -46,7 +48,8 @@ func ReadFile(path string) (string, error) {
 	}
 }
 
-// Read parses what is in the file. The error names the file.
+// Read parses what is in the file. The error is a [*syserr.Error], which wraps
+// that of parse.
 func Read[T any](path string, parse func(string) (T, error)) (T, error) {
 	var zero T
 	text, err := ReadFile(path)
@@ -55,7 +58,7 @@ func Read[T any](path string, parse func(string) (T, error)) (T, error) {
 	}
 	v, err := parse(text)
 	if err != nil {
-		return zero, fmt.Errorf("%s: %w", path, err)
+		return zero, &syserr.Error{Op: "read", Path: path, Err: err}
 	}
 	return v, nil
 }
@@ -72,18 +75,26 @@ func ParseBool(text string) (bool, error) {
 }
 
 // WriteFile writes value to the file, in one write(2), which ends when the
-// kernel is done with it. The error is a [*WriteError].
-func WriteFile(path, value string) error { return write(path, value, value) }
+// kernel is done with it. The error is a [*syserr.Error].
+func WriteFile(path, value string) error { return write(path, value, value, 0) }
 
 // WriteLine is [WriteFile] of value and a newline. Files of cgroups need the
 // newline if the value is empty: write(2) of nothing does nothing.
-func WriteLine(path, value string) error { return write(path, value, value+"\n") }
+func WriteLine(path, value string) error { return write(path, value, value+"\n", 0) }
 
-// write writes text, which the error calls value.
-func write(path, value, text string) error {
-	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) })
+// ReplaceLine is [WriteLine] of what is then all that the file has, in a tree
+// of ordinary files too. Most files of the kernel's take no notice of O_TRUNC,
+// but some of tracefs do.
+func ReplaceLine(path, value string) error { return write(path, value, value+"\n", unix.O_TRUNC) }
+
+// write writes text, which the error calls value, with more flags of open(2).
+func write(path, value, text string, flags int) error {
+	failed := func(err error) error {
+		return &syserr.Error{Op: "write", Path: path, Value: value, Err: err}
+	}
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC|flags, 0) })
 	if err != nil {
-		return &WriteError{path, value, err}
+		return failed(err)
 	}
 	defer unix.Close(fd)
 	// A signal may have come before it began. But the kernel may also mean it,
@@ -94,25 +105,7 @@ func write(path, value, text string) error {
 		}
 	}
 	if err != nil {
-		return &WriteError{path, value, err}
+		return failed(err)
 	}
 	return nil
 }
-
-// WriteError says which value could not be written to which file.
-type WriteError struct {
-	Path, Value string
-	Err         error // the errno of open(2) or write(2), a unix.Errno
-}
-
-func (e *WriteError) Error() string {
-	text := e.Err.Error()
-	var errno unix.Errno
-	if errors.As(e.Err, &errno) {
-		text = fmt.Sprintf("%s (%s)", unix.ErrnoName(errno), text)
-	}
-	return fmt.Sprintf("write %s to %s: %s", e.Value, e.Path, text)
-}
-
-// Unwrap returns e.Err.
-func (e *WriteError) Unwrap() error { return e.Err }

@@ -30,7 +30,7 @@ func TestRead(t *testing.T) {
 	assert.ErrorContains(t, err, path+": strconv.Atoi")
 	_, err = sysfs.ReadFile(path + "-not")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, "open "+path+"-not")
+	assert.ErrorContains(t, err, "read "+path+"-not")
 	_, err = sysfs.ReadFile(filepath.Dir(path))
 	assert.ErrorIs(t, err, unix.EISDIR)
 }
@@ -49,7 +49,7 @@ func TestWriteFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	err := sysfs.WriteFile(path, "1")
 	assert.ErrorIs(t, err, unix.ENOENT)
-	assert.EqualError(t, err, "write 1 to "+path+": ENOENT (no such file or directory)")
+	assert.EqualError(t, err, `write "1" to `+path+": ENOENT (no such file or directory)")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, sysfs.WriteFile(path, "1"))
 	text, err := sysfs.ReadFile(path)
@@ -64,5 +64,5 @@ func TestWriteLine(t *testing.T) {
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "\n", string(data), "an empty value is written, too")
-	assert.EqualError(t, sysfs.WriteLine(path+"-not", "1"), "write 1 to "+path+"-not: ENOENT (no such file or directory)")
+	assert.EqualError(t, sysfs.WriteLine(path+"-not", "1"), `write "1" to `+path+"-not: ENOENT (no such file or directory)")
 }

@@ -1,5 +1,5 @@
-// Package testjson reads and writes the events of go test -json: a JSON object a
-// line, as test2json and gotestsum make them. See go doc test2json.
+// Package testjson reads and writes the events of go test -json: a JSON object
+// a line, as test2json and gotestsum make them. See go doc test2json.
 package testjson
 
 import (

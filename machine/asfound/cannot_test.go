@@ -22,11 +22,12 @@ type place struct {
 	name    string
 	prepare func(t *testing.T)  // on the machine
 	process syscall.SysProcAttr // what the suite's process is
-	enter   []func() error      // what it does to be there; a space of its own keeps that from others
-	env     string              // what it has in its environment
-	run     string              // the tests to run; default: all
-	skipped string              // what is skipped; default: all
-	reason  string              // why, a regular expression
+	// what it does to be there; a space of its own keeps that from others
+	enter   []func() error
+	env     string // what it has in its environment
+	run     string // the tests to run; default: all
+	skipped string // what is skipped; default: all
+	reason  string // why, a regular expression
 }
 
 // ofNobody is a user namespace whose root is the user nobody outside.
@@ -70,15 +71,15 @@ var places = []place{
 	},
 	{
 		name: "a read-only /proc/irq", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/proc/irq")},
-		reason: `machine: what has to be restored cannot be written: /proc/irq/\d+/smp_affinity_list: read-only file system`,
+		reason: `machine: what has to be restored cannot be written: /proc/irq/\d+/smp_affinity_list: EROFS \(read-only file system\)`,
 	},
 	{
 		name: "read-only cgroups", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/sys/fs/cgroup")},
-		reason: `machine: what has to be restored cannot be written: /sys/fs/cgroup/?\S*: read-only file system`,
+		reason: `machine: what has to be restored cannot be written: /sys/fs/cgroup/?\S*: EROFS \(read-only file system\)`,
 	},
 	{
 		name: "a read-only /run", process: syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, enter: []func() error{readOnly("/run")},
-		reason: `machine: lock: what has to be restored cannot be written: open /run/hotplugtest.lock: read-only file system`,
+		reason: `machine: what has to be restored cannot be written: open /run/hotplugtest.lock: EROFS \(read-only file system\)`,
 	},
 	{
 		name: "one CPU", prepare: oneCPU,
@@ -180,7 +181,7 @@ func drop(capability uintptr) func() error {
 
 // oneCPU takes all CPUs offline but the first, on a machine that has more.
 func oneCPU(t *testing.T) {
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	online, err := sys.Online()
 	require.NoError(t, err)

@@ -32,9 +32,11 @@ var (
 
 // What this binary is when it is started again, in the environment.
 const (
-	suiteEnv  = "ASFOUND_SUITE"  // the suite
-	enterEnv  = "ASFOUND_ENTER"  // what becomes the suite in the place of that name
-	tenantEnv = "ASFOUND_TENANT" // a process that sleeps or runs until it is killed
+	suiteEnv = "ASFOUND_SUITE" // the suite
+	// what becomes the suite in the place of that name
+	enterEnv = "ASFOUND_ENTER"
+	// a process that sleeps or runs until it is killed
+	tenantEnv = "ASFOUND_TENANT"
 )
 
 var ticks int // of a process that runs
@@ -112,7 +114,7 @@ func runWhile(t *testing.T, cmd *exec.Cmd, text string, do func()) (code int, sa
 // setAll takes CPUs offline or online.
 func setAll(t *testing.T, cpus affinity.CPUSet, online bool) {
 	t.Helper()
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	for cpu := range cpus.All() {
 		require.NoError(t, sys.SetOnline(cpu, online))

@@ -135,7 +135,7 @@ func TestTenants(t *testing.T) {
 		t.Skip("fewer than four CPUs")
 	}
 	t.Run("v2", func(t *testing.T) {
-		h, err := cpuset.Find("/")
+		h, err := cpuset.New("/")
 		require.NoError(t, err)
 		restore, err := h.EnableController()
 		require.NoError(t, err)
@@ -176,9 +176,9 @@ func mountV1(t *testing.T) *cpuset.Hierarchy {
 			return err
 		}))
 		assert.NoError(t, unix.Unmount(dir, 0))
-		assert.NoError(t, soon(func() error { _, err := cpuset.Find("/"); return err }))
+		assert.NoError(t, soon(func() error { _, err := cpuset.New("/"); return err }))
 	})
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	require.NoError(t, err)
 	require.Equal(t, 1, h.Version())
 	return h
@@ -206,7 +206,8 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 	partition := h.Version() == 2
 	ran := []string{"Online", "Offline"}
 	if able.Has(0) && !partition {
-		ran = append(ran, "Refused/last-cpu") // it takes all CPUs, which those of a partition are left out of
+		// it takes all CPUs, which those of a partition are left out of
+		ran = append(ran, "Refused/last-cpu")
 	}
 	beside := func(pattern string, known func(said string) bool, ran ...string) {
 		code, said := run(t, suite("-test.run="+pattern, "-cpus="+given))
@@ -241,7 +242,7 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 // hotpluggable are the CPUs that are online and can go offline.
 func hotpluggable(t *testing.T) affinity.CPUSet {
 	t.Helper()
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	online, err := sys.Online()
 	require.NoError(t, err)

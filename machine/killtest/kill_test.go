@@ -74,13 +74,16 @@ func TestKill(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(*seed, 0))
 	others := max(*kills/10, 1)
-	lasts := make(map[string]time.Duration) // how long a transition's run is, where that is known to be less
+	// how long a transition's run is, where that is known to be less
+	lasts := make(map[string]time.Duration)
 	for _, way := range []struct {
 		name  string
 		count int
 		end   func(c *exec.Cmd, after time.Duration)
 		kill  unix.Signal
-		both  bool // the supervisor is killed first, and the next to come restores the machine
+		// the supervisor is killed first, and the next to come restores the
+		// machine
+		both bool
 	}{
 		{"SIGKILL", *kills, nil, unix.SIGKILL, false},
 		{"SIGKILL to both", others, nil, unix.SIGKILL, true},

@@ -28,8 +28,8 @@ var cases = []testCase{
 	// What others change in the middle of a run.
 	{name: "others/first-user-of-cpusets", run: firstUserOfCpusets, fresh: true},
 	{name: "others/settings", run: othersSettings},
-	// A CPU that goes offline takes interrupts along, and virtio_net sets all of
-	// its masks anew.
+	// A CPU that goes offline takes interrupts along, and virtio_net sets all
+	// of its masks anew.
 	{name: "others/cpu-offline", run: othersOffline, ignore: `^irq `},
 
 	// Units of systemd's, and cron.
@@ -68,8 +68,8 @@ const (
 	middle = `=== RUN +TestOffline/at-return/`
 )
 
-// spared is the option that spares CPUs. On a host of cgroup v1 the CPUs that may
-// be taken offline have to be named.
+// spared is the option that spares CPUs. On a host of cgroup v1 the CPUs that
+// may be taken offline have to be named.
 func spared() string {
 	if *hybrid {
 		return " -cpus=2-3"
@@ -149,7 +149,8 @@ func failures(out string) string {
 var noise = regexp.MustCompile(`=== (ATTR|RUN|NAME|PAUSE|CONT) |--- (PASS|SKIP): `)
 
 // goTestExecSudo is the README's command for a machine with Go: all of the
-// suite, with a terminal, as most people have. What it makes must be the user's.
+// suite, with a terminal, as most people have. What it makes must be the
+// user's.
 func goTestExecSudo(t *testing.T, g *guest) {
 	s := g.startApart(t, "qa", "cd hotplugtest && go test -count=1 -exec sudo ."+spared(), "-tt")
 	out, code := s.wait(t)
@@ -181,7 +182,8 @@ func wholeRun(t *testing.T, g *guest) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	assert.Regexp(t, lastLine, lines[len(lines)-1], "that is not the last line")
 	if found := tallyOf(t, out); !*hybrid {
-		assert.Greater(t, found.passed, 500, "%+v", found) // rows of partitions are skipped: tenants have the CPUs
+		// rows of partitions are skipped: tenants have the CPUs
+		assert.Greater(t, found.passed, 500, "%+v", found)
 	}
 	fmt.Println("     " + lines[len(lines)-1])
 }

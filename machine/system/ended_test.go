@@ -74,8 +74,8 @@ func bothKilledThenNextRun(t *testing.T, g *guest) {
 }
 
 // bothKilledThenReboot leaves what was known of a machine that is not that one
-// any more: after a reboot somebody pins interrupts to other CPUs, and takes a CPU
-// offline.
+// any more: after a reboot somebody pins interrupts to other CPUs, and takes a
+// CPU offline.
 func bothKilledThenReboot(t *testing.T, g *guest) {
 	killBoth(t, g)
 	g.reboot(t)

@@ -58,8 +58,8 @@ func (i *image) boot(t *testing.T) *guest {
 
 // arguments are QEMU's. The devices are such as a driver takes several MSI or
 // MSI-X interrupts for, which it gives back before a suspend: the numbers move.
-// QEMU's user network has one queue, so for a network card with several there is
-// igb, which has them in the device.
+// QEMU's user network has one queue, so for a network card with several there
+// is igb, which has them in the device.
 func (g *guest) arguments() []string {
 	args := []string{
 		"-machine", "q35", "-cpu", "max,vendor=GenuineIntel,family=6,model=54,-monitor", "-accel", "tcg,thread=multi",
@@ -117,7 +117,8 @@ func (g *guest) up(t *testing.T) {
 	}
 }
 
-// readyScript ends with status 0 when the system has started all that it starts.
+// readyScript ends with status 0 when the system has started all that it
+// starts.
 const readyScript = `
 state=$(systemctl is-system-running --wait)
 [ "$state" = running ] || { echo "$state"; systemctl --no-legend --failed; exit 1; }

@@ -35,8 +35,8 @@ var tools = []struct{ program, pkg string }{
 	{"ssh", "openssh-client"}, {"scp", "openssh-client"}, {"ssh-keygen", "openssh-client"}, {"git", "git"}, {"unshare", "util-linux"},
 }
 
-// disks makes the system's disks. The one that takes minutes, with Debian on it,
-// is kept in the cache for as long as nothing changes that it is made of.
+// disks makes the system's disks. The one that takes minutes, with Debian on
+// it, is kept in the cache for as long as nothing changes that it is made of.
 func disks(t *testing.T) *image {
 	t.Helper()
 	require.Zero(t, os.Geteuid(), "not root: building a Debian system needs it")

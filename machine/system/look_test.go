@@ -22,8 +22,9 @@ const lookEnv = "SYSTEM_LOOK"
 
 // look writes the state of the machine whose file system is at root, one fact a
 // line: what it is of, a tab, the value. Everything is named by what it is, and
-// never by a number that a suspend, a hotplug operation or a reboot may reassign.
-// It shares no code with the package machine, which it is there to check.
+// never by a number that a suspend, a hotplug operation or a reboot may
+// reassign. It shares no code with the package machine, which it is there to
+// check.
 //
 // A name may be on several lines: two threads of the same program, two vectors
 // that their driver gave the same name.
@@ -99,9 +100,9 @@ func (l *looker) files() {
 	}
 }
 
-// irqs are those that somebody has requested. An interrupt is its device and the
-// actions' names: the directories below /proc/irq/N. If there is no device, it
-// is the chip and the number of its line, which are wires.
+// irqs are those that somebody has requested. An interrupt is its device and
+// the actions' names: the directories below /proc/irq/N. If there is no device,
+// it is the chip and the number of its line, which are wires.
 func (l *looker) irqs() {
 	devices := make(map[string]string)
 	for _, path := range l.glob("/sys/bus/pci/devices/*/msi_irqs/*") {
@@ -217,7 +218,8 @@ func (l *looker) scheduling(task string) string {
 
 func (l *looker) mounts() {
 	for line := range strings.Lines(l.read("/proc/self/mountinfo")) {
-		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS
+		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE
+		// SUPEROPTIONS
 		before, after, _ := strings.Cut(strings.TrimSpace(line), " - ")
 		f := strings.Fields(before)
 		if len(f) > 5 {
@@ -247,8 +249,8 @@ func units(w io.Writer) error {
 		return fmt.Errorf("systemctl: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		// UNIT LOAD ACTIVE SUB DESCRIPTION. Which inactive ones systemd knows of
-		// is its own affair.
+		// UNIT LOAD ACTIVE SUB DESCRIPTION. Which inactive ones systemd knows
+		// of is its own affair.
 		if f := strings.Fields(line); len(f) > 3 && f[2] != "inactive" && !transientUnit.MatchString(f[0]) {
 			fmt.Fprintf(w, "unit %s\t%s\n", f[0], strings.Join(f[1:4], " "))
 		}

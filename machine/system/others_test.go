@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inTheMiddle starts a run, does something when it is in the middle, and returns
-// what it said in the end. What is done must be over before the run is.
+// inTheMiddle starts a run, does something when it is in the middle, and
+// returns what it said in the end. What is done must be over before the run is.
 func inTheMiddle(t *testing.T, g *guest, run string, do func()) (out string, code int) {
 	t.Helper()
 	s := g.start(t, "root", run)
@@ -21,8 +21,8 @@ func inTheMiddle(t *testing.T, g *guest, run string, do func()) (out string, cod
 }
 
 // firstUserOfCpusets is a system on which nobody uses cpusets, until somebody
-// does in the middle of a run. The suite has switched the controller on, and must
-// not switch it off then.
+// does in the middle of a run. The suite has switched the controller on, and
+// must not switch it off then.
 func firstUserOfCpusets(t *testing.T, g *guest) {
 	g.must(t, "root", `
 systemctl stop 'tenant-*' tenant.slice
@@ -84,8 +84,8 @@ func othersSettings(t *testing.T, g *guest) {
 	g.must(t, "root", strings.Join(undo, "\n"))
 }
 
-// setMask is a script that gives an interrupt a mask, by the action that its fact
-// ends with.
+// setMask is a script that gives an interrupt a mask, by the action that its
+// fact ends with.
 func setMask(irq, mask string) string {
 	action := irq[strings.LastIndexByte(irq, ' ')+1:]
 	return fmt.Sprintf("echo %s >$(dirname /proc/irq/[0-9]*/%s)/smp_affinity_list", mask, action)

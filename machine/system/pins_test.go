@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pinScript pins interrupts by hand: each that somebody can move, to the CPUs in
-// turn, so that no two that follow one another have the same. It prints how many
-// those are. Interrupts that the kernel manages refuse.
+// pinScript pins interrupts by hand: each that somebody can move, to the CPUs
+// in turn, so that no two that follow one another have the same. It prints how
+// many those are. Interrupts that the kernel manages refuse.
 const pinScript = `
 cpu=0 pinned=0
 for dir in $(ls -d /proc/irq/[0-9]* | sort -V); do
@@ -30,8 +30,8 @@ func (g *guest) pin(t *testing.T) {
 }
 
 // suspends runs the tests that suspend. Drivers free their interrupts then and
-// request them again: they have other numbers, and the kernel forgets where they
-// were pinned to.
+// request them again: they have other numbers, and the kernel forgets where
+// they were pinned to.
 func suspends(t *testing.T, g *guest) {
 	const numbers = `for dir in /proc/irq/[0-9]*; do echo ${dir##*/} $(cd "$dir" && ls -d */ 2>/dev/null); done`
 	before := g.must(t, "root", numbers)

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// options are those of each connection. The guest is a new one each time, so its
-// host key says nothing.
+// options are those of each connection. The guest is a new one each time, so
+// its host key says nothing.
 func (g *guest) options() []string {
 	return []string{
 		"-i", filepath.Join(g.image.dir, "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",

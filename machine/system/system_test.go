@@ -52,18 +52,19 @@ type testCase struct {
 	// may have left allowed.
 	run func(t *testing.T, g *guest)
 
-	// ignore matches the names of facts that may be different after it. Default:
-	// none.
+	// ignore matches the names of facts that may be different after it.
+	// Default: none.
 	ignore string
 
-	// fresh says that the guest must be booted anew after it, even if it passes.
+	// fresh says that the guest must be booted anew after it, even if it
+	// passes.
 	fresh bool
 
 	// v1 is whether the case is also for a system with cpusets of cgroup v1.
 	v1 bool
 
-	// balanced leaves irqbalance running. Else it is stopped, and interrupts stay
-	// where somebody puts them.
+	// balanced leaves irqbalance running. Else it is stopped, and interrupts
+	// stay where somebody puts them.
 	balanced bool
 }
 

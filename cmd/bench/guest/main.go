@@ -63,7 +63,7 @@ func show[T int | int64 | uint64 | time.Duration](name string, values ...T) {
 // cycle takes the CPU offline and online, n times by cpuhp and n times in C,
 // and shows the nanoseconds of each time.
 func cycle(cpu, n int) error {
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func detect(cpu, n int) error {
 // uevent, and n times while the C baseline waits, and shows the nanoseconds
 // from the kernel's sending of the uevent to its being asked for the affinity.
 func react(cpu, n int) error {
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	if err != nil {
 		return err
 	}
