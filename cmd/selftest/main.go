@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -83,6 +84,7 @@ type options struct {
 	run      string
 	soak     time.Duration
 	goOn     bool     // after a failure of the soak
+	known    []string // lists of known defects
 	dir      cli.Dir  // what paths are relative to; the working directory is the module's
 	args     []string // for the test binary
 }
@@ -104,6 +106,10 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`, as in go test -run")
 	flags.DurationVar(&o.soak, "soak", 0, "take CPUs offline and online under changing workloads for this `time`, instead of all tests unless there is a -run")
 	flags.BoolVar(&o.goOn, "soak-continue", false, "don't end the soak with the first failure")
+	flags.Func("known", knownUsage, func(s string) error {
+		o.known = append(o.known, s)
+		return nil
+	})
 	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for junit.xml, results.json and console.log")
 	o.vm.Flags(flags)
 	rest, err := program.Parse(flags, args)
@@ -115,6 +121,9 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.complete()
+	if _, err := loadKnown(o.known); err != nil {
+		return nil, err
+	}
 	return o, nil
 }
 
@@ -141,6 +150,11 @@ func (o *options) complete() {
 		o.run = "^TestSoak$"
 	}
 	o.vm.Out = o.dir.Path(o.vm.Out)
+	for i, file := range o.known {
+		if file != known.Builtin {
+			o.known[i] = o.dir.Path(file)
+		}
+	}
 	for i, kernel := range o.kernels {
 		if isFile(o.dir.Path(kernel)) || strings.HasPrefix(kernel, ".") {
 			o.kernels[i] = o.dir.Path(kernel)
@@ -185,7 +199,10 @@ func (o *options) test(ctx context.Context) error {
 		}
 		built <- err
 	}()
-	p := &plan{}
+	p := &plan{Known: o.known}
+	if err := p.warn(os.Stderr); err != nil {
+		return err
+	}
 	err = o.plan(ctx, p, tmp, binary)
 	if err := <-built; err != nil {
 		return err

@@ -5,23 +5,28 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // plan is what stream is to run: a VM for each kernel and profile.
 type plan struct {
 	VMs      []guest
-	Progress string // the path of a pipe to write to what is to be shown at once
+	Known    []string // lists of known defects
+	Results  string   // the file of the results
+	Progress string   // the path of a pipe to write to what is to be shown at once
 }
 
 // guest is a VM that runs the suite.
 type guest struct {
 	Package string // the name its results go under
+	Where   known.Where
 	Options vm.Options
 	Argv    []string
 }
@@ -32,6 +37,18 @@ func readPlan(file string) (p plan, err error) {
 		return p, err
 	}
 	return p, json.Unmarshal(data, &p)
+}
+
+// warn says which known defects are to be reviewed.
+func (p *plan) warn(w io.Writer) error {
+	loader, err := loadKnown(p.Known)
+	if err != nil {
+		return err
+	}
+	for _, line := range loader.Expired() {
+		fmt.Fprintf(w, "selftest: %s\n", line)
+	}
+	return nil
 }
 
 // write writes the plan for the processes that run it, and returns the file.
@@ -61,7 +78,12 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			options := profile.options(options, o.arch)
 			options.Out = o.subdir(name, &profile)
 			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
-			p.VMs = append(p.VMs, guest{"hotplugtest/" + profile.of(name), options, o.argv(binary, &profile)})
+			p.VMs = append(p.VMs, guest{
+				Package: "hotplugtest/" + profile.of(name),
+				Where:   known.Where{Suite: o.kernels[i], Profile: profile.name, Arch: o.arch},
+				Options: options,
+				Argv:    o.argv(binary, &profile),
+			})
 		}
 	}
 	return nil

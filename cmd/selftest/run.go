@@ -19,9 +19,6 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// junitFile is the report for CI systems.
-const junitFile = "junit.xml"
-
 // report runs the plan below gotestsum, which shows the results as they come
 // and writes the reports.
 func (p *plan) report(ctx context.Context, tmp, out string) error {
@@ -29,6 +26,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	p.Results = filepath.Join(out, testjson.ResultsFile)
 	done, err := p.showProgress(filepath.Join(tmp, "progress"))
 	if err != nil {
 		return err
@@ -38,9 +36,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	results := filepath.Join(out, testjson.ResultsFile)
+	junit := filepath.Join(out, junitFile)
 	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
-		"--junitfile="+filepath.Join(out, junitFile), "--jsonfile="+results, "--", self, "stream", file)
+		"--junitfile="+junit, "--", self, "stream", file)
 	screen := &screen{w: os.Stdout}
 	cmd.Stdout, cmd.Stderr = screen, os.Stderr
 	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
@@ -52,20 +50,28 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
 	}
-	events, err := os.Open(results)
+	if err := markJUnit(junit); err != nil {
+		return err
+	}
+	return p.judge(runErr)
+}
+
+// judge prints what the results come to. runErr is what gotestsum ended with.
+func (p *plan) judge(runErr error) error {
+	events, err := os.Open(p.Results)
 	if err != nil {
 		return err
 	}
 	defer events.Close()
-	passed, failed, err := judge(events, os.Stdout)
+	v, err := judge(events, os.Stdout)
 	switch {
 	case err != nil:
 		return err
-	case failed:
+	case v.failed:
 		return errFailed
 	case runErr != nil:
 		return errUntold
-	case !passed:
+	case !v.passed() && len(v.known) == 0:
 		return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
 	}
 	return nil
@@ -100,34 +106,56 @@ func (p *plan) showProgress(path string) (done func(), err error) {
 
 // stream runs the plan's VMs and prints their results as test2json does.
 func stream(file string) int {
-	p, err := readPlan(file)
+	code, err := streamPlan(file)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "selftest:", err)
 		return 1
+	}
+	return code
+}
+
+func streamPlan(file string) (code int, err error) {
+	p, err := readPlan(file)
+	if err != nil {
+		return 1, err
+	}
+	defects, err := loadKnown(p.Known)
+	if err != nil {
+		return 1, err
 	}
 	progress, err := os.OpenFile(p.Progress, os.O_WRONLY, 0)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "selftest:", err)
-		return 1
+		return 1, err
 	}
 	defer progress.Close()
-	code := 0
+	results, err := os.Create(p.Results)
+	if err != nil {
+		return 1, err
+	}
 	// What is ended with this process hangs on this thread.
 	runtime.LockOSThread()
 	for i, g := range p.VMs {
-		cmd := exec.Command(tool("test2json"), "-t", "-p", g.Package, os.Args[0], "boot", file, strconv.Itoa(i))
-		cmd.Stdout, cmd.Stderr = &forReports{w: os.Stdout, progress: progress}, os.Stderr
-		// It pays no heed to an interrupt, and would wait for the next line of
-		// a guest that may have none.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-		if err := cmd.Run(); err != nil {
+		reports := &forReports{w: os.Stdout, results: results, progress: progress}
+		reports.verdicts.matcher = defects.Matcher(g.Where)
+		err := errors.Join(p.test(file, i, reports), reports.close())
+		if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
 			code = 1
-			if !errors.As(err, new(*exec.ExitError)) {
+			if !errors.As(err, &exit) {
 				fmt.Fprintln(os.Stderr, "selftest:", err)
 			}
 		}
 	}
-	return code
+	return code, results.Close()
+}
+
+// test runs VM number i, and writes its events.
+func (p *plan) test(file string, i int, w io.Writer) error {
+	cmd := exec.Command(tool("test2json"), "-t", "-p", p.VMs[i].Package, os.Args[0], "boot", file, strconv.Itoa(i))
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	// It pays no heed to an interrupt, and would wait for the next line of a
+	// guest that may have none.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	return cmd.Run()
 }
 
 // boot runs one of the plan's VMs.
