@@ -87,7 +87,7 @@ func (c *junitCase) mark() bool {
 	if i < 0 {
 		return false
 	}
-	c.Output = strings.TrimLeft(c.Skipped.Message, "\n")
+	c.Output = strings.TrimLeft(withoutFrames(c.Skipped.Message), "\n")
 	c.Skipped.Message = knownPrefix + c.Properties.List[i].Value
 	return true
 }

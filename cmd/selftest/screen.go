@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -66,12 +67,29 @@ func (s *screen) endEntry() {
 	entry := s.entry.Bytes()
 	if bytes.Contains(entry, []byte("\n"+knownPrefix)) {
 		s.count++
-		s.known.Write(bytes.Replace(entry, []byte("SKIP"), []byte("KNOWN"), 1))
+		head, text, _ := bytes.Cut(entry, []byte("\n"))
+		s.known.Write(bytes.Replace(head, []byte("SKIP"), []byte("KNOWN"), 1))
+		s.known.WriteString("\n" + withoutFrames(string(text)))
 	} else {
 		s.skipped.Write(entry)
 	}
 	s.entry.Reset()
 }
+
+// withoutFrames is the output of a test without the lines that package testing
+// prints of it and of the tests below it. gotestsum leaves them out of failures
+// only.
+func withoutFrames(output string) string {
+	var b strings.Builder
+	for line := range strings.Lines(output) {
+		if !frame.MatchString(line) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+var frame = regexp.MustCompile(`^\s*(=== (RUN|NAME|PAUSE|CONT) |--- (PASS|FAIL|SKIP): )`)
 
 // endSkips prints the list of skips, and that of known failures.
 func (s *screen) endSkips() error {

@@ -38,7 +38,7 @@ func TestScreen(t *testing.T) {
 func TestScreenKnown(t *testing.T) {
 	const (
 		skip  = "=== SKIP: p TestA (0.01s)\n    run.go:103: no SMT\n\n"
-		known = "=== SKIP: p TestB (7.25s)\n    trial.go:177: EBUSY\nknown: one: it is busy\n\n"
+		known = "=== SKIP: p TestB (7.25s)\n--- PASS: TestB/c (0.00s)\n    trial.go:177: EBUSY\n    --- FAIL: TestB (7.25s)\nknown: one: it is busy\n\n"
 		shown = "=== KNOWN: p TestB (7.25s)\n    trial.go:177: EBUSY\nknown: one: it is busy\n\n"
 		fail  = "=== Failed\n=== FAIL: p TestC (0.00s)\n    a.go:1: known: not so\n\n"
 	)
