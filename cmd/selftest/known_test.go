@@ -125,8 +125,8 @@ func TestKnownReports(t *testing.T) {
 		{
 			name:      "a known crash after a new failure",
 			in:        []string{"TestA run", "TestA/d run", "TestA/d fail", "TestA/c run", died, "TestA/c fail"},
-			gotestsum: "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c skip",
-			results:   "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c fail",
+			gotestsum: "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA fail, fail",
+			results:   "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c fail, TestA fail, fail",
 		},
 		{
 			name:      "a new crash",

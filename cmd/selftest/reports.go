@@ -147,18 +147,10 @@ func (f *forReports) failWhole(e testjson.Event) error {
 // did not show. A test that is left open for another reason is a failure for
 // gotestsum.
 func (f *forReports) close() error {
-	if !f.ended && f.verdicts.crashed != nil && !f.verdicts.fresh {
-		end := testjson.Event{Time: f.verdicts.last, Action: "fail", Package: f.pkg}
-		for _, test := range f.verdicts.unended() {
-			end.Test = test
-			if err := f.markKnown(end, f.verdicts.crashed); err != nil {
-				return err
-			}
-		}
-		end.Test, f.ended = "", true
-		return f.differ(end, "pass")
-	}
-	if !f.ended {
+	switch {
+	case !f.ended && f.verdicts.crashed != nil:
+		return f.closeCrashed()
+	case !f.ended:
 		return nil
 	}
 	for _, id := range f.verdicts.matcher.Gone() {
@@ -168,6 +160,29 @@ func (f *forReports) close() error {
 		}
 	}
 	return nil
+}
+
+// closeCrashed ends the tests that a known crash has left open.
+func (f *forReports) closeCrashed() error {
+	f.ended = true
+	end := testjson.Event{Time: f.verdicts.last, Action: "fail", Package: f.pkg}
+	for _, test := range f.verdicts.unended() {
+		end.Test = test
+		var err error
+		if f.verdicts.new[test] {
+			err = f.differ(end, "fail")
+		} else {
+			err = f.markKnown(end, f.verdicts.crashed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	end.Test = ""
+	if f.verdicts.fresh {
+		return f.differ(end, "fail")
+	}
+	return f.differ(end, "pass")
 }
 
 // onlyKnown reports whether the VM came to its end, and known defects are all
