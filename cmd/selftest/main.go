@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -85,6 +86,7 @@ type options struct {
 	soak     time.Duration
 	goOn     bool     // after a failure of the soak
 	known    []string // lists of known defects
+	baseline string   // a run to compare with, or ""
 	dir      cli.Dir  // what paths are relative to; the working directory is the module's
 	args     []string // for the test binary
 }
@@ -110,6 +112,7 @@ func parse(args []string) (*options, error) {
 		o.known = append(o.known, s)
 		return nil
 	})
+	flags.StringVar(&o.baseline, "baseline", "", "`directory` of an earlier run's reports, to compare with: see ci/compare -help")
 	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for junit.xml, results.json and console.log")
 	o.vm.Flags(flags)
 	rest, err := program.Parse(flags, args)
@@ -150,6 +153,9 @@ func (o *options) complete() {
 		o.run = "^TestSoak$"
 	}
 	o.vm.Out = o.dir.Path(o.vm.Out)
+	if o.baseline != "" {
+		o.baseline = o.dir.Path(o.baseline)
+	}
 	for i, file := range o.known {
 		if file != known.Builtin {
 			o.known[i] = o.dir.Path(file)
@@ -174,12 +180,15 @@ var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
 
 // test builds the suite, runs it on each kernel and reports.
 func (o *options) test(ctx context.Context) error {
+	if err := o.checkBaseline(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
 		return err
 	}
 	// Nobody is to take the reports of an earlier run for those of one that
 	// made none.
-	for _, name := range []string{junitFile, testjson.ResultsFile} {
+	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -210,7 +219,11 @@ func (o *options) test(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.report(ctx, tmp, o.vm.Out)
+	err = p.report(ctx, tmp, o.vm.Out)
+	if o.baseline == "" || ctx.Err() != nil || err != nil && !errors.Is(err, errFailed) {
+		return err
+	}
+	return cmp.Or(err, o.compare(p, os.Stdout))
 }
 
 // tool is the path of a program that makes the reports, which is built beside

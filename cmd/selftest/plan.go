@@ -31,6 +31,9 @@ type guest struct {
 	Argv    []string
 }
 
+// packagePrefix begins the names that results go under.
+const packagePrefix = "hotplugtest/"
+
 func readPlan(file string) (p plan, err error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -79,7 +82,7 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			options.Out = o.subdir(name, &profile)
 			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
 			p.VMs = append(p.VMs, guest{
-				Package: "hotplugtest/" + profile.of(name),
+				Package: packagePrefix + profile.of(name),
 				Where:   known.Where{Suite: o.kernels[i], Profile: profile.name, Arch: o.arch},
 				Options: options,
 				Argv:    o.argv(binary, &profile),
