@@ -60,7 +60,7 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("-format %s: there is no such format, only %s", o.format, strings.Join(compare.Formats, ", "))
 	}
 	if len(rest) != 2 {
-		return nil, fmt.Errorf("%d runs are given, not two: name the old and the new one, and flags before them", len(rest))
+		return nil, fmt.Errorf("give two runs after the flags, the old and the new one, and not %d", len(rest))
 	}
 	o.before, o.after = dir.Path(rest[0]), dir.Path(rest[1])
 	return o, nil

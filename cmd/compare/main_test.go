@@ -15,9 +15,9 @@ import (
 
 func TestParseError(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                "0 runs are given, not two: name the old and the new one, and flags before them",
-		"a":               "1 runs are given, not two: name the old and the new one, and flags before them",
-		"a b -all":        "3 runs are given, not two: name the old and the new one, and flags before them",
+		"":                "give two runs after the flags, the old and the new one, and not 0",
+		"a":               "give two runs after the flags, the old and the new one, and not 1",
+		"a b -all":        "give two runs after the flags, the old and the new one, and not 3",
 		"-format xml a b": "-format xml: there is no such format, only text, markdown, json",
 		"-tests ( a b":    "invalid value \"(\" for flag -tests: error parsing regexp: missing closing ): `(`",
 	} {
