@@ -85,6 +85,8 @@ type options struct {
 	run      string
 	soak     time.Duration
 	goOn     bool     // after a failure of the soak
+	shard    shard    // which of the VMs are run
+	atOnce   int      // how many of them at a time
 	known    []string // lists of known defects
 	baseline string   // a run to compare with, or ""
 	dir      cli.Dir  // what paths are relative to; the working directory is the module's
@@ -108,6 +110,11 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`, as in go test -run")
 	flags.DurationVar(&o.soak, "soak", 0, "take CPUs offline and online under changing workloads for this `time`, instead of all tests unless there is a -run")
 	flags.BoolVar(&o.goOn, "soak-continue", false, "don't end the soak with the first failure")
+	flags.Func("shard", "run only part `I/N` of the virtual machines that -kernel and -profile make", func(s string) (err error) {
+		o.shard, err = parseShard(s)
+		return err
+	})
+	flags.IntVar(&o.atOnce, "j", 0, "`number` of virtual machines to run at once (default as many as have a processor for each of their CPUs)")
 	flags.Func("known", knownUsage, func(s string) error {
 		o.known = append(o.known, s)
 		return nil
@@ -124,6 +131,9 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.complete()
+	if err := o.shard.check(len(o.kernels) * len(o.profiles)); err != nil {
+		return nil, err
+	}
 	if _, err := loadKnown(o.known); err != nil {
 		return nil, err
 	}
@@ -143,6 +153,9 @@ func (o *options) check() error {
 	}
 	if o.goOn && o.soak == 0 {
 		return errors.New("-soak-continue without -soak")
+	}
+	if o.atOnce < 0 {
+		return fmt.Errorf("-j %d: it takes one virtual machine or more", o.atOnce)
 	}
 	return nil
 }
@@ -173,6 +186,7 @@ func (o *options) complete() {
 		o.profiles, _ = profilesOf(defaultProfile)
 	}
 	o.profiles = withoutRepeats(o.profiles)
+	o.atOnce = cmp.Or(o.atOnce, atOnce(o.vm.SMP))
 }
 
 // oneCPU matches a -smp of one CPU.
@@ -208,7 +222,7 @@ func (o *options) test(ctx context.Context) error {
 		}
 		built <- err
 	}()
-	p := &plan{Known: o.known}
+	p := &plan{Known: o.known, AtOnce: o.atOnce}
 	if err := p.warn(os.Stderr); err != nil {
 		return err
 	}

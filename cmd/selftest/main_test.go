@@ -105,6 +105,7 @@ func TestParse(t *testing.T) {
 				args:     []string{},
 			}
 			tt.want(want)
+			want.atOnce = atOnce(want.vm.SMP)
 			got, err := parse(append([]string{"-C", dir}, tt.args...))
 			require.NoError(t, err)
 			assert.Equal(t, want, got)
@@ -122,6 +123,8 @@ func TestParseError(t *testing.T) {
 		{[]string{"-help"}, flag.ErrHelp.Error()},
 		{[]string{"-nosuchflag"}, "flag provided but not defined: -nosuchflag"},
 		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
+		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
+		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
 		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
 		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
 		{

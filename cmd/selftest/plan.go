@@ -19,6 +19,7 @@ import (
 type plan struct {
 	VMs      []guest
 	Known    []string // lists of known defects
+	AtOnce   int      // how many VMs are run at once
 	Results  string   // the file of the results
 	Progress string   // the path of a pipe to write to what is to be shown at once
 }
@@ -64,20 +65,31 @@ func (p *plan) write(dir string) (file string, err error) {
 	return file, os.WriteFile(file, data, 0o644)
 }
 
-// plan prepares the VMs, for a binary that need not be there yet.
+// plan prepares the VMs of the shard, for a binary that need not be there yet.
 func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
+	number := 0
 	for i, name := range fileNames(o.kernels) {
+		var chosen []profile
+		for _, profile := range o.profiles {
+			if o.shard.has(number) {
+				chosen = append(chosen, profile)
+			}
+			number++
+		}
+		if len(chosen) == 0 {
+			continue
+		}
 		options := o.vm
 		options.Kernel = o.kernels[i]
 		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
 		if err != nil {
 			return err
 		}
-		options.Init = filepath.Join(tmp, "init")
+		options.Init = filepath.Join(tmp, fmt.Sprintf("init-%d", i))
 		if err := prepared.WriteInit(options.Init); err != nil {
 			return err
 		}
-		for _, profile := range o.profiles {
+		for _, profile := range chosen {
 			options := profile.options(options, o.arch)
 			options.Out = o.subdir(name, &profile)
 			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))

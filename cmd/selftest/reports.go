@@ -25,6 +25,7 @@ type forReports struct {
 	w        io.Writer
 	results  io.Writer
 	progress io.Writer // where lines that tell of the progress of a soak go too
+	label    string    // before each of these lines
 	lines    lines
 	pkg      string
 	verdicts knownVerdicts
@@ -61,7 +62,7 @@ func (f *forReports) take(e testjson.Event) (pass bool, err error) {
 	case e.Action == "artifacts", strings.HasPrefix(e.Output, "=== ATTR "):
 		return false, nil
 	case strings.HasPrefix(e.Output, suite.SoakPrefix):
-		_, err := io.WriteString(f.progress, e.Output)
+		_, err := io.WriteString(f.progress, f.label+e.Output)
 		return true, err
 	case runner && e.Test == "" && len(f.said) < most:
 		f.said, f.died = append(f.said, e.Output), true

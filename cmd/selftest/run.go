@@ -11,10 +11,13 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -132,20 +135,79 @@ func streamPlan(file string) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	// What is ended with this process hangs on this thread.
-	runtime.LockOSThread()
-	for i, g := range p.VMs {
-		reports := &forReports{w: os.Stdout, results: results, progress: progress}
-		reports.verdicts.matcher = defects.Matcher(g.Where)
-		err := errors.Join(p.test(file, i, reports), reports.close())
-		if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
-			code = 1
-			if !errors.As(err, &exit) {
-				fmt.Fprintln(os.Stderr, "selftest:", err)
-			}
+	times, err := tookFile()
+	if err != nil {
+		return 1, err
+	}
+	took := readTook(times)
+	r := &runner{plan: &p, file: file, defects: defects, progress: progress, turns: turns{to: []io.Writer{os.Stdout, results}}, took: took}
+	r.run(took.order(p.VMs, p.AtOnce))
+	if r.failed {
+		code = 1
+	}
+	if r.turns.err != nil {
+		return 1, r.turns.err
+	}
+	if p.AtOnce > 1 {
+		if err := took.write(times); err != nil {
+			fmt.Fprintln(os.Stderr, "selftest:", err)
 		}
 	}
 	return code, results.Close()
+}
+
+// runner runs the VMs of a plan, several at once.
+type runner struct {
+	plan     *plan
+	file     string // the plan's
+	defects  *known.Loader
+	progress io.Writer
+	turns    turns
+
+	mu     sync.Mutex
+	took   took
+	failed bool
+}
+
+// run runs the VMs in an order.
+func (r *runner) run(order []int) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, r.plan.AtOnce)
+	for _, i := range order {
+		slots <- struct{}{}
+		piece := r.turns.piece()
+		wg.Go(func() {
+			defer func() { <-slots }()
+			r.one(i, piece)
+		})
+	}
+	wg.Wait()
+}
+
+// one runs VM number i.
+func (r *runner) one(i int, out *piece) {
+	// What is ended with this process hangs on this thread.
+	runtime.LockOSThread()
+	began := time.Now()
+	g := &r.plan.VMs[i]
+	reports := &forReports{w: out.to(0), results: out.to(1), progress: r.progress}
+	reports.verdicts.matcher = r.defects.Matcher(g.Where)
+	if r.plan.AtOnce > 1 {
+		reports.label = g.Package + ": "
+	}
+	err := errors.Join(r.plan.test(r.file, i, reports), reports.close())
+	out.end()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if reports.ended {
+		r.took[g.key()] = time.Since(began)
+	}
+	if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
+		r.failed = true
+		if !errors.As(err, &exit) {
+			fmt.Fprintln(os.Stderr, "selftest:", err)
+		}
+	}
 }
 
 // test runs VM number i, and writes its events.
