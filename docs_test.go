@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/known"
 )
 
 var update = flag.Bool("update", false, "write the parts of docs/ that come from the rows")
@@ -213,6 +215,60 @@ func defectsDoc(tables Tables) string {
 		add("TestScenario/"+sc.Name, sc.Known)
 	}
 	return table([]string{"kernels", "symptom", "since", "report or fix", "row"}, rows)
+}
+
+// The list of known defects that comes with the module is that of the rows.
+func TestDocsKnown(t *testing.T) {
+	const file = "internal/known/known.json"
+	want, err := known.Format(knownEntries(Default()))
+	require.NoError(t, err)
+	if *update {
+		require.NoError(t, os.WriteFile(file, want, 0o644))
+		return
+	}
+	is, err := os.ReadFile(file)
+	require.NoError(t, err)
+	if stale := firstDifference(string(want), string(is)); stale != "" {
+		t.Errorf("%s is stale: go test -short -run TestDocs -update .\n%s", file, stale)
+	}
+}
+
+// knownEntries are the defects of the rows that have a signature.
+func knownEntries(tables Tables) (entries []known.Entry) {
+	add := func(defects []Defect) {
+		for _, d := range defects {
+			s := d.Signature
+			if s == nil {
+				continue
+			}
+			var kernels []known.Range
+			for _, span := range d.Kernels {
+				kernels = append(kernels, known.Range{From: release(span.From), Until: release(span.Until)})
+			}
+			entries = append(entries, known.Entry{
+				ID: s.ID, Test: s.Test, Kernels: kernels, Profiles: s.Profiles, Symptom: s.Symptom, Beside: s.Beside,
+				Crash: s.Crash, Most: s.Most, Rare: s.Rare, Why: d.Symptom, Link: d.Link, Review: s.Review,
+			})
+		}
+	}
+	for _, tr := range tables.Transitions {
+		add(tr.Known)
+	}
+	for _, inv := range tables.Invariants {
+		add(inv.Known)
+	}
+	for _, sc := range tables.Scenarios {
+		add(sc.Known)
+	}
+	return entries
+}
+
+// release is a version as a list of known defects has it.
+func release(v Version) string {
+	if v == (Version{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d", v[0], v[1])
 }
 
 func TestFill(t *testing.T) {

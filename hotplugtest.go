@@ -34,6 +34,7 @@ type (
 	Version     = suite.Version
 	Span        = suite.Span
 	Defect      = suite.Defect
+	Signature   = suite.Signature
 	Unsupported = suite.Unsupported
 
 	Options = suite.Options

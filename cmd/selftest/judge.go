@@ -11,21 +11,28 @@ import (
 )
 
 // judge reads the events of a run. It prints the table of what the transitions
-// took, of each kernel: gotestsum shows nothing of a package that passed. It
-// tells whether a test passed, which one that only has others below it does
-// not; and whether one failed, or something else when tests had run. A virtual
-// machine that did not get so far tells nothing of the suite's.
-func judge(results io.Reader, screen io.Writer) (passed, failed bool, err error) {
+// took, of each kernel: gotestsum shows nothing of a package that passed; and
+// the known defects that did not show.
+func judge(results io.Reader, screen io.Writer) (*verdicts, error) {
 	t := times{w: screen}
-	v := verdicts{parents: make(map[test]bool), ran: make(map[string]bool), empty: make(map[string]bool)}
+	v := &verdicts{
+		parents: make(map[test]bool), known: make(map[test]string),
+		ran: make(map[string]bool), empty: make(map[string]bool), fresh: make(map[string]bool),
+	}
 	for e, err := range testjson.Read(results) {
 		if err != nil {
-			return false, false, err
+			return nil, err
 		}
 		t.take(e)
 		v.take(e)
 	}
-	return v.passed(), v.failed, nil
+	for i, gone := range v.gone {
+		if i == 0 {
+			fmt.Fprintln(screen, "\n=== Known defects that did not show")
+		}
+		fmt.Fprintf(screen, "no longer: %s (%s)\n", gone.name, gone.pkg)
+	}
+	return v, nil
 }
 
 // times prints the table of times.
@@ -48,34 +55,63 @@ func (t *times) take(e testjson.Event) {
 
 type test struct{ pkg, name string }
 
-// verdicts are those of all kernels.
+// verdicts are those of all kernels. A virtual machine that did not get as far
+// as to run a test tells nothing of the suite's.
 type verdicts struct {
 	passes  []test
 	parents map[test]bool
+	known   map[test]string // failures of known defects, by their IDs
+	gone    []test          // packages and the IDs of known defects that did not show
 	ran     map[string]bool // packages in which a test has come to its end
 	// and those in which -run matched none, though perhaps the beginning of
 	// one's name
 	empty  map[string]bool
-	failed bool // a test, or something else when tests had run
+	fresh  map[string]bool // and those in which a test has failed that is not known
+	failed bool            // a test has, by no known defect, or something else when tests had run
 }
 
 func (v *verdicts) take(e testjson.Event) {
-	if e.Test == testjson.Main {
-		return
-	}
 	if slash := strings.LastIndexByte(e.Test, '/'); slash >= 0 {
 		v.parents[test{e.Package, e.Test[:slash]}] = true
 	}
 	switch {
+	case e.Action == "attr" && e.Key == testjson.Known:
+		v.known[test{e.Package, e.Test}] = e.Value
+	case e.Action == "attr" && e.Key == testjson.NoLonger && e.Test == "":
+		v.gone = append(v.gone, test{e.Package, e.Value})
+	case e.Verdict() && e.Test == "":
+		// The package fails if a test does, and then that tells.
+		known := !v.fresh[e.Package] && v.hasKnown(e.Package)
+		v.failed = v.failed || e.Action == "fail" && v.ran[e.Package] && !known
 	case e.Verdict():
-		v.failed = v.failed || e.Action == "fail" && (e.Test != "" || v.ran[e.Package])
-		v.ran[e.Package] = v.ran[e.Package] || e.Test != ""
-		if e.Action == "pass" && e.Test != "" {
-			v.passes = append(v.passes, test{e.Package, e.Test})
-		}
+		v.end(e)
 	case e.Test == "" && e.Output == "testing: warning: no tests to run\n":
 		v.empty[e.Package] = true
 	}
+}
+
+// end takes the verdict on a test.
+func (v *verdicts) end(e testjson.Event) {
+	t := test{e.Package, e.Test}
+	fresh := e.Action == "fail" && v.known[t] == ""
+	v.fresh[e.Package] = v.fresh[e.Package] || fresh
+	if e.Test == testjson.Main {
+		return // the end of the package tells
+	}
+	v.failed = v.failed || fresh
+	v.ran[e.Package] = true
+	if e.Action == "pass" {
+		v.passes = append(v.passes, t)
+	}
+}
+
+func (v *verdicts) hasKnown(pkg string) bool {
+	for t := range v.known {
+		if t.pkg == pkg {
+			return true
+		}
+	}
+	return false
 }
 
 // passed tells whether a test did that has none below it.

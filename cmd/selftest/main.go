@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -82,7 +84,11 @@ type options struct {
 	arch     string
 	run      string
 	soak     time.Duration
-	goOn     bool // after a failure of the soak
+	goOn     bool     // after a failure of the soak
+	shard    shard    // which of the VMs are run
+	atOnce   int      // how many of them at a time
+	known    []string // lists of known defects
+	baseline string   // a run to compare with, or ""
 	// what paths are relative to; the working directory is the module's
 	dir  cli.Dir
 	args []string // for the test binary
@@ -105,6 +111,16 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`, as in go test -run")
 	flags.DurationVar(&o.soak, "soak", 0, "take CPUs offline and online under changing workloads for this `time`, instead of all tests unless there is a -run")
 	flags.BoolVar(&o.goOn, "soak-continue", false, "don't end the soak with the first failure")
+	flags.Func("shard", "run only part `I/N` of the virtual machines that -kernel and -profile make", func(s string) (err error) {
+		o.shard, err = parseShard(s)
+		return err
+	})
+	flags.IntVar(&o.atOnce, "j", 0, "`number` of virtual machines to run at once (default as many as have a processor for each of their CPUs)")
+	flags.Func("known", knownUsage, func(s string) error {
+		o.known = append(o.known, s)
+		return nil
+	})
+	flags.StringVar(&o.baseline, "baseline", "", "`directory` of an earlier run's reports, to compare with: see ci/compare -help")
 	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for junit.xml, results.json and console.log")
 	o.vm.Flags(flags)
 	rest, err := program.Parse(flags, args)
@@ -116,6 +132,12 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.complete()
+	if err := o.shard.check(len(o.kernels) * len(o.profiles)); err != nil {
+		return nil, err
+	}
+	if _, err := loadKnown(o.known); err != nil {
+		return nil, err
+	}
 	return o, nil
 }
 
@@ -133,6 +155,9 @@ func (o *options) check() error {
 	if o.goOn && o.soak == 0 {
 		return errors.New("-soak-continue without -soak")
 	}
+	if o.atOnce < 0 {
+		return fmt.Errorf("-j %d: it takes one virtual machine or more", o.atOnce)
+	}
 	return nil
 }
 
@@ -142,6 +167,14 @@ func (o *options) complete() {
 		o.run = "^TestSoak$"
 	}
 	o.vm.Out = o.dir.Path(o.vm.Out)
+	if o.baseline != "" {
+		o.baseline = o.dir.Path(o.baseline)
+	}
+	for i, file := range o.known {
+		if file != known.Builtin {
+			o.known[i] = o.dir.Path(file)
+		}
+	}
 	for i, kernel := range o.kernels {
 		if isFile(o.dir.Path(kernel)) || strings.HasPrefix(kernel, ".") {
 			o.kernels[i] = o.dir.Path(kernel)
@@ -154,6 +187,7 @@ func (o *options) complete() {
 		o.profiles, _ = profilesOf(defaultProfile)
 	}
 	o.profiles = withoutRepeats(o.profiles)
+	o.atOnce = cmp.Or(o.atOnce, atOnce(o.vm.SMP))
 }
 
 // oneCPU matches a -smp of one CPU.
@@ -161,12 +195,15 @@ var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
 
 // test builds the suite, runs it on each kernel and reports.
 func (o *options) test(ctx context.Context) error {
+	if err := o.checkBaseline(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
 		return err
 	}
 	// Nobody is to take the reports of an earlier run for those of one that
 	// made none.
-	for _, name := range []string{junitFile, testjson.ResultsFile} {
+	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -186,7 +223,10 @@ func (o *options) test(ctx context.Context) error {
 		}
 		built <- err
 	}()
-	p := &plan{}
+	p := &plan{Known: o.known, AtOnce: o.atOnce}
+	if err := p.warn(os.Stderr); err != nil {
+		return err
+	}
 	err = o.plan(ctx, p, tmp, binary)
 	if err := <-built; err != nil {
 		return err
@@ -194,7 +234,11 @@ func (o *options) test(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.report(ctx, tmp, o.vm.Out)
+	err = p.report(ctx, tmp, o.vm.Out)
+	if o.baseline == "" || ctx.Err() != nil || err != nil && !errors.Is(err, errFailed) {
+		return err
+	}
+	return cmp.Or(err, o.compare(p, os.Stdout))
 }
 
 // tool is the path of a program that makes the reports, which is built beside

@@ -105,6 +105,7 @@ func TestParse(t *testing.T) {
 				args:     []string{},
 			}
 			tt.want(want)
+			want.atOnce = atOnce(want.vm.SMP)
 			got, err := parse(append([]string{"-C", dir}, tt.args...))
 			require.NoError(t, err)
 			assert.Equal(t, want, got)
@@ -122,6 +123,8 @@ func TestParseError(t *testing.T) {
 		{[]string{"-help"}, flag.ErrHelp.Error()},
 		{[]string{"-nosuchflag"}, "flag provided but not defined: -nosuchflag"},
 		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
+		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
+		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
 		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
 		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
 		{
@@ -182,7 +185,7 @@ func TestForReports(t *testing.T) {
 	for _, size := range []int{1, 7, 100, len(in)} {
 		t.Run(fmt.Sprintf("%d bytes a time", size), func(t *testing.T) {
 			var b, progress strings.Builder
-			w := &forReports{w: &b, progress: &progress}
+			w := &forReports{w: &b, results: io.Discard, progress: &progress}
 			for rest := in; rest != ""; rest = rest[min(size, len(rest)):] {
 				chunk := rest[:min(size, len(rest))]
 				n, err := w.Write([]byte(chunk))
@@ -212,40 +215,17 @@ func TestForReports(t *testing.T) {
 			failed + kvm + fail:        failed + kvm + fail,
 		} {
 			var b strings.Builder
-			_, err := (&forReports{w: &b}).Write([]byte(in))
+			var results strings.Builder
+			_, err := (&forReports{w: &b, results: &results}).Write([]byte(in))
 			assert.NoError(t, err)
 			assert.Equal(t, want, b.String())
+			assert.Equal(t, want, results.String())
 		}
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		_, err := (&forReports{w: failing{}}).Write([]byte(run))
+		_, err := (&forReports{w: failing{}, results: io.Discard}).Write([]byte(run))
 		assert.ErrorIs(t, err, errGone)
 	})
-}
-
-// What gotestsum prints of a VM that fails has the kernel's console once, at
-// the end, where all failures are.
-func TestScreen(t *testing.T) {
-	const (
-		died   = "vm: the VM was ended: it was not done after 1s\n"
-		tail   = "vm: | [    0.1] Linux version 6.1\nvm: | [    0.2] Command line\n"
-		file   = "vm: the whole console is in out/console.log\n"
-		failed = "FAIL hotplugtest/bookworm.TestMain (0.00s)\n"
-		list   = "\n\x1b[35m=== Failed\x1b[0m\n=== FAIL: hotplugtest/bookworm TestMain (0.00s)\n"
-		done   = "DONE 1 tests, 1 failure in 1.140s"
-	)
-	in := died + tail + file + failed + list + died + tail + file + done
-	for _, size := range []int{1, 7, len(in)} {
-		var b strings.Builder
-		s := &screen{w: &b}
-		for rest := in; rest != ""; rest = rest[min(size, len(rest)):] {
-			n, err := s.Write([]byte(rest[:min(size, len(rest))]))
-			require.NoError(t, err)
-			assert.Equal(t, min(size, len(rest)), n)
-		}
-		require.NoError(t, s.flush())
-		assert.Equal(t, died+file+failed+list+died+tail+file+done, b.String())
-	}
 }
 
 var errGone = errors.New("gone")
@@ -262,6 +242,8 @@ func TestJudge(t *testing.T) {
 		none   = `{"Action":"output","Package":"p","Output":"testing: warning: no tests to run\n"}` + "\n"
 		pass   = `{"Action":"pass","Package":"p"}` + "\n"
 		fail   = `{"Action":"fail","Package":"p"}` + "\n"
+		known  = `{"Action":"attr","Package":"p","Test":"TestA","Key":"known","Value":"x"}` + "\n"
+		main   = `{"Action":"fail","Package":"p","Test":"TestMain"}` + "\n"
 	)
 	for _, tt := range []struct {
 		name, results  string
@@ -280,17 +262,23 @@ func TestJudge(t *testing.T) {
 		{"the kernel did not boot", fail, false, false},
 		{"the kernel did not boot, as it is reported", strings.ReplaceAll(failed, "TestA", "TestMain") + fail, false, false},
 		{"the second kernel did not boot", passed + pass + strings.ReplaceAll(fail, `"p"`, `"q"`), true, false},
+		{"a known one failed", known + failed + fail, false, false},
+		{"a known one failed, and another passed", known + failed + strings.ReplaceAll(passed, "TestA", "TestB") + fail, true, false},
+		{"a known one failed, and another failed", known + failed + strings.ReplaceAll(failed, "TestA", "TestB") + fail, false, true},
+		{"a known one failed, and the machine was left changed", known + failed + main + fail, false, true},
+		{"a known one failed, and the machine was left changed on another kernel", known + failed + fail + strings.ReplaceAll(passed+main+fail, `"p"`, `"q"`), true, true},
+		{"it is known in another kernel", strings.ReplaceAll(known+failed+fail, `"p"`, `"q"`) + failed + fail, false, true},
 		{"a test prints such a line", `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			passed, failed, err := judge(strings.NewReader(tt.results), io.Discard)
-			assert.NoError(t, err)
-			assert.Equal(t, tt.passed, passed, "passed")
-			assert.Equal(t, tt.failed, failed, "failed")
+			v, err := judge(strings.NewReader(tt.results), io.Discard)
+			require.NoError(t, err)
+			assert.Equal(t, tt.passed, v.passed(), "passed")
+			assert.Equal(t, tt.failed, v.failed, "failed")
 		})
 	}
 	t.Run("cut short", func(t *testing.T) {
-		_, _, err := judge(strings.NewReader(passed+fail[:20]), io.Discard)
+		_, err := judge(strings.NewReader(passed+fail[:20]), io.Discard)
 		assert.ErrorContains(t, err, "is no test event")
 	})
 }
@@ -305,7 +293,7 @@ func TestJudgeTimes(t *testing.T) {
 	} {
 		fmt.Fprintf(&in, line, l[0], l[1], l[2])
 	}
-	_, _, err := judge(strings.NewReader(in.String()), &out)
+	_, err := judge(strings.NewReader(in.String()), &out)
 	assert.NoError(t, err)
 	assert.Equal(t, "\n=== Times: a\nx 1\ny 2\n\n=== Times: b\nz 3\n", out.String())
 }
@@ -318,7 +306,7 @@ func FuzzForReports(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, size int) {
 		size = max(size, 1)
 		var passed bytes.Buffer
-		w := &forReports{w: &passed, progress: io.Discard}
+		w := &forReports{w: &passed, results: io.Discard, progress: io.Discard}
 		for rest := data; len(rest) > 0; rest = rest[min(size, len(rest)):] {
 			n, err := w.Write(rest[:min(size, len(rest))])
 			require.NoError(t, err)

@@ -5,26 +5,35 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // plan is what stream is to run: a VM for each kernel and profile.
 type plan struct {
 	VMs      []guest
-	Progress string // the path of a pipe to write to what is to be shown at once
+	Known    []string // lists of known defects
+	AtOnce   int      // how many VMs are run at once
+	Results  string   // the file of the results
+	Progress string   // the path of a pipe to write to what is to be shown at once
 }
 
 // guest is a VM that runs the suite.
 type guest struct {
 	Package string // the name its results go under
+	Where   known.Where
 	Options vm.Options
 	Argv    []string
 }
+
+// packagePrefix begins the names that results go under.
+const packagePrefix = "hotplugtest/"
 
 func readPlan(file string) (p plan, err error) {
 	data, err := os.ReadFile(file)
@@ -32,6 +41,18 @@ func readPlan(file string) (p plan, err error) {
 		return p, err
 	}
 	return p, json.Unmarshal(data, &p)
+}
+
+// warn says which known defects are to be reviewed.
+func (p *plan) warn(w io.Writer) error {
+	loader, err := loadKnown(p.Known)
+	if err != nil {
+		return err
+	}
+	for _, line := range loader.Expired() {
+		fmt.Fprintf(w, "selftest: %s\n", line)
+	}
+	return nil
 }
 
 // write writes the plan for the processes that run it, and returns the file.
@@ -44,24 +65,40 @@ func (p *plan) write(dir string) (file string, err error) {
 	return file, os.WriteFile(file, data, 0o644)
 }
 
-// plan prepares the VMs, for a binary that need not be there yet.
+// plan prepares the VMs of the shard, for a binary that need not be there yet.
 func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
+	number := 0
 	for i, name := range fileNames(o.kernels) {
+		var chosen []profile
+		for _, profile := range o.profiles {
+			if o.shard.has(number) {
+				chosen = append(chosen, profile)
+			}
+			number++
+		}
+		if len(chosen) == 0 {
+			continue
+		}
 		options := o.vm
 		options.Kernel = o.kernels[i]
 		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
 		if err != nil {
 			return err
 		}
-		options.Init = filepath.Join(tmp, "init")
+		options.Init = filepath.Join(tmp, fmt.Sprintf("init-%d", i))
 		if err := prepared.WriteInit(options.Init); err != nil {
 			return err
 		}
-		for _, profile := range o.profiles {
+		for _, profile := range chosen {
 			options := profile.options(options, o.arch)
 			options.Out = o.subdir(name, &profile)
 			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
-			p.VMs = append(p.VMs, guest{"hotplugtest/" + profile.of(name), options, o.argv(binary, &profile)})
+			p.VMs = append(p.VMs, guest{
+				Package: packagePrefix + profile.of(name),
+				Where:   known.Where{Suite: o.kernels[i], Profile: profile.name, Arch: o.arch},
+				Options: options,
+				Argv:    o.argv(binary, &profile),
+			})
 		}
 	}
 	return nil

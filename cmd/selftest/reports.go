@@ -6,23 +6,32 @@ import (
 	"io"
 	"strings"
 
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/suite"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// forReports passes the lines of one VM on, as test2json makes them, without
-// what gotestsum would take amiss: it shows the line that an attribute was made
-// from beside the attribute, and takes an artifacts event for the end of a
-// test. And with what it would not know how to name: a VM that fails, though no
-// test does, is a failure of TestMain's, with what the VM's runner said.
+// forReports passes the lines of one VM on, as test2json makes them: to
+// gotestsum, and to the file of results.
+//
+// It leaves out what gotestsum would take amiss: gotestsum shows the line that
+// an attribute was made from beside the attribute, and takes an artifacts event
+// for the end of a test. It adds what gotestsum would not know how to name: a
+// VM that fails, though no test does, is a failure of TestMain's, with what the
+// VM's runner said. A known failure is a skip for gotestsum; the results keep
+// it as a failure that is marked.
 type forReports struct {
 	w        io.Writer
+	results  io.Writer
 	progress io.Writer // where lines that tell of the progress of a soak go too
+	label    string    // before each of these lines
 	lines    lines
-	failed   bool     // a test has
+	pkg      string
+	verdicts knownVerdicts
 	said     []string // outside of tests, of what is wrong
 	died     bool     // the runner of the VM said some of it
+	ended    bool     // the event that ends the package has come
 }
 
 func (f *forReports) Write(p []byte) (int, error) { return f.lines.write(p, f.pass) }
@@ -35,19 +44,25 @@ func (f *forReports) pass(line []byte) error {
 			return err
 		}
 	}
-	_, err = f.w.Write(line)
-	return err
+	return f.both(line)
+}
+
+func (f *forReports) both(line []byte) error {
+	_, err := f.w.Write(line)
+	_, resultsErr := f.results.Write(line)
+	return errors.Join(err, resultsErr)
 }
 
 // take tells whether the event is to be passed on.
 func (f *forReports) take(e testjson.Event) (pass bool, err error) {
 	const most = 100
+	f.pkg = e.Package
 	runner := strings.HasPrefix(e.Output, vm.Prefix) && !strings.HasPrefix(e.Output, vm.KVMPrefix)
 	switch {
 	case e.Action == "artifacts", strings.HasPrefix(e.Output, "=== ATTR "):
 		return false, nil
 	case strings.HasPrefix(e.Output, suite.SoakPrefix):
-		_, err := io.WriteString(f.progress, e.Output)
+		_, err := io.WriteString(f.progress, f.label+e.Output)
 		return true, err
 	case runner && e.Test == "" && len(f.said) < most:
 		f.said, f.died = append(f.said, e.Output), true
@@ -55,49 +70,132 @@ func (f *forReports) take(e testjson.Event) (pass bool, err error) {
 	case strings.HasPrefix(e.Output, "FAIL: ") && e.Test == "" && len(f.said) < most:
 		f.said = append(f.said, e.Output)
 	case e.Action == "fail" && e.Test != "":
-		f.failed = true
-	case e.Action == "fail" && (!f.failed || f.died):
-		return true, f.failWhole(e)
+		return f.fail(e)
+	case e.Verdict() && e.Test == "":
+		return f.end(e)
 	}
+	f.verdicts.take(e)
 	return true, nil
+}
+
+// end takes the event that ends the package.
+func (f *forReports) end(e testjson.Event) (pass bool, err error) {
+	f.ended = true
+	if e.Action == "fail" && (!f.verdicts.failed() || f.died || !f.verdicts.fresh && len(f.said) > 0) {
+		if err := f.failWhole(e); err != nil {
+			return false, err
+		}
+	}
+	if e.Action != "fail" || f.verdicts.fresh {
+		return true, nil
+	}
+	return false, f.differ(e, "pass")
+}
+
+// fail takes the failure of a test.
+func (f *forReports) fail(e testjson.Event) (pass bool, err error) {
+	defect := f.verdicts.fail(e.Test)
+	if defect == nil {
+		return true, nil
+	}
+	return false, f.markKnown(e, defect)
+}
+
+// markKnown writes the failure of a test that is known.
+func (f *forReports) markKnown(e testjson.Event, defect *known.Entry) error {
+	for _, attr := range [][2]string{{testjson.Known, defect.ID}, {testjson.OriginalResult, e.Action}} {
+		line, err := marshal(testjson.Event{Time: e.Time, Action: "attr", Package: e.Package, Test: e.Test, Key: attr[0], Value: attr[1]})
+		if err = errors.Join(err, f.both(line)); err != nil {
+			return err
+		}
+	}
+	text := knownPrefix + defect.ID + ": " + defect.Why + "\n"
+	if defect.Crash {
+		text += "       What comes after it in this virtual machine did not run.\n"
+	}
+	why := testjson.Event{Time: e.Time, Action: "output", Package: e.Package, Test: e.Test, Output: text}
+	return errors.Join(testjson.Write(f.w, why), f.differ(e, "skip"))
+}
+
+// differ writes an event to the results as it is, and with another action to
+// gotestsum.
+func (f *forReports) differ(e testjson.Event, action string) error {
+	err := testjson.Write(f.results, e)
+	e.Action = action
+	return errors.Join(err, testjson.Write(f.w, e))
 }
 
 // failWhole writes the failure of the run as a whole.
 func (f *forReports) failWhole(e testjson.Event) error {
 	write := func(action, output string) error {
-		return testjson.Write(f.w, testjson.Event{Time: e.Time, Action: action, Package: e.Package, Test: testjson.Main, Output: output})
+		line, err := marshal(testjson.Event{Time: e.Time, Action: action, Package: e.Package, Test: testjson.Main, Output: output})
+		return errors.Join(err, f.both(line))
 	}
 	err := write("run", "")
 	for _, line := range f.said {
 		err = errors.Join(err, write("output", line))
+		f.verdicts.take(testjson.Event{Action: "output", Test: testjson.Main, Output: line})
 	}
-	return errors.Join(err, write("fail", ""))
+	e.Test = testjson.Main
+	pass, failErr := f.fail(e)
+	if pass {
+		failErr = write("fail", "")
+	}
+	return errors.Join(err, failErr)
 }
 
-// screen passes on what gotestsum prints. That is all output of a test that
-// fails twice: when it does, and in a list at the end. The part that is the
-// kernel's console is shown in the list alone.
-type screen struct {
-	w     io.Writer
-	lines lines
-	list  bool // it has begun
-}
-
-func (s *screen) Write(p []byte) (int, error) { return s.lines.write(p, s.pass) }
-
-func (s *screen) pass(line []byte) error {
-	s.list = s.list || bytes.Contains(line, []byte("=== Failed"))
-	if !s.list && bytes.HasPrefix(line, []byte(vm.ConsolePrefix)) {
+// close ends what a known crash has left open, and notes which known defects
+// did not show. A test that is left open for another reason is a failure for
+// gotestsum.
+func (f *forReports) close() error {
+	switch {
+	case !f.ended && f.verdicts.crashed != nil:
+		return f.closeCrashed()
+	case !f.ended:
 		return nil
 	}
-	_, err := s.w.Write(line)
-	return err
+	for _, id := range f.verdicts.matcher.Gone() {
+		gone := testjson.Event{Time: f.verdicts.last, Action: "attr", Package: f.pkg, Key: testjson.NoLonger, Value: id}
+		if err := testjson.Write(f.results, gone); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// flush writes what has no newline at its end.
-func (s *screen) flush() error {
-	_, err := s.w.Write(s.lines.rest)
-	return err
+// closeCrashed ends the tests that a known crash has left open.
+func (f *forReports) closeCrashed() error {
+	f.ended = true
+	end := testjson.Event{Time: f.verdicts.last, Action: "fail", Package: f.pkg}
+	for _, test := range f.verdicts.unended() {
+		end.Test = test
+		var err error
+		if f.verdicts.new[test] {
+			err = f.differ(end, "fail")
+		} else {
+			err = f.markKnown(end, f.verdicts.crashed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	end.Test = ""
+	if f.verdicts.fresh {
+		return f.differ(end, "fail")
+	}
+	return f.differ(end, "pass")
+}
+
+// onlyKnown reports whether the VM came to its end, and known defects are all
+// that was wrong.
+func (f *forReports) onlyKnown() bool {
+	return f.ended && f.verdicts.failed() && !f.verdicts.fresh
+}
+
+func marshal(e testjson.Event) ([]byte, error) {
+	var b bytes.Buffer
+	err := testjson.Write(&b, e)
+	return b.Bytes(), err
 }
 
 // lines makes lines of what is written in pieces.

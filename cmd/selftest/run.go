@@ -11,16 +11,16 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
-
-// junitFile is the report for CI systems.
-const junitFile = "junit.xml"
 
 // report runs the plan below gotestsum, which shows the results as they come
 // and writes the reports.
@@ -29,6 +29,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	p.Results = filepath.Join(out, testjson.ResultsFile)
 	done, err := p.showProgress(filepath.Join(tmp, "progress"))
 	if err != nil {
 		return err
@@ -38,9 +39,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	results := filepath.Join(out, testjson.ResultsFile)
+	junit := filepath.Join(out, junitFile)
 	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
-		"--junitfile="+filepath.Join(out, junitFile), "--jsonfile="+results, "--", self, "stream", file)
+		"--junitfile="+junit, "--", self, "stream", file)
 	screen := &screen{w: os.Stdout}
 	cmd.Stdout, cmd.Stderr = screen, os.Stderr
 	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
@@ -53,20 +54,28 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
 	}
-	events, err := os.Open(results)
+	if err := markJUnit(junit); err != nil {
+		return err
+	}
+	return p.judge(runErr)
+}
+
+// judge prints what the results come to. runErr is what gotestsum ended with.
+func (p *plan) judge(runErr error) error {
+	events, err := os.Open(p.Results)
 	if err != nil {
 		return err
 	}
 	defer events.Close()
-	passed, failed, err := judge(events, os.Stdout)
+	v, err := judge(events, os.Stdout)
 	switch {
 	case err != nil:
 		return err
-	case failed:
+	case v.failed:
 		return errFailed
 	case runErr != nil:
 		return errUntold
-	case !passed:
+	case !v.passed() && len(v.known) == 0:
 		return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
 	}
 	return nil
@@ -101,34 +110,115 @@ func (p *plan) showProgress(path string) (done func(), err error) {
 
 // stream runs the plan's VMs and prints their results as test2json does.
 func stream(file string) int {
-	p, err := readPlan(file)
+	code, err := streamPlan(file)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "selftest:", err)
 		return 1
+	}
+	return code
+}
+
+func streamPlan(file string) (code int, err error) {
+	p, err := readPlan(file)
+	if err != nil {
+		return 1, err
+	}
+	defects, err := loadKnown(p.Known)
+	if err != nil {
+		return 1, err
 	}
 	progress, err := os.OpenFile(p.Progress, os.O_WRONLY, 0)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "selftest:", err)
-		return 1
+		return 1, err
 	}
 	defer progress.Close()
-	code := 0
-	// What is ended with this process hangs on this thread.
-	runtime.LockOSThread()
-	for i, g := range p.VMs {
-		cmd := exec.Command(tool("test2json"), "-t", "-p", g.Package, os.Args[0], "boot", file, strconv.Itoa(i))
-		cmd.Stdout, cmd.Stderr = &forReports{w: os.Stdout, progress: progress}, os.Stderr
-		// It pays no heed to an interrupt, and would wait for the next line of
-		// a guest that may have none.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-		if err := cmd.Run(); err != nil {
-			code = 1
-			if !errors.As(err, new(*exec.ExitError)) {
-				fmt.Fprintln(os.Stderr, "selftest:", err)
-			}
+	results, err := os.Create(p.Results)
+	if err != nil {
+		return 1, err
+	}
+	times, err := tookFile()
+	if err != nil {
+		return 1, err
+	}
+	took := readTook(times)
+	r := &runner{plan: &p, file: file, defects: defects, progress: progress, turns: turns{to: []io.Writer{os.Stdout, results}}, took: took}
+	r.run(took.order(p.VMs, p.AtOnce))
+	if r.failed {
+		code = 1
+	}
+	if r.turns.err != nil {
+		return 1, r.turns.err
+	}
+	if p.AtOnce > 1 {
+		if err := took.write(times); err != nil {
+			fmt.Fprintln(os.Stderr, "selftest:", err)
 		}
 	}
-	return code
+	return code, results.Close()
+}
+
+// runner runs the VMs of a plan, several at once.
+type runner struct {
+	plan     *plan
+	file     string // the plan's
+	defects  *known.Loader
+	progress io.Writer
+	turns    turns
+
+	mu     sync.Mutex
+	took   took
+	failed bool
+}
+
+// run runs the VMs in an order.
+func (r *runner) run(order []int) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, r.plan.AtOnce)
+	for _, i := range order {
+		slots <- struct{}{}
+		piece := r.turns.piece()
+		wg.Go(func() {
+			defer func() { <-slots }()
+			r.one(i, piece)
+		})
+	}
+	wg.Wait()
+}
+
+// one runs VM number i.
+func (r *runner) one(i int, out *piece) {
+	// What is ended with this process hangs on this thread.
+	runtime.LockOSThread()
+	began := time.Now()
+	g := &r.plan.VMs[i]
+	reports := &forReports{w: out.to(0), results: out.to(1), progress: r.progress}
+	reports.verdicts.matcher = r.defects.Matcher(g.Where)
+	if r.plan.AtOnce > 1 {
+		reports.label = g.Package + ": "
+	}
+	err := errors.Join(r.plan.test(r.file, i, reports), reports.close())
+	out.end()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if reports.ended {
+		r.took[g.key()] = time.Since(began)
+	}
+	if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
+		r.failed = true
+		if !errors.As(err, &exit) {
+			fmt.Fprintln(os.Stderr, "selftest:", err)
+		}
+	}
+}
+
+// test runs VM number i, and writes its events.
+func (p *plan) test(file string, i int, w io.Writer) error {
+	cmd := exec.Command(tool("test2json"), "-t", "-p", p.VMs[i].Package, os.Args[0], "boot", file, strconv.Itoa(i))
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	// It pays no heed to an interrupt, and would wait for the next line of a
+	// guest that may have none.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	return cmd.Run()
 }
 
 // boot runs one of the plan's VMs.

@@ -18,12 +18,20 @@ const ResultsFile = "results.json"
 // function for that.
 const Main = "TestMain"
 
+// Keys of attributes that ci/selftest adds to the results.
+const (
+	Known          = "known"           // of a failed test: the ID of the known defect
+	OriginalResult = "original-result" // of such a test: "fail", which other reports do not say
+	NoLonger       = "no-longer"       // of a package: the ID of a known defect that did not show
+)
+
 // Event is one event. Fields that are of no use here are left out.
 type Event struct {
 	Time    time.Time `json:",omitzero"`
 	Action  string    // "run", "output", "attr", "pass", "fail", "skip" and others
 	Package string    `json:",omitempty"`
 	Test    string    `json:",omitempty"` // "": the event is the package's
+	Elapsed float64   `json:",omitempty"` // of a verdict: seconds
 	Output  string    `json:",omitempty"` // a line, as a rule with its newline
 	Key     string    `json:",omitempty"` // of an attribute
 	Value   string    `json:",omitempty"` // of an attribute

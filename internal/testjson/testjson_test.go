@@ -30,7 +30,7 @@ func TestRead(t *testing.T) {
 	assert.Equal(t, []testjson.Event{
 		{Time: time.Date(2026, 1, 2, 3, 4, 5, 250e6, time.UTC), Action: "run", Package: "p", Test: "TestA"},
 		{Action: "attr", Package: "p", Test: "TestA", Key: "probes", Value: "4"},
-		{Action: "pass", Package: "p", Test: "TestA"},
+		{Action: "pass", Package: "p", Test: "TestA", Elapsed: 0.1},
 	}, got)
 	assert.False(t, got[1].Verdict())
 	assert.True(t, got[2].Verdict())

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+)
+
+// events makes the events of a package of lines: "TestA run", "TestA pass",
+// "TestA kernel 6.12" for an attribute, "TestA: text" for output, and the same
+// without a test for the package.
+func events(t *testing.T, lines ...string) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, line := range lines {
+		e := testjson.Event{Package: "p"}
+		if test, text, ok := strings.Cut(line, ": "); ok {
+			for output := range strings.Lines(text + "\n") {
+				e.Action, e.Test, e.Output = "output", test, output
+				require.NoError(t, testjson.Write(&b, e))
+			}
+			continue
+		}
+		words := strings.Fields(line)
+		if strings.HasPrefix(words[0], "Test") {
+			e.Test, words = words[0], words[1:]
+		}
+		if e.Action = words[0]; len(words) > 1 {
+			e.Action, e.Key, e.Value = "attr", words[0], words[1]
+		}
+		require.NoError(t, testjson.Write(&b, e))
+	}
+	return b.String()
+}
+
+// text is the reverse of events, with the output left out.
+func text(t *testing.T, stream string) (lines []string) {
+	t.Helper()
+	for e, err := range testjson.Read(strings.NewReader(stream)) {
+		require.NoError(t, err)
+		switch e.Action {
+		case "output", "run":
+		case "attr":
+			lines = append(lines, strings.TrimSpace(e.Test+" "+e.Key+" "+e.Value))
+		default:
+			lines = append(lines, strings.TrimSpace(e.Test+" "+e.Action))
+		}
+	}
+	return lines
+}
+
+const knownList = `{"known": [
+	{"id": "busy", "test": "TestA/b", "kernels": [{"from": "6.12"}], "symptom": "EBUSY", "why": "it is busy", "review": "2999-01-01"},
+	{"id": "crash", "test": "TestA/c", "kernels": [{"from": "6.12"}], "crash": true, "symptom": "mine\\+0x1", "why": "it crashes", "review": "2999-01-01"},
+	{"id": "leak", "test": "TestMain", "kernels": [{"from": "6.12"}], "symptom": "leaked descriptor 7", "why": "it leaks", "review": "2999-01-01"}
+]}`
+
+// What a VM says is the same for gotestsum and in the results, except that a
+// known failure is a skip for gotestsum.
+func TestKnownReports(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "known.json")
+	require.NoError(t, os.WriteFile(file, []byte(knownList), 0o644))
+	const busy, lost, died = "TestA/b:     a.go:1: EBUSY", "TestA/b:     a.go:2: lost", "TestA/c: \nvm: the kernel panicked (Linux 6.12.1)\nvm: | BUG: x\nvm: | mine+0x1\n"
+	for _, tt := range []struct {
+		name               string
+		in                 []string
+		gotestsum, results string
+		onlyKnown          bool
+	}{
+		{
+			name:      "known",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", "TestA fail", "fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestA known busy, TestA original-result fail, TestA skip, pass",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestA known busy, TestA original-result fail, TestA fail, fail",
+			onlyKnown: true,
+		},
+		{
+			name:      "new",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, lost, "TestA/b fail", "TestA fail", "fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b fail, TestA fail, fail",
+		},
+		{
+			name:      "another below the same test is new",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", "TestA/d run", "TestA/d fail", "TestA fail", "fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestA/d fail, TestA fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestA/d fail, TestA fail, fail",
+		},
+		{
+			name:      "the test above it has something to say",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", "TestA:     a.go:3: left", "TestA fail", "fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestA fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestA fail, fail",
+		},
+		{
+			name:      "and the machine was left changed",
+			in:        []string{"TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", ": FAIL: the machine is not as it was found", "fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestMain fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestMain fail, fail",
+		},
+		{
+			name:      "the whole is known",
+			in:        []string{"TestA run", "TestA kernel 6.12.1", "TestA pass", ": FAIL: leaked descriptor 7", "fail"},
+			gotestsum: "TestA kernel 6.12.1, TestA pass, TestMain known leak, TestMain original-result fail, TestMain skip, pass",
+			results:   "TestA kernel 6.12.1, TestA pass, TestMain known leak, TestMain original-result fail, TestMain fail, fail",
+			onlyKnown: true,
+		},
+		{
+			name:      "a known crash",
+			in:        []string{"TestA run", "TestA/c run", died, "TestA/c fail"},
+			gotestsum: "TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA known crash, TestA original-result fail, TestA skip, pass",
+			results:   "TestA/c known crash, TestA/c original-result fail, TestA/c fail, TestA known crash, TestA original-result fail, TestA fail, fail",
+			onlyKnown: true,
+		},
+		{
+			name:      "a known crash after a new failure",
+			in:        []string{"TestA run", "TestA/d run", "TestA/d fail", "TestA/c run", died, "TestA/c fail"},
+			gotestsum: "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA fail, fail",
+			results:   "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c fail, TestA fail, fail",
+		},
+		{
+			name:      "a new crash",
+			in:        []string{"TestA run", "TestA/c run", strings.Replace(died, "mine", "yours", 1), "TestA/c fail"},
+			gotestsum: "TestA/c fail",
+		},
+		{
+			name:      "the crash comes in another test",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b" + strings.TrimPrefix(died, "TestA/c"), "TestA/b fail"},
+			gotestsum: "TestA/b fail",
+		},
+		{
+			name:      "no longer",
+			in:        []string{"TestA/b run", "TestA/b kernel 6.12.1", "TestA/b pass", "pass"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b pass, pass",
+			results:   "TestA/b kernel 6.12.1, TestA/b pass, pass, no-longer busy",
+		},
+		{
+			name:      "cut short",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", "TestA/b pass"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b pass",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			loader, err := loadKnown([]string{file})
+			require.NoError(t, err)
+			var gotestsum, results strings.Builder
+			f := &forReports{w: &gotestsum, results: &results, progress: io.Discard}
+			f.verdicts.matcher = loader.Matcher(known.Where{Profile: "default", Arch: "amd64"})
+			_, err = f.Write([]byte(events(t, tt.in...)))
+			require.NoError(t, err)
+			require.NoError(t, f.close())
+			if tt.results == "" {
+				tt.results = tt.gotestsum
+			}
+			assert.Equal(t, strings.Split(tt.gotestsum, ", "), text(t, gotestsum.String()), "for gotestsum")
+			assert.Equal(t, strings.Split(tt.results, ", "), text(t, results.String()), "results")
+			assert.Equal(t, tt.onlyKnown, f.onlyKnown())
+		})
+	}
+}
+
+func TestNoLonger(t *testing.T) {
+	var b strings.Builder
+	_, err := judge(strings.NewReader(events(t, "TestA pass", "pass", "no-longer busy")), &b)
+	require.NoError(t, err)
+	assert.Equal(t, "\n=== Known defects that did not show\nno longer: busy (p)\n", b.String())
+}
+
+func TestMarkJUnit(t *testing.T) {
+	const report = xml.Header + `<testsuites tests="3" failures="1" errors="0" time="2.000000">
+	<testsuite tests="3" failures="1" skipped="1" time="1.000000" name="hotplugtest/trixie" timestamp="2026-11-26T19:26:01Z">
+		<properties>
+			<property name="go.version" value="go1.26.8 linux/amd64"></property>
+		</properties>
+		<testcase classname="hotplugtest/trixie" name="TestC" time="0.100000">
+			<failure message="Failed" type="">    a.go:1: &lt;lost&gt;&#xA;</failure>
+		</testcase>
+		<testcase classname="hotplugtest/trixie" name="TestA" time="7.250000">
+			<properties>
+				<property name="known" value="busy"></property>
+				<property name="original-result" value="fail"></property>
+			</properties>
+			<skipped message="%s"></skipped>%s
+		</testcase>
+		<testcase classname="hotplugtest/trixie" name="TestB" time="0.100000">
+			<skipped message="no SMT"></skipped>
+		</testcase>
+	</testsuite>
+</testsuites>`
+	file := filepath.Join(t.TempDir(), "junit.xml")
+	require.NoError(t, markJUnit(file), "there is none")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, report, "    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;", ""), 0o644))
+	require.NoError(t, markJUnit(file))
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, fmt.Sprintf(report, "known: busy", "\n\t\t\t<system-out>    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;</system-out>"), string(data))
+
+	require.NoError(t, os.WriteFile(file, data[:100], 0o644))
+	assert.ErrorContains(t, markJUnit(file), "parse "+file+": XML syntax error")
+}
+
+func TestKnownFlag(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ours.json"), []byte(knownList), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bad.json"), []byte(`{"known": [{"id": "a"}, {}]}`), 0o644))
+	o, err := parse([]string{"-C", dir, "-known", "ours.json", "-known", "builtin"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{filepath.Join(dir, "ours.json"), "builtin"}, o.known)
+
+	_, err = parse([]string{"-C", dir, "-known", "bad.json"})
+	assert.ErrorContains(t, err, "-known "+dir+"/bad.json: entry a: test: it is missing\n")
+	assert.ErrorContains(t, err, dir+"/bad.json: entry 2: it has no id\n")
+	_, err = parse([]string{"-known", "/nonexistent"})
+	assert.EqualError(t, err, "-known open /nonexistent: no such file or directory")
+	_, err = parse([]string{"-C", dir, "-known", "ours.json", "-known", "ours.json"})
+	assert.ErrorContains(t, err, "entry busy: id: "+dir+"/ours.json has an entry of this id already")
+}

@@ -1,0 +1,230 @@
+package known
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
+)
+
+// Where is the virtual machine that a failure is from.
+type Where struct {
+	Suite   string // the kernel, as -kernel names it
+	Profile string // the boot profile
+	Arch    string // the GOARCH
+}
+
+// A Matcher compares the failures of one virtual machine with known defects.
+// The methods must be called in the order of the events.
+type Matcher struct {
+	where   Where
+	entries []*entry
+	count   map[*entry]int  // tests that failed by it
+	passed  map[*entry]bool // a test that it is about has passed
+	release release
+}
+
+// Matcher returns a Matcher for a virtual machine. Expired entries match
+// nothing.
+func (l *Loader) Matcher(w Where) *Matcher {
+	m := &Matcher{where: w, count: make(map[*entry]int), passed: make(map[*entry]bool)}
+	for _, e := range l.entries {
+		if !e.expired {
+			m.entries = append(m.entries, e)
+		}
+	}
+	return m
+}
+
+// Expired returns the entries whose review is due, each in a line.
+func (l *Loader) Expired() (lines []string) {
+	for _, e := range l.entries {
+		if e.expired {
+			lines = append(lines, fmt.Sprintf("%s: %s was to be reviewed by %s: it is ignored", l.sources[e.ID], e.ID, e.Review))
+		}
+	}
+	return lines
+}
+
+// Kernel tells the release of the kernel, as uname -r does. Until then no entry
+// about ranges of kernels matches.
+func (m *Matcher) Kernel(release string) { m.release = releaseOf(release) }
+
+// applies reports whether the entry is about this virtual machine.
+func (m *Matcher) applies(e *entry) bool {
+	return (len(e.ranges) == 0 || slices.ContainsFunc(e.ranges, func(s span) bool { return s.has(m.release) })) &&
+		(e.Suite == "" || e.Suite == m.where.Suite) &&
+		(e.Arch == "" || e.Arch == m.where.Arch) &&
+		(len(e.Profiles) == 0 || slices.Contains(e.Profiles, m.where.Profile))
+}
+
+// Passed notes that a test passed.
+func (m *Matcher) Passed(test string) {
+	for _, e := range m.entries {
+		if !m.passed[e] && e.test.MatchString(test) && m.applies(e) {
+			m.passed[e] = true
+		}
+	}
+}
+
+// Failed returns the known defect that the failure of a test is of, or nil.
+// output is all that the test printed.
+func (m *Matcher) Failed(test, output string) *Entry {
+	return m.find(test, false, func(e *entry) bool { return explains(e, Texts(output)) })
+}
+
+// Crashed returns the known defect that ended the virtual machine, or nil. test
+// is the innermost test that was running, output is what it printed, and report
+// is what the runner of the virtual machine said.
+func (m *Matcher) Crashed(test, output, report string) *Entry {
+	return m.find(test, true, func(e *entry) bool {
+		return e.symptom.MatchString(firstComplaint(report)) &&
+			!slices.ContainsFunc(Texts(output), func(text string) bool { return !e.expects(text) })
+	})
+}
+
+func (m *Matcher) find(test string, crash bool, explains func(*entry) bool) *Entry {
+	for _, e := range m.entries {
+		if e.Crash == crash && (e.Most == 0 || m.count[e] < e.Most) && e.test.MatchString(test) && m.applies(e) && explains(e) {
+			m.count[e]++
+			return &e.Entry
+		}
+	}
+	return nil
+}
+
+// Gone returns the IDs of the defects that should have shown, but did not: a
+// test that they are about passed, and none failed by them.
+func (m *Matcher) Gone() (ids []string) {
+	for _, e := range m.entries {
+		if m.passed[e] && m.count[e] == 0 && !e.Rare {
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids
+}
+
+// explains reports whether the entry is about all texts, and the symptom is in
+// one of them.
+func explains(e *entry, texts []string) bool {
+	seen := false
+	for _, text := range texts {
+		parts := complaints(text)
+		symptom := !slices.ContainsFunc(parts, func(part string) bool { return !e.symptom.MatchString(part) })
+		if !symptom && !e.expects(text) {
+			return false
+		}
+		seen = seen || symptom
+	}
+	return seen
+}
+
+// expects reports whether the text may be beside the symptom.
+func (e *entry) expects(text string) bool {
+	return neutral.MatchString(text) || e.beside != nil && e.beside.MatchString(text)
+}
+
+// Silent reports whether a test printed no text that could be the reason of its
+// failure: then others below it have failed.
+func Silent(output string) bool {
+	return !slices.ContainsFunc(Texts(output), func(text string) bool { return !neutral.MatchString(text) })
+}
+
+// neutral matches what tests log beside the reasons of their failure.
+var neutral = regexp.MustCompile(`^(the machine after that:|the kernel's log of this test:)\n`)
+
+// Texts returns the texts that a test reported, one for each call of t.Error
+// and the like, without the source line and the indentation. Lines that it
+// printed in another way are a text each. The lines that package testing
+// prints, and those that name known defects, are left out.
+func Texts(output string) (texts []string) {
+	inText := false
+	for line := range strings.Lines(output) {
+		line = strings.TrimSuffix(line, "\n")
+		switch loc := reported.FindStringIndex(line); {
+		case frame.MatchString(line) || strings.TrimSpace(line) == "":
+			inText = inText && line == ""
+		case loc != nil:
+			texts, inText = append(texts, line[loc[1]:]), true
+		case inText && strings.HasPrefix(line, indentation):
+			if line = line[len(indentation):]; !named.MatchString(line) {
+				texts[len(texts)-1] += "\n" + line
+			}
+		default:
+			texts, inText = append(texts, line), false
+		}
+	}
+	return texts
+}
+
+// indentation is what package testing puts before the second line of a text
+// and those after it.
+const indentation = "        "
+
+var (
+	reported = regexp.MustCompile(`^    [\w.-]+\.go:\d+: `)
+	frame    = regexp.MustCompile(`^\s*(=== (RUN|NAME|PAUSE|CONT|ATTR) |--- (PASS|FAIL|SKIP): )`)
+	named    = regexp.MustCompile(`^ +known: `)
+)
+
+// complaints returns the parts of a text of the kernel's log that begin with a
+// complaint each, so that a known one does not hide another. A text of another
+// kind is one part.
+func complaints(text string) []string {
+	head, log, ok := strings.Cut(text, "\n")
+	if !ok || !strings.HasPrefix(head, "the kernel's log has a complaint") {
+		return []string{text}
+	}
+	var parts []string
+	cut := 0 // lines since "cut here", which has a "WARNING:" below it
+	for line := range strings.Lines(log) {
+		problem := problemOf(line)
+		cut++
+		begins := problem != "" && problem != "backtrace" && problem != "oops" && !(problem == "warning" && cut <= 3 && len(parts) > 0)
+		if strings.Contains(line, "[ cut here ]") {
+			begins, cut = true, 0
+		}
+		if begins || len(parts) == 0 {
+			parts = append(parts, "")
+		}
+		parts[len(parts)-1] += line
+	}
+	return parts
+}
+
+// problemOf is the kind of complaint that a line of the kernel's log is, or "".
+func problemOf(line string) string {
+	return kmsg.Record{Text: stamp.ReplaceAllString(strings.TrimSuffix(line, "\n"), "")}.Problem()
+}
+
+var stamp = regexp.MustCompile(`^\s*\[ *\d+\.\d+\](\[ *[TC]\d+\])? `)
+
+// firstComplaint is what is said of the virtual machine, and its console up to
+// the second complaint: the others may follow from the first.
+func firstComplaint(report string) string {
+	var b strings.Builder
+	complained := false
+	for line := range strings.Lines(report) {
+		record, console := strings.CutPrefix(line, consolePrefix)
+		if !console {
+			b.WriteString(strings.TrimPrefix(line, runnerPrefix))
+			continue
+		}
+		problem := problemOf(record)
+		if complained && problem != "" && problem != "oops" && problem != "backtrace" {
+			break
+		}
+		complained = complained || problem != ""
+		b.WriteString(record)
+	}
+	return b.String()
+}
+
+// What the lines of the runner of virtual machines begin with, and those of
+// them with the console: see package vm.
+const (
+	runnerPrefix  = "vm: "
+	consolePrefix = runnerPrefix + "| "
+)

@@ -1,0 +1,179 @@
+package known
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+)
+
+// recorded are real failures of the defects that the module knows.
+var recorded = []struct {
+	id, kernel, profile, test, file string
+}{
+	{"lone-isolated", "6.12.117+deb13-amd64", "isolcpus-one", "TestOffline/at-return/affinity/root-cpuset", "lone-isolated"},
+	{"dying-not-vacated", "6.12.117+deb13-amd64", "default", "TestRollback/online/188:workqueue:online", "dying-not-vacated"},
+	{"last-housekeeping", "7.2.13+deb14-amd64", "isolcpus", "TestRefused/last-housekeeping/at-return", "last-housekeeping"},
+	{"isolated-primary", "7.2.13+deb14-amd64", "isolcpus-suspend", "TestSuspend/last-housekeeping/after-resume", "isolated-primary"},
+	{"isolated-primary", "6.12.117+deb13-amd64", "isolcpus-suspend", "TestSuspend/last-housekeeping/after-resume", "isolated-primary-trixie"},
+	{"isolated-primary", "6.1.0-50-amd64", "isolcpus-suspend", "TestSuspend/last-housekeeping/after-resume", "isolated-primary-bookworm"},
+}
+
+func ofBuiltin(t *testing.T, kernel, profile string) *Matcher {
+	t.Helper()
+	l := &Loader{Profiles: profiles, Today: today}
+	require.NoError(t, l.Load(Builtin))
+	m := l.Matcher(Where{Profile: profile, Arch: "amd64"})
+	m.Kernel(kernel)
+	return m
+}
+
+// verdict gives the output to the method that is for it.
+func verdict(m *Matcher, test, output string) string {
+	e := m.Failed(test, output)
+	if own, report, crashed := strings.Cut(output, "\nvm: "); crashed {
+		e = m.Crashed(test, own, runnerPrefix+report)
+	}
+	if e == nil {
+		return "new"
+	}
+	return e.ID
+}
+
+func TestBuiltin(t *testing.T) {
+	for _, r := range recorded {
+		t.Run(r.file, func(t *testing.T) {
+			data, err := os.ReadFile(filepath.Join("testdata", r.file+".txt"))
+			require.NoError(t, err)
+			output := string(data)
+			assert.Equal(t, r.id, verdict(ofBuiltin(t, r.kernel, r.profile), r.test, output))
+
+			for _, other := range []struct{ what, kernel, profile, test, output string }{
+				{"another kernel", "6.6.1", r.profile, r.test, output},
+				{"no kernel told", "", r.profile, r.test, output},
+				{"another test", r.kernel, r.profile, "TestOnline/at-return", output},
+				{"a test whose name has it", r.kernel, r.profile, "TestMine/" + r.test, output},
+				{"something else beside it", r.kernel, r.profile, r.test, "    trial.go:9: cpu3 is lost\n" + output},
+				{"something else after it", r.kernel, r.profile, r.test, strings.Replace(output, "\nvm: ", "\n    trial.go:9: cpu3 is lost\n\nvm: ", 1) + "    trial.go:9: cpu3 is lost\n"},
+				{"a panic of the test", r.kernel, r.profile, r.test, "panic: runtime error\n" + output},
+				{"no text", r.kernel, r.profile, r.test, ""},
+				// It names the defect, as each failure of the row does.
+				{"an explanation", r.kernel, r.profile, r.test, "    a.go:1: it is gone\n            known:    Offline of cpu1: EBUSY, Dying CPU not properly vacated! partition_sched_domains\n"},
+			} {
+				if strings.HasPrefix(other.what, "something else after") && strings.Contains(output, "vm: ") {
+					other.output = strings.TrimSuffix(other.output, "    trial.go:9: cpu3 is lost\n")
+				}
+				assert.Equal(t, "new", verdict(ofBuiltin(t, other.kernel, other.profile), other.test, other.output), other.what)
+			}
+			if r.id != "dying-not-vacated" {
+				assert.Equal(t, "new", verdict(ofBuiltin(t, r.kernel, "default"), r.test, output), "another profile")
+			}
+		})
+	}
+}
+
+// Failures of kernels that are broken on purpose stay new, even if the kernel,
+// the profile and the test are those that the entry is about. An entry that
+// bounds how many tests fail by it may take as many: a poked kernel can show
+// the very symptom, but not in one test. The failures are real: see poked.json.
+func TestBuiltinBreadth(t *testing.T) {
+	data, err := os.ReadFile("testdata/poked.json")
+	require.NoError(t, err)
+	type failure struct{ test, output string }
+	runs := make(map[string][]failure)
+	total := 0
+	for e, err := range testjson.Read(bytes.NewReader(data)) {
+		require.NoError(t, err)
+		if e.Action == "output" {
+			runs[e.Package] = append(runs[e.Package], failure{e.Test, e.Output})
+			total++
+		}
+	}
+	assert.Greater(t, total, 70, "failures")
+	for run, failures := range runs {
+		for _, r := range recorded {
+			for name, rename := range map[string]func(string) string{
+				"its own name": func(test string) string { return test },
+				"the entry's":  func(string) string { return r.test },
+			} {
+				m := ofBuiltin(t, r.kernel, r.profile)
+				var taken []string
+				for _, f := range failures {
+					if verdict(m, rename(f.test), f.output) != "new" {
+						taken = append(taken, f.test)
+					}
+				}
+				most := 0
+				for e := range m.count {
+					most += e.Most
+				}
+				assert.LessOrEqual(t, len(taken), most, "%s is %s of %s, by %s: %v", run, r.id, r.kernel, name, taken)
+				assert.Less(t, len(taken), len(failures), run)
+			}
+		}
+	}
+}
+
+func TestMost(t *testing.T) {
+	data, err := os.ReadFile("testdata/lone-isolated.txt")
+	require.NoError(t, err)
+	m := ofBuiltin(t, "6.12.1", "isolcpus-one")
+	assert.Equal(t, "lone-isolated", verdict(m, "TestOffline/at-return/a", string(data)))
+	assert.Equal(t, "new", verdict(m, "TestOffline/at-return/b", string(data)), "only one test fails by it")
+}
+
+func TestGone(t *testing.T) {
+	m := ofBuiltin(t, "6.12.1", "isolcpus-one")
+	assert.Empty(t, m.Gone(), "nothing has run")
+	m.Passed("TestOnline/at-return/a")
+	assert.Empty(t, m.Gone(), "it is not about that test")
+	m.Passed("TestOffline/at-return/a")
+	assert.Equal(t, []string{"lone-isolated"}, m.Gone(), "not the rare one")
+	data, err := os.ReadFile("testdata/lone-isolated.txt")
+	require.NoError(t, err)
+	require.NotNil(t, m.Failed("TestOffline/at-return/b", string(data)))
+	assert.Empty(t, m.Gone())
+
+	m = ofBuiltin(t, "6.6.1", "isolcpus-one")
+	m.Passed("TestOffline/at-return/a")
+	assert.Empty(t, m.Gone(), "the kernel is another one")
+}
+
+// A known complaint of the kernel's does not hide another in the same log.
+func TestComplaints(t *testing.T) {
+	const another = "            [   55.270000] ------------[ cut here ]------------\n            [   55.270001] WARNING: CPU: 1 PID: 1 at kernel/x.c:1 f+0x1/0x2\n"
+	data, err := os.ReadFile("testdata/dying-not-vacated.txt")
+	require.NoError(t, err)
+	m := ofBuiltin(t, "6.12.1", "default")
+	head, rest, ok := strings.Cut(string(data), "\n")
+	require.True(t, ok)
+	for name, output := range map[string]string{
+		"after":         string(data) + another,
+		"before":        head + "\n" + another + rest,
+		"a third task":  strings.Replace(string(data), "name: migration/3\n", "name: migration/3\n            [   55.265546] \tpid: 99, name: lost\n", 1),
+		"another task":  strings.Replace(string(data), "name: migration/3\n", "name: lost\n", 1),
+		"lines left":    string(data) + "            and 7 lines more\n",
+		"a soft lockup": string(data) + "            [   55.270000] watchdog: BUG: soft lockup - CPU#1 stuck for 22s!\n",
+	} {
+		require.NotEqual(t, string(data), output, name)
+		assert.Equal(t, "new", verdict(m, "TestRollback/online/x", output), name)
+	}
+	assert.Equal(t, "dying-not-vacated", verdict(m, "TestRollback/online/x", string(data)))
+
+	// Of a crash, the first complaint counts.
+	data, err = os.ReadFile("testdata/isolated-primary.txt")
+	require.NoError(t, err)
+	output := strings.Replace(string(data), "vm: | ", "vm: | [    1.000000] BUG: unable to handle page fault for address: 0000\nvm: | [    1.000001] RIP: 0010:mine\nvm: | ------------[ cut here ]------------\nvm: | ", 1)
+	assert.Equal(t, "new", verdict(ofBuiltin(t, "7.2.1", "isolcpus-suspend"), "TestSuspend/last-housekeeping/after-resume", output))
+}
+
+func TestTexts(t *testing.T) {
+	assert.Equal(t, []string{"one\ntwo\n  three", "panic: four", "five\nsix"}, Texts(
+		"=== RUN   TestA\n    a.go:1: one\n        two\n          three\n            known:    six\npanic: four\n    b_c.go:12: five\n\n        six\n    --- FAIL: TestA (0.00s)\n"))
+}
