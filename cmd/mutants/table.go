@@ -22,6 +22,7 @@ type mutant struct {
 	name   string
 	breaks string            // what is broken, as a sentence about the kernel
 	pokes  map[string]string // by the kernel's name, or every for all others: what ci/selftest -poke takes, separated by blanks
+	delays string            // what ci/selftest -delay takes, separated by blanks: without them the mutant shows by chance, or not at all
 	flags  []string          // for ci/selftest, beside the pokes
 	rows   []string          // each as in go test -run: at least one of the tests that it matches has to fail
 
