@@ -37,6 +37,7 @@ type bench struct {
 	short    bool
 	rows     bool
 	healthy  bool
+	delays   bool
 	out      string
 	markdown string
 	dir      cli.Dir  // what paths are relative to
@@ -64,6 +65,7 @@ func parse(args []string) (*bench, error) {
 	flags.BoolVar(&l.short, "short", false, "a few mutants, with -rows")
 	flags.BoolVar(&l.rows, "rows", false, "of the suite, run only what has to notice each mutant, and all for those that nothing has to")
 	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it has to pass there")
+	flags.BoolVar(&l.delays, "delays", true, "delay what a mutant's delays say: without them, what only a delay shows survives")
 	flags.StringVar(&l.out, "out", "out/mutants", "`directory` for the reports of each run")
 	flags.StringVar(&l.markdown, "markdown", "", "write the score as a Markdown table to this `file`")
 	var err error
@@ -134,7 +136,7 @@ func (l *bench) chosen(k series) (chosen []*mutant) {
 
 // testHealthy fails if the suite does on a kernel that is not broken.
 func (l *bench) testHealthy(ctx context.Context, k series) error {
-	o, err := l.test(ctx, k, "healthy", "", nil)
+	o, err := l.test(ctx, k, "healthy", "", nil, nil)
 	if err != nil {
 		return err
 	}
@@ -158,20 +160,20 @@ func (l *bench) testMutant(ctx context.Context, k series, m *mutant) (*lab.Outco
 		flags = append(flags, "-poke", poke)
 	}
 	for delay := range strings.FieldsSeq(m.delays) {
-		flags = append(flags, "-delay", delay)
+		if l.delays {
+			flags = append(flags, "-delay", delay)
+		}
 	}
-	return l.test(ctx, k, m.name, run, append(flags, m.flags...))
+	return l.test(ctx, k, m.name, run, append(flags, m.flags...), m.args)
 }
 
 // reports is the directory of what one run leaves.
 func (l *bench) reports(k series, name string) string { return filepath.Join(l.out, k.suite, name) }
 
-// test runs the suite on a kernel.
-func (l *bench) test(ctx context.Context, k series, name, run string, flags []string) (*lab.Outcome, error) {
-	args := append([]string{"-kernel", k.suite, "-run", run}, flags...)
-	if len(l.args) > 0 {
-		args = append(append(args, "--"), l.args...)
-	}
+// test runs the suite on a kernel, with flags of ci/selftest and arguments of
+// the test binary.
+func (l *bench) test(ctx context.Context, k series, name, run string, flags, testArgs []string) (*lab.Outcome, error) {
+	args := slices.Concat([]string{"-kernel", k.suite, "-run", run}, flags, []string{"--"}, testArgs, l.args)
 	o, err := l.runner.Run(ctx, l.reports(k, name), args...)
 	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%s of %s: %w", name, k.name, err)
