@@ -87,8 +87,8 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 		case (m.Hello == nil) != g.started:
 			return &refused{errors.New("the guest says hello other than once and first")}
 		case m.Hello != nil:
-			if g.vm.pokes != nil {
-				if err := apply(g.vm.pokes, g.vm.machine, m.Hello.Symbols, g.vm.gdb); err != nil {
+			if g.vm.changed() {
+				if err := apply(g.vm.pokes, g.vm.delays, g.vm.machine, m.Hello.Symbols, g.vm.gdb); err != nil {
 					return &refused{err}
 				}
 			}

@@ -81,7 +81,7 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 		"-chardev", "pipe,id=line,path=" + quote(vm.line), "-serial", "chardev:line",
 		"-chardev", "pipe,id=monitor,path=" + quote(vm.qmp), "-mon", "chardev=monitor,mode=control",
 	}
-	if len(vm.pokes) > 0 {
+	if vm.changed() {
 		args = append(args, "-gdb", "unix:"+quote(vm.gdb)+",server=on,wait=off")
 	}
 	return append(args, vm.opts.QEMU...)

@@ -160,9 +160,10 @@ func (t symbolTable) one(name string) (wire.Symbol, error) {
 	}
 }
 
-// apply writes the pokes into the running guest, through QEMU's gdb stub at the
-// Unix socket gdb. The guest stands still meanwhile.
-func apply(pokes []Poke, m machine, symbols symbolTable, gdb string) error {
+// apply writes the pokes, and after them the delays, into the running guest,
+// through QEMU's gdb stub at the Unix socket gdb. The guest stands still
+// meanwhile.
+func apply(pokes []Poke, delays delays, m machine, symbols symbolTable, gdb string) error {
 	conn, err := net.Dial("unix", gdb)
 	if err != nil {
 		return fmt.Errorf("poke: QEMU's gdb stub: %w", err)
@@ -175,6 +176,11 @@ func apply(pokes []Poke, m machine, symbols symbolTable, gdb string) error {
 	for _, p := range pokes {
 		if err := p.apply(stub, m, symbols); err != nil {
 			return fmt.Errorf("poke: %w", err)
+		}
+	}
+	if len(delays) > 0 {
+		if err := delays.apply(stub, symbols); err != nil {
+			return err
 		}
 	}
 	if _, err := stub.call("D"); err != nil {

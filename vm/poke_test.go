@@ -288,7 +288,7 @@ func TestApply(t *testing.T) {
 			socket := filepath.Join(t.TempDir(), "gdb")
 			tt.stub.memory = memory()
 			done := tt.stub.serve(t, socket)
-			err := apply(pokes, m, symbols, socket)
+			err := apply(pokes, nil, m, symbols, socket)
 			<-done
 			if tt.err != "" {
 				assert.EqualError(t, err, tt.err)
@@ -302,7 +302,7 @@ func TestApply(t *testing.T) {
 		})
 	}
 	t.Run("no stub", func(t *testing.T) {
-		err := apply([]Poke{{Symbol: "f", Code: "ret"}}, amd64, symbols, filepath.Join(t.TempDir(), "gdb"))
+		err := apply([]Poke{{Symbol: "f", Code: "ret"}}, nil, amd64, symbols, filepath.Join(t.TempDir(), "gdb"))
 		assert.ErrorContains(t, err, "poke: QEMU's gdb stub: dial unix ")
 		assert.ErrorContains(t, err, "no such file or directory")
 	})
@@ -321,7 +321,7 @@ func TestFindInLargeFunction(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "gdb")
 	done := stub.serve(t, socket)
 	symbols := symbolTable{"f": {{Address: at, End: at + size}}, "g": {{Address: at + size, End: at + size + 1}}}
-	err := apply([]Poke{{Symbol: "f", Callee: "g", Code: "nop"}}, machines["amd64"], symbols, socket)
+	err := apply([]Poke{{Symbol: "f", Callee: "g", Code: "nop"}}, nil, machines["amd64"], symbols, socket)
 	<-done
 	require.NoError(t, err)
 	assert.Equal(t, "90"+"0f1f440000"+"90", stub.read(calls-1, 7))

@@ -32,6 +32,7 @@ type Options struct {
 	Timeout time.Duration // for the VM, boot included; 0: what the program's -test.timeout says, and the time to boot
 	Out     string        // directory that console.log goes to; "": it is kept only when the run fails
 	Pokes   []string      // changes of the kernel's text, as in ParsePoke
+	Delays  []string      // functions whose calls wait, as in ParseDelay
 	Packed  bool          // a bzImage boots as it is: see the flag
 	Init    string        // the guest's init, as of WriteInit; "": it is built
 
@@ -61,6 +62,11 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 		o.Pokes = append(o.Pokes, s)
 		return err
 	})
+	flags.Func("delay", "have each call of a kernel function wait first: `SYMBOL=DURATION` (see docs/selftest.md); may be repeated", func(s string) error {
+		_, err := parseDelays(append(o.Delays, s))
+		o.Delays = append(o.Delays, s)
+		return err
+	})
 }
 
 // boots is the file to boot. At every reset, and a wakeup from S3 is one, QEMU
@@ -83,6 +89,7 @@ type VM struct {
 	opts     Options
 	machine  machine
 	pokes    []Poke
+	delays   delays
 	cache    string // directory of what outlives a run
 	emulator string // QEMU's path
 	image    *kernel.Image
@@ -100,6 +107,10 @@ type VM struct {
 
 	stall time.Duration // how long the guest may show no sign of life
 }
+
+// changed reports whether the kernel's text is changed before the program
+// starts.
+func (vm *VM) changed() bool { return len(vm.pokes)+len(vm.delays) > 0 }
 
 // Failure is a VM that did not come to the program's end: a panic, a hang, a
 // reboot, an emulator that died.
@@ -134,6 +145,13 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 		vm.job.Symbols = append(vm.job.Symbols, p.symbols()...)
 	}
 	var err error
+	if vm.delays, err = parseDelays(opts.Delays); err != nil {
+		return nil, err
+	}
+	if len(vm.delays) > 0 && !m.calls {
+		return nil, fmt.Errorf("-delay: only for amd64, not for %s", goarch)
+	}
+	vm.job.Symbols = append(vm.job.Symbols, vm.delays.symbols()...)
 	if vm.cache, err = cacheDir(); err != nil {
 		return nil, err
 	}

@@ -9,16 +9,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hotplugtest/hotplugtest/internal/cli"
-	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/internal/lab"
 )
 
 var program = &cli.Program{
@@ -33,23 +30,24 @@ func main() {
 	os.Exit(program.Run(err, l.run))
 }
 
-// lab is what the command line says.
-type lab struct {
+// bench is what the command line says.
+type bench struct {
 	kernels  []series
 	mutants  *regexp.Regexp
 	short    bool
 	rows     bool
 	healthy  bool
+	delays   bool
 	out      string
 	markdown string
 	dir      cli.Dir  // what paths are relative to
 	args     []string // for the test binary
 
-	selftest string // the program that runs the suite
+	runner *lab.Runner
 }
 
-func parse(args []string) (*lab, error) {
-	l := &lab{mutants: regexp.MustCompile("")}
+func parse(args []string) (*bench, error) {
+	l := &bench{mutants: regexp.MustCompile("")}
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	l.dir.Flag(flags)
 	flags.Func("kernel", "Debian `suite` whose kernel is broken; may be repeated (default each of "+strings.Join(suites(), ", ")+")", func(s string) error {
@@ -67,6 +65,7 @@ func parse(args []string) (*lab, error) {
 	flags.BoolVar(&l.short, "short", false, "a few mutants, with -rows")
 	flags.BoolVar(&l.rows, "rows", false, "of the suite, run only what has to notice each mutant, and all for those that nothing has to")
 	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it has to pass there")
+	flags.BoolVar(&l.delays, "delays", true, "delay what a mutant's delays say: without them, what only a delay shows survives")
 	flags.StringVar(&l.out, "out", "out/mutants", "`directory` for the reports of each run")
 	flags.StringVar(&l.markdown, "markdown", "", "write the score as a Markdown table to this `file`")
 	var err error
@@ -85,19 +84,11 @@ func parse(args []string) (*lab, error) {
 }
 
 // run tests each kernel, and each mutant of it.
-func (l *lab) run(ctx context.Context) error {
-	tmp, err := os.MkdirTemp("", "mutants-")
-	if err != nil {
+func (l *bench) run(ctx context.Context) (err error) {
+	if l.runner, err = lab.NewRunner(ctx); err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
-	// As ci/selftest does.
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", tmp+"/", "./cmd/selftest", "gotest.tools/gotestsum", "cmd/test2json")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building the suite's runner: %w", err)
-	}
-	l.selftest = filepath.Join(tmp, "selftest")
+	defer func() { err = errors.Join(err, l.runner.Close()) }()
 
 	var s score
 	for _, k := range l.kernels {
@@ -133,7 +124,7 @@ func (l *lab) run(ctx context.Context) error {
 }
 
 // chosen are the mutants of a kernel that are asked for.
-func (l *lab) chosen(k series) (chosen []*mutant) {
+func (l *bench) chosen(k series) (chosen []*mutant) {
 	for i := range mutants {
 		m := &mutants[i]
 		if _, ok := m.pokesFor(k); ok && l.mutants.MatchString(m.name) && (!l.short || slices.Contains(m.short, k.name)) {
@@ -144,20 +135,20 @@ func (l *lab) chosen(k series) (chosen []*mutant) {
 }
 
 // testHealthy fails if the suite does on a kernel that is not broken.
-func (l *lab) testHealthy(ctx context.Context, k series) error {
-	o, err := l.test(ctx, k, "healthy", "", nil)
+func (l *bench) testHealthy(ctx context.Context, k series) error {
+	o, err := l.test(ctx, k, "healthy", "", nil, nil)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-5s healthy: %d tests\n", k.name, o.tests)
-	if o.noticed() {
+	fmt.Printf("%-5s healthy: %d tests\n", k.name, o.Tests)
+	if o.Noticed() {
 		return fmt.Errorf("the suite fails on the healthy kernel %s, so it says nothing of the broken ones: %s; see %s", k.name, o, l.reports(k, "healthy"))
 	}
 	return nil
 }
 
 // testMutant runs the suite on a mutant.
-func (l *lab) testMutant(ctx context.Context, k series, m *mutant) (*outcome, error) {
+func (l *bench) testMutant(ctx context.Context, k series, m *mutant) (*lab.Outcome, error) {
 	run := ""
 	if l.rows {
 		// Both are patterns of test names.
@@ -168,34 +159,24 @@ func (l *lab) testMutant(ctx context.Context, k series, m *mutant) (*outcome, er
 	for _, poke := range pokes {
 		flags = append(flags, "-poke", poke)
 	}
-	return l.test(ctx, k, m.name, run, append(flags, m.flags...))
+	for delay := range strings.FieldsSeq(m.delays) {
+		if l.delays {
+			flags = append(flags, "-delay", delay)
+		}
+	}
+	return l.test(ctx, k, m.name, run, append(flags, m.flags...), m.args)
 }
 
 // reports is the directory of what one run leaves.
-func (l *lab) reports(k series, name string) string { return filepath.Join(l.out, k.suite, name) }
+func (l *bench) reports(k series, name string) string { return filepath.Join(l.out, k.suite, name) }
 
-// test runs the suite on a kernel.
-func (l *lab) test(ctx context.Context, k series, name, run string, flags []string) (*outcome, error) {
-	dir := l.reports(k, name)
-	// What is there of an earlier run is not to be taken for this one's.
-	results := filepath.Join(dir, testjson.ResultsFile)
-	if err := os.Remove(results); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+// test runs the suite on a kernel, with flags of ci/selftest and arguments of
+// the test binary.
+func (l *bench) test(ctx context.Context, k series, name, run string, flags, testArgs []string) (*lab.Outcome, error) {
+	args := slices.Concat([]string{"-kernel", k.suite, "-run", run}, flags, []string{"--"}, testArgs, l.args)
+	o, err := l.runner.Run(ctx, l.reports(k, name), args...)
+	if err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%s of %s: %w", name, k.name, err)
 	}
-	args := append([]string{"-kernel", k.suite, "-out", dir, "-run", run}, flags...)
-	if len(l.args) > 0 {
-		args = append(append(args, "--"), l.args...)
-	}
-	cmd := exec.CommandContext(ctx, l.selftest, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
-	// What it prints is in the reports too, but for why there are none.
-	output, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	o, readErr := readOutcome(results)
-	if readErr != nil || o.tests == 0 && o.died == "" {
-		return nil, fmt.Errorf("%s of %s: no test ran: %w\n%s", name, k.name, errors.Join(err, readErr), output)
-	}
-	return o, nil
+	return o, err
 }

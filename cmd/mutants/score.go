@@ -6,31 +6,33 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/hotplugtest/hotplugtest/internal/lab"
 )
 
 // verdict is what the suite makes of one mutant of one kernel.
 type verdict struct {
 	mutant  *mutant
 	kernel  series
-	outcome *outcome
+	outcome *lab.Outcome
 	missing []string // rows of the mutant's that did not notice
 }
 
 // dies in a mutant's rows is the VM's end.
 const dies = "the VM dies"
 
-func judge(m *mutant, k series, o *outcome) *verdict {
+func judge(m *mutant, k series, o *lab.Outcome) *verdict {
 	v := &verdict{mutant: m, kernel: k, outcome: o}
 	for _, row := range m.rows {
 		if row == dies {
-			if o.died == "" {
+			if o.Died == "" {
 				v.missing = append(v.missing, row)
 			}
 			continue
 		}
 		matched := false
 		re := regexp.MustCompile(row)
-		for _, test := range o.failed {
+		for _, test := range o.Failed {
 			matched = matched || re.MatchString(test)
 		}
 		if !matched {
@@ -43,23 +45,23 @@ func judge(m *mutant, k series, o *outcome) *verdict {
 // killed tells whether the suite noticed. A VM that ends counts only where the
 // table says that it does.
 func (v *verdict) killed() bool {
-	if v.outcome.died != "" {
+	if v.outcome.Died != "" {
 		return slices.Contains(v.mutant.rows, dies)
 	}
-	return len(v.outcome.failed) > 0
+	return len(v.outcome.Failed) > 0
 }
 
 // bad tells whether the verdict is other than the table says.
 func (v *verdict) bad() bool {
-	return len(v.missing) > 0 || !v.killed() && (v.mutant.invisible == "" || v.outcome.died != "")
+	return len(v.missing) > 0 || !v.killed() && (v.mutant.invisible == "" || v.outcome.Died != "")
 }
 
 func (v *verdict) String() string {
 	head := fmt.Sprintf("%-5s %s: ", v.kernel.name, v.mutant.name)
 	switch {
 	case v.killed():
-		head += fmt.Sprintf("killed by %d of %d tests: %s", len(v.outcome.failed), v.outcome.tests, v.outcome)
-	case v.outcome.died != "":
+		head += fmt.Sprintf("killed by %d of %d tests: %s", len(v.outcome.Failed), v.outcome.Tests, v.outcome)
+	case v.outcome.Died != "":
 		head += fmt.Sprintf("DIED: %s", v.outcome)
 	case v.mutant.invisible != "":
 		head += "survived: " + v.mutant.invisible
@@ -126,8 +128,8 @@ func (s score) markdown() string {
 				b.WriteString(" |")
 				continue
 			case v.killed():
-				fmt.Fprintf(&b, " %d |", max(len(v.outcome.failed), 1))
-			case v.outcome.died != "":
+				fmt.Fprintf(&b, " %d |", max(len(v.outcome.Failed), 1))
+			case v.outcome.Died != "":
 				b.WriteString(" died |")
 			default:
 				b.WriteString(" survived |")

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/hotplugtest/hotplugtest/internal/lab"
 )
 
 func TestJudge(t *testing.T) {
@@ -11,7 +13,7 @@ func TestJudge(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		mutant  mutant
-		outcome outcome
+		outcome lab.Outcome
 		killed  bool
 		bad     bool
 		text    string
@@ -19,62 +21,62 @@ func TestJudge(t *testing.T) {
 		{
 			name:    "killed",
 			mutant:  mutant{rows: []string{"TestA/at-return/x"}},
-			outcome: outcome{tests: 3, failed: []string{"TestA/at-return/x/child"}},
+			outcome: lab.Outcome{Tests: 3, Failed: []string{"TestA/at-return/x/child"}},
 			killed:  true,
 			text:    "6.1   m: killed by 1 of 3 tests: TestA/{x}",
 		},
 		{
 			name:    "killed by others",
 			mutant:  mutant{rows: []string{"TestA/at-return/x", "TestB"}},
-			outcome: outcome{tests: 3, failed: []string{"TestA/at-return/x"}},
+			outcome: lab.Outcome{Tests: 3, Failed: []string{"TestA/at-return/x"}},
 			killed:  true, bad: true,
 			text: "6.1   m: killed by 1 of 3 tests: TestA/{x}; NOT NOTICED BY TestB",
 		},
 		{
 			name:    "survived",
 			mutant:  mutant{breaks: "it is broken", rows: []string{"TestA"}},
-			outcome: outcome{tests: 3},
+			outcome: lab.Outcome{Tests: 3},
 			bad:     true,
 			text:    "6.1   m: SURVIVED: it is broken; NOT NOTICED BY TestA",
 		},
 		{
 			name:    "survived, as it may",
 			mutant:  mutant{invisible: "nobody can see it"},
-			outcome: outcome{tests: 3},
+			outcome: lab.Outcome{Tests: 3},
 			text:    "6.1   m: survived: nobody can see it",
 		},
 		{
 			name:    "noticed, though it need not be",
 			mutant:  mutant{invisible: "nobody can see it"},
-			outcome: outcome{tests: 3, failed: []string{"TestA"}},
+			outcome: lab.Outcome{Tests: 3, Failed: []string{"TestA"}},
 			killed:  true,
 			text:    "6.1   m: killed by 1 of 3 tests: TestA",
 		},
 		{
 			name:    "the VM dies",
 			mutant:  mutant{rows: []string{"TestA"}},
-			outcome: outcome{tests: 3, failed: []string{"TestA"}, died: "it panicked"},
+			outcome: lab.Outcome{Tests: 3, Failed: []string{"TestA"}, Died: "it panicked"},
 			bad:     true,
 			text:    "6.1   m: DIED: TestA (it panicked)",
 		},
 		{
 			name:    "the VM dies of what nobody can see",
 			mutant:  mutant{invisible: "nobody can see it"},
-			outcome: outcome{died: "poke: no symbol"},
+			outcome: lab.Outcome{Died: "poke: no symbol"},
 			bad:     true,
 			text:    "6.1   m: DIED: (poke: no symbol)",
 		},
 		{
 			name:    "the VM dies, as it should",
 			mutant:  mutant{rows: []string{dies}},
-			outcome: outcome{tests: 3, failed: []string{"TestA"}, died: "it panicked"},
+			outcome: lab.Outcome{Tests: 3, Failed: []string{"TestA"}, Died: "it panicked"},
 			killed:  true,
 			text:    "6.1   m: killed by 1 of 3 tests: TestA (it panicked)",
 		},
 		{
 			name:    "the VM lives, as it should not",
 			mutant:  mutant{rows: []string{dies}},
-			outcome: outcome{tests: 3, failed: []string{"TestA"}},
+			outcome: lab.Outcome{Tests: 3, Failed: []string{"TestA"}},
 			killed:  true, bad: true,
 			text: "6.1   m: killed by 1 of 3 tests: TestA; NOT NOTICED BY the VM dies",
 		},
@@ -93,8 +95,8 @@ func TestScore(t *testing.T) {
 	old, recent := series{"6.1", "bookworm"}, series{"7.x", "sid"}
 	both := &mutant{name: "both", breaks: "it is broken", rows: []string{"TestA"}}
 	one := &mutant{name: "one", breaks: "so is it", invisible: "nobody can see it"}
-	failed := &outcome{tests: 3, failed: []string{"TestA", "TestB"}}
-	s := score{judge(both, old, failed), judge(both, recent, &outcome{tests: 3}), judge(one, recent, &outcome{tests: 3})}
+	failed := &lab.Outcome{Tests: 3, Failed: []string{"TestA", "TestB"}}
+	s := score{judge(both, old, failed), judge(both, recent, &lab.Outcome{Tests: 3}), judge(one, recent, &lab.Outcome{Tests: 3})}
 	assert.Equal(t, "6.1   1 of 1 mutants killed\n7.x   0 of 2 mutants killed\nscore 1 of 3\n", s.summary())
 	assert.Equal(t, `| mutant | broken | 6.1 | 7.x | noticed by |
 |---|---|---|---|---|

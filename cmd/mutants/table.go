@@ -24,7 +24,11 @@ type mutant struct {
 	// by the kernel's name, or every for all others: what ci/selftest -poke
 	// takes, separated by blanks
 	pokes map[string]string
-	flags []string // for ci/selftest, beside the pokes
+	// what ci/selftest -delay takes, separated by blanks: without them the mutant
+	// shows by chance, or not at all
+	delays string
+	flags  []string // for ci/selftest, beside these
+	args   []string // for the test binary
 	// each as in go test -run: at least one of the tests that it matches has to
 	// fail
 	rows []string
@@ -323,5 +327,49 @@ var mutants = []mutant{
 		breaks:    "the workers of unbound workqueues do not follow the CPU",
 		pokes:     all("workqueue_online_cpu=ret0"),
 		invisible: "where a worker of an unbound workqueue runs is nobody's promise",
+	},
+	{
+		name:   "cpuset-update-late-up",
+		breaks: "the cpusets are told of a CPU that comes online by work that nobody waits for",
+		pokes:  late(queueWork, "e9{cpuset_update_active_cpus}", all("sched_cpu_activate:cpuset_update_active_cpus")),
+		delays: lateWork,
+		args:   oneCpuset,
+		rows:   []string{"TestOnline/at-return/affinity/child-cpuset", "TestOnline/at-return/effective"},
+	},
+	{
+		name:   "cpuset-update-late-down",
+		breaks: "the cpusets are told of a CPU that goes offline by work that nobody waits for",
+		pokes:  late(queueWork, "e9{cpuset_update_active_cpus}", all("sched_cpu_deactivate:cpuset_update_active_cpus")),
+		delays: lateWork,
+		args:   oneCpuset,
+		rows:   []string{"TestOffline/at-return/effective"},
+	},
+	{
+		name:   "domains-rebuilt-late",
+		breaks: "the scheduling domains are rebuilt by work that nobody waits for",
+		pokes: late(queueWork, "e9{rebuild_sched_domains}", map[string]string{
+			"6.1": "cpuset_hotplug_workfn:rebuild_sched_domains_locked", every: "cpuset_handle_hotplug:rebuild_sched_domains_locked",
+		}),
+		delays: lateWork,
+		args:   oneCpuset,
+		rows:   []string{"TestOffline/at-return/sched-domains"},
+	},
+	{
+		name:   "online-uevent-late",
+		breaks: "the online uevent is sent by work that nobody waits for",
+		// mov $KOBJ_ONLINE, %esi; jmp
+		pokes:  late(queueUevent, lateUevent+"be04000000e9{kobject_uevent}", all("device_online:kobject_uevent")),
+		delays: lateWork,
+		args:   oneCpuset,
+		rows:   []string{"TestOnline/at-return/uevent"},
+	},
+	{
+		name:   "offline-uevent-late",
+		breaks: "the offline uevent is sent by work that nobody waits for",
+		// mov $KOBJ_OFFLINE, %esi; jmp
+		pokes:  late(queueUevent, lateUevent+"be05000000e9{kobject_uevent}", all("device_offline:kobject_uevent")),
+		delays: lateWork,
+		args:   oneCpuset,
+		rows:   []string{"TestOffline/at-return/uevent"},
 	},
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -43,6 +44,10 @@ func TestTable(t *testing.T) {
 					return regexp.MustCompile("/" + i.Name + "(/|$)").MatchString(row)
 				})
 				assert.Truef(t, named, "%s names no row of the suite", row)
+			}
+			for delay := range strings.FieldsSeq(m.delays) {
+				_, err := vm.ParseDelay(delay)
+				assert.NoError(t, err)
 			}
 			made := 0
 			for _, k := range kernels {

@@ -1,5 +1,5 @@
-// The tests in this file run ci/selftest, which boots six virtual machines, one
-// after the other. They are skipped unless HOTPLUGTEST_VM=1 asks for them; then
+// The tests in this file run ci/selftest, which boots a virtual machine each
+// time, one after the other. They are skipped unless HOTPLUGTEST_VM=1 asks for them; then
 // none is skipped. They assume of the machine what those of cmd/vm do.
 //
 // An emulated VM boots in 3 s on two idle CPUs, and the tests chosen here take
@@ -168,6 +168,25 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// With a delay, the bug of 2021 shows in each row about affinity, without a crowd
+// of cpusets: each time, and not in most cycles.
+func TestDelay(t *testing.T) {
+	_, code, stdout, _ := selftest(t, "-poke", "cpuset_wait_for_hotplug=ret", "-delay", "cpuset_hotplug_workfn=200ms",
+		"-run", "^TestOnline$/^at-.*$/^(affinity|getaffinity)$", "--", "-cpusets", "1", "-cycles", "3")
+	assert.Equal(t, 1, code)
+	for _, moment := range []string{"at-uevent", "at-return"} {
+		for _, row := range []string{"affinity/root-cpuset", "affinity/child-cpuset", "getaffinity/child-cpuset"} {
+			assert.Contains(t, stdout, "FAIL hotplugtest/bookworm.TestOnline/"+moment+"/"+row+" ")
+		}
+	}
+	seen := regexp.MustCompile(`broken in (\d+) of (\d+) probes; until it was kept: min (\d+)`).FindAllStringSubmatch(stdout, -1)
+	assert.Len(t, seen, 2*6, "each failure is shown as it happens, and in the list at the end")
+	for _, s := range seen {
+		assert.Equal(t, s[2], s[1], s[0])
+		assert.Len(t, s[3], 3, "more than 100 ms: %s", s[0])
+	}
+}
+
 // What is not a success does not look like one, and says why.
 func TestFail(t *testing.T) {
 	for _, tt := range []struct {
@@ -186,6 +205,10 @@ func TestFail(t *testing.T) {
 		{
 			name: "a poke of what is not there", args: "-run TestSameValue -poke nosuchsymbol=ret",
 			stdout: `.*vm: poke: this kernel has no symbol nosuchsymbol`,
+		},
+		{
+			name: "a delay of what is not there", args: "-run TestSameValue -delay nosuchsymbol=1s",
+			stdout: `.*vm: delay: this kernel has no symbol nosuchsymbol`,
 		},
 		{
 			name: "no time", args: "-run TestSameValue -timeout 1s",

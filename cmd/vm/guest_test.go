@@ -13,6 +13,7 @@ import (
 // programs are what this test binary is inside a VM, by its first argument.
 // Each returns its exit status.
 var programs = map[string]func() int{
+	"delays": delays,
 	"output": output,
 	"panic":  crash,
 	"hang":   hang,

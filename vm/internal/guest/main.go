@@ -147,6 +147,10 @@ func lookUp(symbols []string) (map[string][]wire.Symbol, error) {
 
 // find finds symbols in a text like that of /proc/kallsyms.
 func find(kallsyms io.Reader, symbols []string) (map[string][]wire.Symbol, error) {
+	wanted := make(map[string]bool)
+	for _, symbol := range symbols {
+		wanted[symbol] = true
+	}
 	found := make(map[string][]wire.Symbol)
 	var all []uint64
 	lines := bufio.NewScanner(kallsyms)
@@ -159,7 +163,7 @@ func find(kallsyms io.Reader, symbols []string) (map[string][]wire.Symbol, error
 			return nil, fmt.Errorf("%q: %w", lines.Text(), err)
 		}
 		all = append(all, addr)
-		if slices.Contains(symbols, string(name)) {
+		if wanted[string(name)] {
 			found[string(name)] = append(found[string(name)], wire.Symbol{Address: addr})
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"io"
@@ -11,18 +11,19 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// outcome is what a run of the suite said of a kernel.
-type outcome struct {
+// An Outcome is what a run of the suite said of a kernel.
+type Outcome struct {
 	// that ran to their end, without those that have tests below them
-	tests  int
-	failed []string // those of them that failed, by their names
-	died   string   // how the VM ended, when it did not end with the suite
+	Tests  int
+	Failed []string // those of them that failed, by their names
+	Died   string   // how the VM ended, if it did not end with the suite
 }
 
-func (o *outcome) noticed() bool { return len(o.failed) > 0 || o.died != "" }
+// Noticed reports whether a test failed, or the VM died.
+func (o *Outcome) Noticed() bool { return len(o.Failed) > 0 || o.Died != "" }
 
-// readOutcome reads the results of a run.
-func readOutcome(file string) (*outcome, error) {
+// ReadOutcome reads the results of a run from a file of go test -json's events.
+func ReadOutcome(file string) (*Outcome, error) {
 	results, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -32,8 +33,8 @@ func readOutcome(file string) (*outcome, error) {
 }
 
 // parseOutcome reads the events of go test -json.
-func parseOutcome(events io.Reader) (*outcome, error) {
-	o := &outcome{}
+func parseOutcome(events io.Reader) (*Outcome, error) {
+	o := &Outcome{}
 	parents := make(map[string]bool)
 	results := make(map[string]string)
 	packageFailed := false
@@ -43,8 +44,8 @@ func parseOutcome(events io.Reader) (*outcome, error) {
 		}
 		// The first line of the VM's runner says what happened, those after it
 		// are the console's.
-		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.died == "" && !strings.HasPrefix(e.Output, vm.KVMPrefix) {
-			o.died = strings.TrimSpace(what)
+		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.Died == "" && !strings.HasPrefix(e.Output, vm.KVMPrefix) {
+			o.Died = strings.TrimSpace(what)
 		}
 		switch {
 		case e.Action != "pass" && e.Action != "fail":
@@ -63,15 +64,15 @@ func parseOutcome(events io.Reader) (*outcome, error) {
 		if parents[test] && (result == "pass" || hasFailure(results, test)) {
 			continue
 		}
-		o.tests++
+		o.Tests++
 		if result == "fail" {
-			o.failed = append(o.failed, test)
+			o.Failed = append(o.Failed, test)
 		}
 	}
-	slices.Sort(o.failed)
+	slices.Sort(o.Failed)
 	// As when the machine was not left as it was found.
-	if packageFailed && !o.noticed() {
-		o.failed = []string{"(the suite as a whole)"}
+	if packageFailed && !o.Noticed() {
+		o.Failed = []string{"(the suite as a whole)"}
 	}
 	return o, nil
 }
@@ -88,10 +89,10 @@ func hasFailure(results map[string]string, test string) bool {
 
 // String says which tests failed, those that differ in one part of their name
 // in one word.
-func (o *outcome) String() string {
-	text := strings.Join(compact(o.failed), " ")
-	if o.died != "" {
-		text = strings.TrimSpace(text + " (" + o.died + ")")
+func (o *Outcome) String() string {
+	text := strings.Join(Compact(o.Failed), " ")
+	if o.Died != "" {
+		text = strings.TrimSpace(text + " (" + o.Died + ")")
 	}
 	return text
 }
@@ -100,10 +101,10 @@ func (o *outcome) String() string {
 // /143:sched:active.
 var variant = regexp.MustCompile(`/\d+:[^/]*`)
 
-// compact groups tests by all but the rows: TestOnline/{affinity,runs}. The
+// Compact groups tests by all but the rows: TestOnline/{affinity,runs}. The
 // moment, the variant and the placement are left out, as which of them notice
 // is chance where a window is what they see.
-func compact(tests []string) []string {
+func Compact(tests []string) []string {
 	rows := make(map[string][]string)
 	var groups []string
 	for _, test := range tests {

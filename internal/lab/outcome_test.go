@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"bytes"
@@ -9,7 +9,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/machine"
 )
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
 // events makes a results.json of lines "action test", or "output text".
 func events(lines ...string) []byte {
@@ -29,43 +33,43 @@ func TestParseOutcome(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		data    []byte
-		want    outcome
+		want    Outcome
 		noticed bool
 	}{
 		{
 			name: "all pass",
 			data: events("run TestA", "run TestA/x", "pass TestA/x", "skip TestA/y", "pass TestA", "pass "),
-			want: outcome{tests: 1},
+			want: Outcome{Tests: 1},
 		},
 		{
 			name:    "a failure, which those above it share",
 			data:    events("pass TestA/m/x", "fail TestA/m/y", "fail TestA/m", "fail TestA", "pass TestB", "fail "),
-			want:    outcome{tests: 3, failed: []string{"TestA/m/y"}},
+			want:    Outcome{Tests: 3, Failed: []string{"TestA/m/y"}},
 			noticed: true,
 		},
 		{
 			name:    "a test with tests below it fails by itself",
 			data:    events("pass TestA/x", "fail TestA", "fail "),
-			want:    outcome{tests: 2, failed: []string{"TestA"}},
+			want:    Outcome{Tests: 2, Failed: []string{"TestA"}},
 			noticed: true,
 		},
 		{
 			name:    "none of the tests, but the suite",
 			data:    events("pass TestA", "fail TestMain", "fail "),
-			want:    outcome{tests: 1, failed: []string{"(the suite as a whole)"}},
+			want:    Outcome{Tests: 1, Failed: []string{"(the suite as a whole)"}},
 			noticed: true,
 		},
 		{
 			name: "the VM ends",
 			data: events("pass TestA/x", "output vm: the kernel panicked while the program ran (Linux 6.1)",
 				"output vm: | Kernel panic", "fail TestA/y", "fail TestA", "fail "),
-			want:    outcome{tests: 2, failed: []string{"TestA/y"}, died: "the kernel panicked while the program ran (Linux 6.1)"},
+			want:    Outcome{Tests: 2, Failed: []string{"TestA/y"}, Died: "the kernel panicked while the program ran (Linux 6.1)"},
 			noticed: true,
 		},
 		{
 			name:    "no test",
 			data:    events("output vm: poke: this kernel has no symbol f", "fail TestMain", "fail "),
-			want:    outcome{died: "poke: this kernel has no symbol f"},
+			want:    Outcome{Died: "poke: this kernel has no symbol f"},
 			noticed: true,
 		},
 		{name: "nothing"},
@@ -74,7 +78,7 @@ func TestParseOutcome(t *testing.T) {
 			o, err := parseOutcome(bytes.NewReader(tt.data))
 			require.NoError(t, err)
 			assert.Equal(t, &tt.want, o)
-			assert.Equal(t, tt.noticed, o.noticed())
+			assert.Equal(t, tt.noticed, o.Noticed())
 		})
 	}
 	_, err := parseOutcome(strings.NewReader("{"))
@@ -90,17 +94,17 @@ func FuzzParseOutcome(f *testing.F) {
 		if err != nil {
 			return
 		}
-		assert.Equal(t, len(o.failed) > 0 || o.died != "", o.noticed())
+		assert.Equal(t, len(o.Failed) > 0 || o.Died != "", o.Noticed())
 		_ = o.String()
 	})
 }
 
 func TestReadOutcome(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results.json")
-	_, err := readOutcome(file)
+	_, err := ReadOutcome(file)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	require.NoError(t, os.WriteFile(file, events("fail TestA"), 0o644))
-	o, err := readOutcome(file)
+	o, err := ReadOutcome(file)
 	require.NoError(t, err)
 	assert.Equal(t, "TestA", o.String())
 }
@@ -118,6 +122,6 @@ func TestCompact(t *testing.T) {
 		{"TestOnline/at-return", "TestOnline"},
 		{"TestRollback/online/143:sched:active/at-return/uevent TestRollback/online/9:x/at-return/node", "TestRollback/online/{uevent,node}"},
 	} {
-		assert.Equal(t, tt.want, strings.Join(compact(strings.Fields(tt.in)), " "), tt.in)
+		assert.Equal(t, tt.want, strings.Join(Compact(strings.Fields(tt.in)), " "), tt.in)
 	}
 }

@@ -1,0 +1,101 @@
+// Command guest is the part of cmd/widen that runs in its virtual machine: it
+// takes a CPU offline and online, and prints which functions the kernel ran for
+// that, as JSON: see [suspect.Trace].
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/tracefs"
+)
+
+func main() {
+	if os.Getppid() != 1 {
+		fmt.Fprintln(os.Stderr, "guest: takes CPUs offline: it is made for the VMs of ci/widen")
+		os.Exit(2)
+	}
+	cycles := flag.Int("cycles", 3, "`times` that the CPU goes offline and online, for each of two traces")
+	flag.Parse()
+	if err := watch(*cycles); err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+		os.Exit(1)
+	}
+}
+
+// guest is what the traces need.
+type guest struct {
+	fs  *tracefs.FS
+	sys cpuhp.FS
+	cpu int // that goes offline and online
+
+	seen []suspect.Sighting
+}
+
+// watch prints what it saw of the last CPU's operations. Nothing is restored:
+// the machine ends with this program.
+func watch(cycles int) error {
+	fs, err := tracefs.Open("/")
+	if err != nil {
+		return err
+	}
+	sys, err := cpuhp.New("/sys")
+	if err != nil {
+		return err
+	}
+	online, err := sys.Online()
+	if err != nil {
+		return err
+	}
+	g := &guest{fs: fs, sys: sys, cpu: slices.Max(slices.Collect(online.All()))}
+	if err := makeCpuset(); err != nil {
+		return err
+	}
+	if err := errors.Join(g.deferrals(cycles), g.calls(cycles)); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(suspect.Trace{CPU: g.cpu, Seen: g.seen})
+}
+
+// makeCpuset makes a child cpuset, because the kernel has less to do without
+// one. A kernel without cpusets has none.
+func makeCpuset() error {
+	h, err := cpuset.New("/")
+	if errors.Is(err, cpuset.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := h.EnableController(); err != nil {
+		return err
+	}
+	_, err = h.Root().Create("widen")
+	return err
+}
+
+// name is that of an instance of tracefs.
+func (g *guest) name(of string) string {
+	return fmt.Sprintf("%s%d-%s", tracefs.NamePrefix, os.Getpid(), of)
+}
+
+// cycle takes the CPU offline and online so many times, each time through
+// trace.
+func (g *guest) cycle(times int, trace func(transition string, operate func() error) error) error {
+	for range times {
+		for _, transition := range []string{"offline", "online"} {
+			err := trace(transition, func() error { return g.sys.SetOnline(g.cpu, transition == "online") })
+			if err != nil {
+				return fmt.Errorf("%s: %w", transition, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
+	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/machine"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+func TestParse(t *testing.T) {
+	w, err := parse(strings.Fields("-C /where -kernel bookworm -for 20m -smp 2 -poke f=ret -out o -- -cycles 2"))
+	require.NoError(t, err)
+	assert.Equal(t, "/where/o/bookworm", w.reports())
+	assert.Equal(t, defaultDelay, w.delay)
+	assert.Equal(t, strings.Fields("-kernel bookworm -smp 2 -poke f=ret"), w.flags())
+	assert.Equal(t, strings.Fields("-cycles 2"), w.args)
+	for args, want := range map[string]string{
+		"-by 1us":      "-by 1µs: a delay is of whole milliseconds, from 1ms to 10s",
+		"-for 0s":      "-for 0s: it takes time",
+		"bookworm":     `unexpected "bookworm": a kernel is named by -kernel, and flags of the test binary come after --`,
+		"-delay f":     `invalid value "f" for flag -delay: `,
+		"-kernel a -x": "flag provided but not defined: -x",
+	} {
+		_, err := parse(strings.Fields(args))
+		assert.ErrorContains(t, err, want, args)
+	}
+}
+
+func TestPattern(t *testing.T) {
+	w := &widen{}
+	assert.Equal(t, "^TestOffline$|^TestOnline$", w.pattern([]string{"offline", "online"}))
+	assert.Equal(t, "^TestOnline$", w.pattern([]string{"online"}))
+	w.rows = "TestScenario/load"
+	assert.Equal(t, "TestScenario/load", w.pattern([]string{"online"}))
+	assert.Equal(t, `^TestA$/^1:x\.y$|^TestB$`, patternOf([]string{"TestA/1:x.y", "TestB"}))
+}
+
+func TestReadTrace(t *testing.T) {
+	trace, err := readTrace([]byte(`{"CPU":3,"Seen":[{"Transition":"online","Kind":2,"Function":"f","Before":5,"By":"cpuhp/3"}]}` + "\n"))
+	require.NoError(t, err)
+	assert.Equal(t, suspect.Trace{CPU: 3, Seen: []suspect.Sighting{{Transition: "online", Kind: suspect.Waker, Function: "f", Before: 5, By: "cpuhp/3"}}}, trace)
+	for _, text := range []string{"no JSON", `{"Seen":[{"Kind":2}]}`, `{"Seen":[{"Kind":5,"Function":"f"}]}`, `{"Seen":[{"Kind":-1,"Function":"f"}]}`} {
+		_, err := readTrace([]byte(text))
+		assert.ErrorContains(t, err, "tracing: ", text)
+	}
+}
+
+// found is a state with one of each.
+func found(file string) *state {
+	return &state{
+		Key: "k", file: file, CPU: 3, Baseline: &lab.Outcome{Tests: 9},
+		Suspects: []suspect.Suspect{
+			{Function: "fails", By: "cpuhp/3", Transitions: []string{"online"}}, {Function: "kills", Kind: suspect.Callback, By: "cpuhp/3"},
+			{Function: "passes"}, {Function: "cannot"}, {Function: "left"},
+		},
+		Runs: map[string]*run{
+			"fails": {
+				Pattern: "^TestOnline$", Tests: 9, Failed: []string{"TestOnline/at-return/affinity/child", "TestOnline/at-return/effective"},
+				Again: []string{"TestOnline/at-return/effective"},
+			},
+			"kills":  {Pattern: "^TestOffline$", Tests: 3, Died: "it panicked"},
+			"passes": {Tests: 9, Took: 1500 * time.Millisecond},
+			"cannot": {Impossible: "this kernel has no symbol cannot"},
+		},
+	}
+}
+
+func TestTable(t *testing.T) {
+	s := found("")
+	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-cycles", "2"}, state: s}
+	assert.Equal(t, "| delayed by 200ms | why | rows that failed | tests | again |\n|---|---|---|---|---|\n"+
+		"| `fails` | unfinished at the return, cpuhp/3 | TestOnline/{affinity,effective} | 2 of 9 | 1 |\n"+
+		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0 |\n\n"+
+		"    ci/selftest -kernel bookworm -delay fails=200ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 -cycles 2\n"+
+		"    ci/selftest -kernel bookworm -delay kills=200ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 -cycles 2\n\n"+
+		"cannot be delayed: this kernel has no symbol cannot\n3 functions delayed, 2 noticed, 1 left: call it again to go on\n", s.table(w))
+	assert.Equal(t, "9 tests in 0s, 2 FAILED, 1 of them again: TestOnline/{affinity,effective}", s.Runs["fails"].String())
+	assert.Equal(t, "9 tests in 2s", s.Runs["passes"].String())
+	assert.Equal(t, "not delayed: this kernel has no symbol cannot", s.Runs["cannot"].String())
+}
+
+func TestVerdict(t *testing.T) {
+	s := found("")
+	assert.Equal(t, &cli.Told{What: "tests failed", Status: cli.Failed}, s.verdict())
+	delete(s.Runs, "fails")
+	assert.Error(t, s.verdict(), "a VM that dies")
+	delete(s.Runs, "kills")
+	assert.NoError(t, s.verdict())
+	delete(s.Runs, "passes")
+	assert.EqualError(t, s.verdict(), "no function was delayed: give it more time by -for")
+}
+
+// What was found is there again, for the same kernel and flags alone.
+func TestState(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kernel", stateFile)
+	s, err := openState(file, "k")
+	require.NoError(t, err)
+	assert.Empty(t, s.Runs)
+	want := found(file)
+	require.NoError(t, want.save())
+	s, err = openState(file, "k")
+	require.NoError(t, err)
+	assert.Equal(t, want, s)
+	s, err = openState(file, "other")
+	require.NoError(t, err)
+	assert.Equal(t, &state{Key: "other", Runs: map[string]*run{}, file: file}, s)
+	require.NoError(t, os.WriteFile(file, []byte("{"), 0o644))
+	_, err = openState(file, "k")
+	assert.ErrorContains(t, err, "remove it to start anew")
+}
+
+func TestWithout(t *testing.T) {
+	assert.Equal(t, []string{"b"}, without([]string{"a", "b"}, []string{"a", "c"}))
+}
