@@ -46,7 +46,7 @@ func watch(cycles int) error {
 	if err != nil {
 		return err
 	}
-	sys, err := cpuhp.New("/sys")
+	sys, err := cpuhp.New("/")
 	if err != nil {
 		return err
 	}
