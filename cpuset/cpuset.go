@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -204,7 +203,8 @@ func (c *Group) Remove() error {
 
 	// A thread that has ended, and even been waited for, counts until it has
 	// been switched away from for the last time (v6.19 and later).
-	for deadline := time.Now().Add(exitGrace); ; runtime.Gosched() {
+	deadline := time.Now().Add(exitGrace)
+	for pause := 20 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		err := c.rmdir()
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return err
@@ -217,6 +217,7 @@ func (c *Group) Remove() error {
 			return &Error{Package: "cpuset", Op: "rmdir", Path: c.Path(),
 				Err: fmt.Errorf("%w: has thread %s", syserr.Named(unix.EBUSY), strings.Join(threads, ", "))}
 		}
+		time.Sleep(pause)
 	}
 }
 

@@ -1,11 +1,9 @@
 package machine
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,24 +113,9 @@ func (leftovers) diff(was, now *Snapshot) []Difference {
 	return diffs
 }
 
-// exitLimit bounds the wait for threads that were killed. One that has the
-// kernel bring a CPU up ends when that is done.
-const exitLimit = 30 * time.Second
-
-// ownLimit bounds the wait for threads of this process, which nobody kills.
-const ownLimit = 2 * time.Second
-
 // removeTree removes a cgroup and those below, and kills what is still in them.
 func removeTree(dir string) error {
-	for deadline := time.Now().Add(exitLimit); ; runtime.Gosched() {
-		err := rmdirAll(dir)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return err
-		}
-		if err := killAll(dir, deadline); err != nil {
-			return err
-		}
-	}
+	return untilFree(dir, func() error { return rmdirAll(dir) }, func(deadline time.Time) error { return killAll(dir, deadline) })
 }
 
 // rmdirAll removes a cgroup and those below.

@@ -54,34 +54,51 @@ func TakeStock() *Stock {
 // is used up only where there is a leak.
 const leakGrace = 3 * time.Second
 
-// Leaks says what the process has now and had not then, a line each.
+// Leaks says what the process has now and had not then, a line each. What is
+// there for a moment only is no leak, such as a goroutine in which the runtime
+// runs finalizers.
 func (s *Stock) Leaks() []string {
+	before := s.more(TakeStock())
 	for deadline := time.Now().Add(leakGrace); ; runtime.Gosched() {
-		now := TakeStock()
-		var leaks []string
-		for _, kind := range []struct{ before, after map[string]string }{
-			{s.files, now.files}, {s.goroutines, now.goroutines}, {s.children, now.children}, {s.threads, now.threads}, {s.cgroups, now.cgroups},
-			{s.tracing, now.tracing},
-		} {
-			poller := maps.Clone(runtimePoller)
-			for _, file := range kind.before {
-				delete(poller, file)
+		now := s.more(TakeStock())
+		maps.DeleteFunc(now, func(name, _ string) bool {
+			_, stays := before[name]
+			return !stays
+		})
+		if len(now) == 0 || time.Now().After(deadline) {
+			var leaks []string
+			for _, name := range slices.Sorted(maps.Keys(now)) {
+				leaks = append(leaks, name+": "+now[name])
 			}
-			for _, name := range slices.Sorted(maps.Keys(kind.after)) {
-				if _, ok := kind.before[name]; ok {
-					continue
-				}
-				if file := kind.after[name]; poller[file] {
-					delete(poller, file)
-				} else {
-					leaks = append(leaks, name+": "+file)
-				}
-			}
-		}
-		if len(leaks) == 0 || time.Now().After(deadline) {
 			return leaks
 		}
+		before = now
 	}
+}
+
+// more returns what the process has now and had not then, by its name.
+func (s *Stock) more(now *Stock) map[string]string {
+	leaks := make(map[string]string)
+	for _, kind := range []struct{ before, after map[string]string }{
+		{s.files, now.files}, {s.goroutines, now.goroutines}, {s.children, now.children}, {s.threads, now.threads}, {s.cgroups, now.cgroups},
+		{s.tracing, now.tracing},
+	} {
+		poller := maps.Clone(runtimePoller)
+		for _, file := range kind.before {
+			delete(poller, file)
+		}
+		for _, name := range slices.Sorted(maps.Keys(kind.after)) {
+			if _, ok := kind.before[name]; ok {
+				continue
+			}
+			if file := kind.after[name]; poller[file] {
+				delete(poller, file)
+			} else {
+				leaks[name] = file
+			}
+		}
+	}
+	return leaks
 }
 
 // runtimePoller are descriptors of which the runtime opens one each by itself,

@@ -93,6 +93,43 @@ func TestLeaks(t *testing.T) {
 	}
 }
 
+// At any moment there is a goroutine more than before, but none that stays.
+func TestPassingIsNoLeak(t *testing.T) {
+	next, ended := make(chan chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		var last chan struct{}
+		for end := range next {
+			go func() { <-end }()
+			if last != nil {
+				close(last)
+			}
+			last = end
+		}
+		if last != nil {
+			close(last)
+		}
+	}()
+	stop := make(chan struct{})
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		defer close(next)
+		for {
+			select {
+			case next <- make(chan struct{}):
+			case <-stop:
+				return
+			}
+		}
+	}()
+	leaks := machine.TakeStock().Leaks()
+	close(stop)
+	<-fed
+	<-ended
+	assert.Empty(t, leaks)
+}
+
 func TestMainFailsForALeak(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)

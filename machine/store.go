@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,10 @@ import (
 // whose supervisor was killed as well is restored by the next one. A reboot
 // resets all that a run changes but the alarm of the real-time clock, which is
 // why it is not /run alone.
+//
+// If /var becomes read-only meanwhile, what lies there can be neither changed
+// nor removed. So a later path counts before an earlier one: it is written only
+// if the earlier one cannot be, and removed when that can be written again.
 var storePaths = []string{"/var/lib/hotplugtest.snapshot", "/run/hotplugtest.snapshot"}
 
 // A record is what lies there, encoded by gob.
@@ -28,6 +33,10 @@ type record struct {
 	Boot     string // bootID of the machine when the snapshot was taken
 	Process  int    // the one that took it
 	Snapshot *Snapshot
+
+	// Done says that the run has ended, and that its record in an earlier path
+	// could not be removed. There is no snapshot then.
+	Done bool
 }
 
 // bootID identifies the time since the kernel was booted.
@@ -36,21 +45,41 @@ func bootID(root string) string {
 	return strings.TrimSpace(id)
 }
 
-// store writes the record so that a crash leaves the old or the new one.
-func (r *record) store() error {
+// store writes the record so that a crash leaves the old or the new one, and
+// returns the path where it is. The error has a line for each path.
+func (r *record) store(root string) (path string, err error) {
 	var text bytes.Buffer
 	if err := gob.NewEncoder(&text).Encode(r); err != nil {
-		return syserr.In("machine", err)
+		return "", syserr.In("machine", err)
 	}
 	var errs []error
-	for _, path := range storePaths {
-		err := writeWhole(r.Snapshot.path(path), text.Bytes())
+	for i, path := range storePaths {
+		err := writeWhole(filepath.Join(root, path), text.Bytes())
 		if err == nil {
-			return nil
+			err = removeAll(root, storePaths[i+1:])
+		}
+		if err == nil {
+			return path, nil
 		}
 		errs = append(errs, syserr.In("machine", err))
 	}
-	return errors.Join(errs...)
+	return "", errors.Join(errs...)
+}
+
+// update writes the record again, which was at a path, or nowhere any more if
+// that is "". It returns the new path. If that is another one, it says so to
+// log: once, however often the record changes after that.
+func (r *record) update(was string, log io.Writer) (path string) {
+	path, err := r.store(r.Snapshot.Root)
+	switch {
+	case path == was:
+	case path == "":
+		fmt.Fprintf(log, "hotplugtest: %s cannot be written any more: if this run and its supervisor are killed, "+
+			"what others have changed since will be undone: %s\n", was, strings.ReplaceAll(err.Error(), "\n", "; "))
+	default:
+		fmt.Fprintf(log, "hotplugtest: the record of this run is now in %s\n", path)
+	}
+	return path
 }
 
 func writeWhole(path string, text []byte) (err error) {
@@ -72,15 +101,36 @@ func writeWhole(path string, text []byte) (err error) {
 	return err
 }
 
-// unstore removes the record.
-func unstore(root string) error {
+// remove is replaced in tests, where no file system is read-only.
+var remove = os.Remove
+
+// removeAll removes the files that are there.
+func removeAll(root string, paths []string) error {
 	var errs []error
-	for _, path := range storePaths {
-		if err := os.Remove(filepath.Join(root, path)); !absent(err) && !errors.Is(err, unix.EROFS) {
-			errs = append(errs, err)
+	for _, path := range paths {
+		path = filepath.Join(root, path)
+		// Where nothing can be removed, the error is EROFS also for what is not
+		// there.
+		if _, err := os.Lstat(path); absent(err) {
+			continue
+		}
+		if err := remove(path); !absent(err) {
+			errs = append(errs, syserr.In("machine", err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unstore removes the record, or has it count no more.
+func unstore(root string) error {
+	err := removeAll(root, storePaths)
+	if err == nil {
+		return nil
+	}
+	if _, storeErr := (&record{Done: true}).store(root); storeErr != nil {
+		return errors.Join(err, storeErr)
+	}
+	return nil
 }
 
 // absent reports whether there is no such file, or not even its directory.
@@ -88,7 +138,7 @@ func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is
 
 // stored returns the record that a run has left, or nil.
 func stored(root string) (*record, error) {
-	for _, path := range storePaths {
+	for _, path := range slices.Backward(storePaths) {
 		path = filepath.Join(root, path)
 		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 		if absent(err) {
@@ -99,8 +149,11 @@ func stored(root string) (*record, error) {
 		}
 		defer f.Close()
 		var r record
-		if err := gob.NewDecoder(f).Decode(&r); err != nil || r.Snapshot == nil {
+		if err := gob.NewDecoder(f).Decode(&r); err != nil || r.Snapshot == nil && !r.Done {
 			return nil, fmt.Errorf("machine: %s is no snapshot (%v): see that the machine is as it should be, and remove it", path, err)
+		}
+		if r.Done {
+			return nil, nil
 		}
 		return &r, nil
 	}

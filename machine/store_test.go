@@ -58,11 +58,17 @@ func left(t *testing.T) string {
 	})
 	s, err := Take(root)
 	require.NoError(t, err)
-	require.NoError(t, (&record{bootID(root), 4242, s}).store())
+	require.NoError(t, keep(root, 4242, s))
 	for path, text := range map[string]string{"sys/power/pm_test": "none [core]\n", "sys/class/rtc/rtc0/wakealarm": "\n"} {
 		require.NoError(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o644))
 	}
 	return root
+}
+
+// keep writes the record of a run, process pid, of a machine.
+func keep(root string, pid int, s *Snapshot) error {
+	_, err := (&record{Boot: bootID(root), Process: pid, Snapshot: s}).store(root)
+	return err
 }
 
 func TestRecover(t *testing.T) {
@@ -119,7 +125,7 @@ func TestRecoverLost(t *testing.T) {
 	root := machineTree(t, map[string]string{"proc/irq/24/smp_affinity_list": "3\n"})
 	s, err := Take(root)
 	require.NoError(t, err)
-	require.NoError(t, (&record{bootID(root), 4242, s}).store())
+	require.NoError(t, keep(root, 4242, s))
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "proc/irq/24")))
 	var log strings.Builder
 	require.NoError(t, recoverAt(root, &log))
@@ -189,7 +195,7 @@ func TestStoreElsewhere(t *testing.T) {
 	root := machineTree(t, map[string]string{"var": "this is no directory"})
 	s, err := Take(root)
 	require.NoError(t, err)
-	require.NoError(t, (&record{bootID(root), 1, s}).store())
+	require.NoError(t, keep(root, 1, s))
 	assert.FileExists(t, filepath.Join(root, storePaths[1]))
 	r, err := stored(root)
 	require.NoError(t, err)
@@ -197,10 +203,94 @@ func TestStoreElsewhere(t *testing.T) {
 
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "run")))
 	require.NoError(t, os.WriteFile(filepath.Join(root, "run"), nil, 0o644))
-	err = (&record{bootID(root), 1, s}).store()
+	err = keep(root, 1, s)
 	assert.ErrorIs(t, err, unix.ENOTDIR)
 	assert.ErrorContains(t, err, "/var: ")
 	assert.ErrorContains(t, err, "/run: ")
+}
+
+// readOnlyVar has /var of a machine of text files refuse all writes until rw is
+// called.
+func readOnlyVar(t *testing.T, root string) (rw func()) {
+	t.Helper()
+	inTheWay := filepath.Join(root, storePaths[0]+".new")
+	require.NoError(t, os.Mkdir(inTheWay, 0o755))
+	remove = func(path string) error {
+		if strings.HasPrefix(path, filepath.Join(root, "var")) {
+			return &os.PathError{Op: "remove", Path: path, Err: unix.EROFS}
+		}
+		return os.Remove(path)
+	}
+	rw = func() {
+		remove = os.Remove
+		require.NoError(t, os.RemoveAll(inTheWay))
+	}
+	t.Cleanup(rw)
+	return rw
+}
+
+// A record that can be neither changed nor removed any more is not restored.
+func TestStoreOnVarThatBecomesReadOnly(t *testing.T) {
+	const governor = "sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
+	root := machineTree(t, map[string]string{governor: "schedutil\n"})
+	s, err := Take(root)
+	require.NoError(t, err)
+	r := &record{Boot: bootID(root), Process: 1, Snapshot: s}
+	path, err := r.store(root)
+	require.NoError(t, err)
+	require.Equal(t, storePaths[0], path)
+
+	rw := readOnlyVar(t, root)
+	var log strings.Builder
+	for _, value := range []string{"performance", "powersave"} {
+		governors.set(s, "/"+governor, value)
+		path = r.update(path, &log)
+		got, err := stored(root)
+		require.NoError(t, err)
+		assert.Equal(t, value, got.Snapshot.Settings[governors.name]["/"+governor], "the newer record counts")
+	}
+	assert.Equal(t, "hotplugtest: the record of this run is now in /run/hotplugtest.snapshot\n", log.String(), "it is said once")
+
+	// The run ends. The next one has nothing to restore, nor has the one after
+	// that.
+	for pid := 2; pid < 4; pid++ {
+		require.NoError(t, unstore(root))
+		log.Reset()
+		require.NoError(t, recoverAt(root, &log))
+		assert.Empty(t, log.String())
+		require.FileExists(t, filepath.Join(root, storePaths[0]))
+		require.NoError(t, keep(root, pid, s))
+		got, err := stored(root)
+		require.NoError(t, err)
+		assert.Equal(t, pid, got.Process)
+	}
+
+	rw()
+	assert.Equal(t, storePaths[0], r.update(storePaths[1], &log))
+	assert.NoFileExists(t, filepath.Join(root, storePaths[1]))
+	require.NoError(t, unstore(root))
+	assert.NoFileExists(t, filepath.Join(root, storePaths[0]))
+	assert.NoFileExists(t, filepath.Join(root, storePaths[1]))
+}
+
+// What can be kept nowhere any more is said in a line, once.
+func TestStoreNowhere(t *testing.T) {
+	root := machineTree(t, nil)
+	s, err := Take(root)
+	require.NoError(t, err)
+	r := &record{Boot: bootID(root), Process: 1, Snapshot: s}
+	path, err := r.store(root)
+	require.NoError(t, err)
+	readOnlyVar(t, root)
+	require.NoError(t, os.MkdirAll(filepath.Join(root, storePaths[1]+".new"), 0o755))
+	var log strings.Builder
+	for range 3 {
+		path = r.update(path, &log)
+	}
+	assert.Equal(t, "hotplugtest: /var/lib/hotplugtest.snapshot cannot be written any more: if this run and its supervisor are killed, "+
+		"what others have changed since will be undone: machine: open "+root+"/var/lib/hotplugtest.snapshot.new: EISDIR (is a directory); "+
+		"machine: open "+root+"/run/hotplugtest.snapshot.new: EISDIR (is a directory)\n", log.String())
+	assert.ErrorIs(t, unstore(root), unix.EROFS, "nothing can say that it does not count")
 }
 
 // What others write goes into the snapshot, whatever it is.

@@ -192,11 +192,12 @@ func supervise() error {
 		parent = -1
 	}
 	o.detach()
-	r := &record{bootID(o.Snapshot.Root), o.Parent, o.Snapshot}
-	if err := r.store(); err != nil {
+	r := &record{Boot: bootID(o.Snapshot.Root), Process: o.Parent, Snapshot: o.Snapshot}
+	path, err := r.store(o.Snapshot.Root)
+	if err != nil {
 		return answers.Encode(answer{Err: err.Error()})
 	}
-	others := o.watch(r)
+	others := o.watch(func() { path = r.update(path, os.Stderr) })
 	if err := answers.Encode(answer{}); err != nil {
 		return err
 	}
@@ -228,11 +229,10 @@ func supervise() error {
 	return nil
 }
 
-// watch sees to it that what others write gets into the snapshot, and into the
-// record on disk. Where the kernel does not allow that it says so.
-func (o *order) watch(r *record) *watch {
-	// If the record cannot be written, it is that of before.
-	w, err := watchOthers(o.Snapshot, func() { _ = r.store() }, o.Parent, os.Getpid())
+// watch sees to it that what others write gets into the snapshot, and calls
+// changed then. If the kernel does not allow that, it says so.
+func (o *order) watch(changed func()) *watch {
+	w, err := watchOthers(o.Snapshot, changed, o.Parent, os.Getpid())
 	if err != nil {
 		// An ordinary user may not, on a tree of text files that is no machine.
 		if os.Geteuid() == 0 {

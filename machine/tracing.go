@@ -4,11 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,15 +85,12 @@ func (s *Snapshot) traceMounts() []string {
 // events. It is busy while a process has one of its files open: one that was
 // killed has them until its last thread has ended.
 func removeInstance(dir string) error {
-	for deadline := time.Now().Add(exitLimit); ; runtime.Gosched() {
-		err := unix.Rmdir(dir)
-		if err == nil || err == unix.ENOENT {
-			return nil
-		}
-		if err != unix.EBUSY || time.Now().After(deadline) {
+	return untilFree(dir, func() error {
+		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
 			return failed("rmdir", dir, err)
 		}
-	}
+		return nil
+	}, nil)
 }
 
 // unmount is replaced in tests, where nothing is mounted. Whoever has begun to
