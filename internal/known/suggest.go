@@ -67,8 +67,11 @@ func Suggest(f Failure, profiles []string, until time.Time) (Entry, error) {
 func pattern(text string) string {
 	head, rest, _ := strings.Cut(text, "\n")
 	p := `(?s)^` + general(head)
-	if strings.HasPrefix(head, logHead) {
+	switch {
+	case strings.HasPrefix(head, logHead):
 		return logPattern(rest)
+	case strings.HasPrefix(head, "broken in "):
+		return `^broken in \d+ of \d+ probes`
 	}
 	for line := range strings.Lines(rest) {
 		line = strings.TrimSuffix(line, "\n")
@@ -119,12 +122,18 @@ func crashPattern(report string) string {
 // location matches where the kernel says that it was.
 var location = regexp.MustCompile(`^(RIP: |pc : |NIP |epc : |Krnl PSW)`)
 
-// general is an expression for a text with any other numbers in it.
+// general is an expression for a text with any other numbers and lists of CPUs
+// in it.
 func general(text string) string {
-	return number.ReplaceAllString(regexp.QuoteMeta(text), `[0-9a-fx]+`)
+	return number.ReplaceAllStringFunc(regexp.QuoteMeta(text), func(n string) string {
+		if strings.HasPrefix(n, "0x") {
+			return `0x[0-9a-f]+`
+		}
+		return `[\d,-]+`
+	})
 }
 
-var number = regexp.MustCompile(`0x[0-9a-f]+|\d+`)
+var number = regexp.MustCompile(`0x[0-9a-f]+|\d+([,-]\d+)*`)
 
 // slug makes an ID of a name.
 func slug(name string) string {

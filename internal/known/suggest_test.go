@@ -2,6 +2,7 @@ package known
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,6 +82,30 @@ func TestSuggestPoked(t *testing.T) {
 		assert.NotNil(t, m.Failed(e.Test, e.Output), "%s\n%s", text, e.Output)
 	}
 	assert.Greater(t, made, 50)
+}
+
+// The entry for a broken promise knows it also if another CPU breaks it, and in
+// more probes.
+func TestSuggestBroken(t *testing.T) {
+	const text = "    trial.go:1: cpu0, at the return of the write of Online, from the child-cpuset: getaffinity\n            seen:     sched_getaffinity gives %s, but %s is online\n    trial.go:1: broken in %s\n"
+	failure := func(cpus, cpu, broken string) string { return fmt.Sprintf(text, cpus, cpu, broken) }
+	e, err := Suggest(Failure{
+		Where: Where{Profile: "default", Arch: "amd64"}, Release: "6.1.0", Test: "TestA", Tries: "1 of 3",
+		Output: failure("1-3", "cpu0", "1 of 2 probes; until it was kept: 1.000 ms"),
+	}, profiles, today)
+	require.NoError(t, err)
+	list, err := Format([]Entry{e})
+	require.NoError(t, err)
+	l, _, err := load(t, string(list))
+	require.NoError(t, err)
+	for output, want := range map[string]string{
+		failure("0,2-3", "cpu1", "2 of 2 probes; until it was kept: min 1.000 ms, median 1.000 ms, p99 1.000 ms, max 1.000 ms"): e.ID,
+		failure("nothing", "cpu1", "2 of 2 probes"): "new",
+	} {
+		m := l.Matcher(Where{Profile: "default", Arch: "amd64"})
+		m.Kernel("6.1.0")
+		assert.Equal(t, want, verdict(m, "TestA", output))
+	}
 }
 
 func TestSuggestError(t *testing.T) {
