@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 // the last, so that a crash loses no other results.
 var transitions = []Transition{
 	goesOnline("Online", Transition{Source: docOnline, Soak: true, Known: []Defect{tscLockup}}),
-	goesOffline("Offline", Transition{Source: docOnline, Soak: true, Known: []Defect{loneIsolated, dyingNotVacated}}),
+	goesOffline("Offline", Transition{Source: docOnline, Soak: true, Known: []Defect{loneIsolated, dyingNotVacated, deadlineBandwidth}}),
 	// The first time that a CPU comes online it gets what it then keeps:
 	// threads, files, memory.
 	goesOnline("Online/first", Transition{Source: docHotplug + ": maxcpus=", Setup: firstOnline, Boot: MaxCPUs, Once: true}),

@@ -16,7 +16,7 @@ import (
 func judge(results io.Reader, screen io.Writer) (*verdicts, error) {
 	t := times{w: screen}
 	v := &verdicts{
-		parents: make(map[test]bool), known: make(map[test]string),
+		parents: make(map[test]bool), known: make(map[test]string), output: make(map[test]string), release: make(map[string]string),
 		ran: make(map[string]bool), empty: make(map[string]bool), fresh: make(map[string]bool),
 	}
 	for e, err := range testjson.Read(results) {
@@ -59,6 +59,9 @@ type test struct{ pkg, name string }
 // as to run a test tells nothing of the suite's.
 type verdicts struct {
 	passes  []test
+	fails   []test            // by no known defect, without TestMain
+	output  map[test]string   // of these, and of tests that run
+	release map[string]string // of the kernels
 	parents map[test]bool
 	known   map[test]string // failures of known defects, by their IDs
 	gone    []test          // packages and the IDs of known defects that did not show
@@ -75,6 +78,10 @@ func (v *verdicts) take(e testjson.Event) {
 		v.parents[test{e.Package, e.Test[:slash]}] = true
 	}
 	switch {
+	case e.Action == "output" && e.Test != "":
+		v.output[test{e.Package, e.Test}] += e.Output
+	case e.Action == "attr" && e.Key == "kernel":
+		v.release[e.Package] = e.Value
 	case e.Action == "attr" && e.Key == testjson.Known:
 		v.known[test{e.Package, e.Test}] = e.Value
 	case e.Action == "attr" && e.Key == testjson.NoLonger && e.Test == "":
@@ -95,14 +102,32 @@ func (v *verdicts) end(e testjson.Event) {
 	t := test{e.Package, e.Test}
 	fresh := e.Action == "fail" && v.known[t] == ""
 	v.fresh[e.Package] = v.fresh[e.Package] || fresh
+	if !fresh {
+		delete(v.output, t)
+	}
 	if e.Test == testjson.Main {
 		return // the end of the package tells
 	}
 	v.failed = v.failed || fresh
 	v.ran[e.Package] = true
+	if fresh {
+		v.fails = append(v.fails, t)
+	}
 	if e.Action == "pass" {
 		v.passes = append(v.passes, t)
 	}
+}
+
+// failures are the tests of a package that failed by no known defect, without
+// those that failed because one below them did.
+func (v *verdicts) failures(pkg string) (names []string) {
+	for _, t := range v.fails {
+		below := func(other test) bool { return other.pkg == pkg && strings.HasPrefix(other.name, t.name+"/") }
+		if t.pkg == pkg && !slices.ContainsFunc(v.fails, below) {
+			names = append(names, t.name)
+		}
+	}
+	return names
 }
 
 func (v *verdicts) hasKnown(pkg string) bool {

@@ -48,9 +48,10 @@ type property struct {
 
 // markJUnit makes the report say of skipped test cases which are failures of a
 // known defect: "known: ID" is the message, and the text of the failure is the
-// output. A report without any stays as it is. There is none if gotestsum did
+// output. Test cases that were tried again have a property that says what came
+// of it. A report without any stays as it is. There is none if gotestsum did
 // not get as far.
-func markJUnit(file string) error {
+func markJUnit(file string, again []*tries) error {
 	data, err := os.ReadFile(file)
 	if os.IsNotExist(err) {
 		return nil
@@ -66,6 +67,9 @@ func markJUnit(file string) error {
 	for _, s := range report.Suites {
 		for _, c := range s.Cases {
 			marked = c.mark() || marked
+			for _, t := range again {
+				marked = c.noteTries(t) || marked
+			}
 		}
 	}
 	if !marked {
@@ -76,6 +80,27 @@ func markJUnit(file string) error {
 		return err
 	}
 	return os.WriteFile(file, append([]byte(xml.Header), data...), 0o644)
+}
+
+// noteTries reports whether the test case is the one that was tried again.
+func (c *junitCase) noteTries(t *tries) bool {
+	if c.attr("classname") != t.pkg || c.attr("name") != t.name {
+		return false
+	}
+	if c.Properties == nil {
+		c.Properties = &properties{}
+	}
+	c.Properties.List = append(c.Properties.List, property{testjson.Attempts, t.String()})
+	return true
+}
+
+func (c *junitCase) attr(name string) string {
+	for _, a := range c.Attrs {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 // mark reports whether the test case is a known failure.

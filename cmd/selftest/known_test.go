@@ -198,15 +198,15 @@ func TestMarkJUnit(t *testing.T) {
 	</testsuite>
 </testsuites>`
 	file := filepath.Join(t.TempDir(), "junit.xml")
-	require.NoError(t, markJUnit(file), "there is none")
+	require.NoError(t, markJUnit(file, nil), "there is none")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, report, "    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;", ""), 0o644))
-	require.NoError(t, markJUnit(file))
+	require.NoError(t, markJUnit(file, nil))
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, fmt.Sprintf(report, "known: busy", "\n\t\t\t<system-out>    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;</system-out>"), string(data))
 
 	require.NoError(t, os.WriteFile(file, data[:100], 0o644))
-	assert.ErrorContains(t, markJUnit(file), "parse "+file+": XML syntax error")
+	assert.ErrorContains(t, markJUnit(file, nil), "parse "+file+": XML syntax error")
 }
 
 func TestKnownFlag(t *testing.T) {

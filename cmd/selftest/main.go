@@ -87,6 +87,7 @@ type options struct {
 	goOn     bool     // after a failure of the soak
 	shard    shard    // which of the VMs are run
 	atOnce   int      // how many of them at a time
+	retry    int      // how often a test that failed is run again
 	known    []string // lists of known defects
 	baseline string   // a run to compare with, or ""
 	// what paths are relative to; the working directory is the module's
@@ -116,6 +117,7 @@ func parse(args []string) (*options, error) {
 		return err
 	})
 	flags.IntVar(&o.atOnce, "j", 0, "`number` of virtual machines to run at once (default as many as have a processor for each of their CPUs)")
+	flags.IntVar(&o.retry, "retry", 0, "run tests that failed `N` times again, each time in a fresh virtual machine")
 	flags.Func("known", knownUsage, func(s string) error {
 		o.known = append(o.known, s)
 		return nil
@@ -154,6 +156,12 @@ func (o *options) check() error {
 	}
 	if o.goOn && o.soak == 0 {
 		return errors.New("-soak-continue without -soak")
+	}
+	if o.retry < 0 {
+		return fmt.Errorf("-retry %d: a test can be run again once or more", o.retry)
+	}
+	if o.retry > 0 && o.soak > 0 {
+		return errors.New("-retry with -soak: a soak is not run again")
 	}
 	if o.atOnce < 0 {
 		return fmt.Errorf("-j %d: it takes one virtual machine or more", o.atOnce)
@@ -203,7 +211,7 @@ func (o *options) test(ctx context.Context) error {
 	}
 	// Nobody is to take the reports of an earlier run for those of one that
 	// made none.
-	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile} {
+	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile, suggestFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -223,7 +231,7 @@ func (o *options) test(ctx context.Context) error {
 		}
 		built <- err
 	}()
-	p := &plan{Known: o.known, AtOnce: o.atOnce}
+	p := &plan{Known: o.known, AtOnce: o.atOnce, Retry: o.retry}
 	if err := p.warn(os.Stderr); err != nil {
 		return err
 	}

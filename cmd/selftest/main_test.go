@@ -125,6 +125,8 @@ func TestParseError(t *testing.T) {
 		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
 		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
 		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
+		{[]string{"-retry", "-1"}, "-retry -1: a test can be run again once or more"},
+		{[]string{"-retry", "1", "-soak", "1h"}, "-retry with -soak: a soak is not run again"},
 		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
 		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
 		{

@@ -20,6 +20,7 @@ type plan struct {
 	VMs      []guest
 	Known    []string // lists of known defects
 	AtOnce   int      // how many VMs are run at once
+	Retry    int      // how often a test that failed is run again
 	Results  string   // the file of the results
 	Progress string   // the path of a pipe to write to what is to be shown at once
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,23 +55,31 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
 	}
-	if err := markJUnit(junit); err != nil {
-		return err
-	}
-	return p.judge(runErr)
-}
-
-// judge prints what the results come to. runErr is what gotestsum ended with.
-func (p *plan) judge(runErr error) error {
-	events, err := os.Open(p.Results)
+	v, err := p.judge()
 	if err != nil {
 		return err
 	}
+	var again []*tries
+	if p.Retry > 0 && ctx.Err() == nil {
+		again, err = p.retry(ctx, tmp, p.Retry, v, os.Stdout)
+		err = errors.Join(err, p.noteTries(again, v, out, os.Stdout))
+	}
+	return cmp.Or(errors.Join(err, markJUnit(junit, again)), verdict(v, runErr))
+}
+
+// judge reads the results, and prints what they come to.
+func (p *plan) judge() (*verdicts, error) {
+	events, err := os.Open(p.Results)
+	if err != nil {
+		return nil, err
+	}
 	defer events.Close()
-	v, err := judge(events, os.Stdout)
+	return judge(events, os.Stdout)
+}
+
+// verdict is what the results come to. runErr is what gotestsum ended with.
+func verdict(v *verdicts, runErr error) error {
 	switch {
-	case err != nil:
-		return err
 	case v.failed:
 		return errFailed
 	case runErr != nil:
@@ -142,7 +151,7 @@ func streamPlan(file string) (code int, err error) {
 	}
 	took := readTook(times)
 	r := &runner{plan: &p, file: file, defects: defects, progress: progress, turns: turns{to: []io.Writer{os.Stdout, results}}, took: took}
-	r.run(took.order(p.VMs, p.AtOnce))
+	r.run(context.Background(), took.order(p.VMs, p.AtOnce))
 	if r.failed {
 		code = 1
 	}
@@ -170,23 +179,26 @@ type runner struct {
 	failed bool
 }
 
-// run runs the VMs in an order.
-func (r *runner) run(order []int) {
+// run runs the VMs in an order, until the context ends.
+func (r *runner) run(ctx context.Context, order []int) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, r.plan.AtOnce)
 	for _, i := range order {
 		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
 		piece := r.turns.piece()
 		wg.Go(func() {
 			defer func() { <-slots }()
-			r.one(i, piece)
+			r.one(ctx, i, piece)
 		})
 	}
 	wg.Wait()
 }
 
 // one runs VM number i.
-func (r *runner) one(i int, out *piece) {
+func (r *runner) one(ctx context.Context, i int, out *piece) {
 	// What is ended with this process hangs on this thread.
 	runtime.LockOSThread()
 	began := time.Now()
@@ -196,7 +208,7 @@ func (r *runner) one(i int, out *piece) {
 	if r.plan.AtOnce > 1 {
 		reports.label = g.Package + ": "
 	}
-	err := errors.Join(r.plan.test(r.file, i, reports), reports.close())
+	err := errors.Join(r.plan.test(ctx, r.file, i, reports), reports.close())
 	out.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -212,8 +224,8 @@ func (r *runner) one(i int, out *piece) {
 }
 
 // test runs VM number i, and writes its events.
-func (p *plan) test(file string, i int, w io.Writer) error {
-	cmd := exec.Command(tool("test2json"), "-t", "-p", p.VMs[i].Package, os.Args[0], "boot", file, strconv.Itoa(i))
+func (p *plan) test(ctx context.Context, file string, i int, w io.Writer) error {
+	cmd := exec.CommandContext(ctx, tool("test2json"), "-t", "-p", p.VMs[i].Package, os.Args[0], "boot", file, strconv.Itoa(i))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	// It pays no heed to an interrupt, and would wait for the next line of a
 	// guest that may have none.

@@ -1,6 +1,5 @@
-// The tests in this file run ci/selftest, which boots a virtual machine each
-// time, one after the other. They are skipped unless HOTPLUGTEST_VM=1 asks for them; then
-// none is skipped. They assume of the machine what those of cmd/vm do.
+// The tests in this file run ci/selftest, which boots virtual machines. They are
+// skipped unless HOTPLUGTEST_VM=1 asks for them; then none is skipped. They assume of the machine what those of cmd/vm do.
 //
 // An emulated VM boots in 3 s on two idle CPUs, and the tests chosen here take
 // 4 s. Patience is for busy ones: all of it ends by itself, so only a hang of
@@ -185,6 +184,36 @@ func TestDelay(t *testing.T) {
 		assert.Equal(t, s[2], s[1], s[0])
 		assert.Len(t, s[3], 3, "more than 100 ms: %s", s[0])
 	}
+}
+
+// A failure that is tried again is a failure still. With the entry that is
+// written for it, the same kernel passes, and without the poke the entry is no
+// longer needed. Two VMs at once say the same.
+func TestKnown(t *testing.T) {
+	const run, poke = "TestSameValue/offline/at-return/(offline-mask|cpu-online)$", "print_cpus_offline=ret0"
+	dir, code, stdout, _ := selftest(t, "-run", run, "-poke", poke, "-retry", "1")
+	assert.Equal(t, 1, code)
+	assert.Regexp(t, `(?m)^broken 2/2: hotplugtest/bookworm TestSameValue/offline/at-return/offline-mask$`, stdout)
+	entries := filepath.Join(dir, "out/known-new.json")
+
+	dir, code, stdout, _ = selftest(t, "-run", run, "-poke", poke, "-known", entries, "-baseline", filepath.Join(dir, "out"))
+	assert.Equal(t, 0, code)
+	assert.Regexp(t, `(?m)^=== KNOWN: hotplugtest/bookworm TestSameValue/offline/at-return/offline-mask `, stdout)
+	assert.Regexp(t, `(?m)^DONE 5 tests, 4 known in `, stdout)
+	assert.Regexp(t, `(?m)^0 regressions, 0 missing, 1 newly known, 1 the same$`, stdout)
+	data, err := os.ReadFile(filepath.Join(dir, "out/junit.xml"))
+	require.NoError(t, err)
+	assert.Contains(t, string(data), `<skipped message="known: default-testsamevalue-offline-at-return-offline-mask">`)
+
+	_, code, stdout, _ = selftest(t, "-run", run, "-known", entries, "-profile", "default", "-profile", "maxcpus", "-j", "2")
+	assert.Equal(t, 0, code)
+	assert.Contains(t, stdout, "no longer: default-testsamevalue-offline-at-return-offline-mask (hotplugtest/bookworm)\n")
+	packages := regexp.MustCompile(`(?m)^PASS (hotplugtest/\S+?)\.Test`).FindAllStringSubmatch(stdout, -1)
+	var order []string
+	for _, m := range packages {
+		order = append(order, m[1])
+	}
+	assert.Len(t, slices.Compact(order), 2, "the lines of each VM are together")
 }
 
 // What is not a success does not look like one, and says why.

@@ -151,7 +151,7 @@ func (k *kernelRun) counted(test string) bool {
 }
 
 // key is the name that a test of another kernel has in this one. Kernels number
-// the states of a CPU in their own ways: TestRollback/online/197:workqueue:online.
+// the states of a CPU in their own ways: 197:workqueue:online.
 func (k *kernelRun) key(test string) string {
 	if k.tests[test] != nil {
 		return test

@@ -169,12 +169,15 @@ var (
 	named    = regexp.MustCompile(`^ +known: `)
 )
 
+// logHead begins a text of the kernel's log that is a reason to fail.
+const logHead = "the kernel's log has a complaint"
+
 // complaints returns the parts of a text of the kernel's log that begin with a
 // complaint each, so that a known one does not hide another. A text of another
 // kind is one part.
 func complaints(text string) []string {
 	head, log, ok := strings.Cut(text, "\n")
-	if !ok || !strings.HasPrefix(head, "the kernel's log has a complaint") {
+	if !ok || !strings.HasPrefix(head, logHead) {
 		return []string{text}
 	}
 	var parts []string

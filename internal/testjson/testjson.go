@@ -22,6 +22,7 @@ const Main = "TestMain"
 const (
 	Known          = "known"           // of a failed test: the ID of the known defect
 	OriginalResult = "original-result" // of such a test: "fail", which other reports do not say
+	Attempts       = "attempts"        // of a test that was tried again: "flaky 1/3"
 	NoLonger       = "no-longer"       // of a package: the ID of a known defect that did not show
 )
 

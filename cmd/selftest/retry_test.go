@@ -1,0 +1,101 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// of judges a stream.
+func of(t *testing.T, stream string) *verdicts {
+	t.Helper()
+	v, err := judge(strings.NewReader(stream), &strings.Builder{})
+	require.NoError(t, err)
+	return v
+}
+
+// What is tried again are the tests that failed by themselves, and by no known
+// defect.
+func TestFailures(t *testing.T) {
+	v := of(t, events(t, "TestA/b fail", "TestA/c known busy", "TestA/c fail", "TestA/d/e pass", "TestA/d fail", "TestA fail", "TestB pass", "TestMain fail", "fail"))
+	assert.Equal(t, []string{"TestA/b", "TestA/d"}, v.failures("p"))
+	assert.Empty(t, v.failures("q"))
+}
+
+func TestAgain(t *testing.T) {
+	g := guest{
+		Package: "hotplugtest/sid", Options: vm.Options{Out: "out/sid"},
+		Argv: []string{"binary", "-test.run=Test", "-test.skip=TestB", "-test.run=TestC"},
+	}
+	h := g.again(2, []string{"TestR/8:sched:online", "TestA"})
+	assert.Equal(t, "hotplugtest/sid#2", h.Package)
+	assert.Equal(t, "out/sid/again-2", h.Options.Out)
+	const want = `-test.run=^TestR$/^8:sched:online$|^TestA$`
+	assert.Equal(t, []string{"binary", want, "-test.skip=TestB", want}, h.Argv)
+	assert.Equal(t, "-test.run=Test", g.Argv[1], "the first run's is as it was")
+
+	assert.Equal(t, g.Argv, g.again(1, make([]string, 1000)).Argv, "all of them, if they are many")
+	assert.Equal(t, `^TestA$/^a\.b\(c\)$`, pattern([]string{"TestA/a.b(c)"}))
+}
+
+// A test that fails each time is broken, and one that does not is flaky. One
+// that did not run again is not counted, and one that did not end has failed.
+func TestCount(t *testing.T) {
+	in := func(k, stream string) string { return strings.ReplaceAll(stream, `"p"`, `"p#`+k+`"`) }
+	results := in("1", events(t, "TestA run", "TestA fail", "TestB run", "TestB pass", "TestC run", "TestD run", "TestD known busy", "TestD fail", "fail")) +
+		in("2", events(t, "TestA run", "TestA fail", "TestB run", "TestB fail", "TestE pass", "TestF skip", "fail"))
+	var all []*tries
+	for _, name := range []string{"TestA", "TestB", "TestC", "TestD", "TestF", "TestG"} {
+		all = append(all, &tries{test: test{"p", name}, runs: 1, failed: 1})
+	}
+	require.NoError(t, count(all, strings.NewReader(results)))
+	var got []string
+	for _, t := range all {
+		got = append(got, t.name+" "+t.String())
+	}
+	assert.Equal(t, []string{"TestA broken 3/3", "TestB flaky 2/3", "TestC broken 2/2", "TestD broken 2/2", "TestF broken 1/1", "TestG broken 1/1"}, got)
+	assert.Error(t, count(all, strings.NewReader("{")))
+}
+
+// The results and the report say what came of a test, and an entry is written
+// that knows its failure.
+func TestNoteTries(t *testing.T) {
+	dir := t.TempDir()
+	results := events(t, "TestA/b kernel 6.12.1", "TestA/b:     a.go:1: lost 5 tasks", "TestA/b fail", "TestA fail", "TestC:     a.go:1: x", "TestC fail", "fail")
+	p := &plan{Results: filepath.Join(dir, "results.json"), VMs: []guest{{Package: "p", Where: known.Where{Suite: "trixie", Profile: "default", Arch: "amd64"}}}}
+	require.NoError(t, os.WriteFile(p.Results, []byte(results), 0o644))
+	again := []*tries{{test: test{"p", "TestA/b"}, runs: 3, failed: 1}, {test: test{"p", "TestC"}, runs: 3, failed: 3}}
+	v := of(t, results)
+	var screen strings.Builder
+	require.NoError(t, p.noteTries(again, v, dir, &screen))
+	file := filepath.Join(dir, suggestFile)
+	assert.Equal(t, "\n=== Tried again\nflaky 1/3: p TestA/b\nbroken 3/3: p TestC\n2 entries for -known, to be looked at: "+file+"\n", screen.String())
+
+	after, err := os.ReadFile(p.Results)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"TestA/b attempts flaky 1/3", "TestC attempts broken 3/3"}, text(t, strings.TrimPrefix(string(after), results)))
+	assert.True(t, of(t, string(after)).failed, "it stays a failure")
+
+	loader, err := loadKnown([]string{file})
+	require.NoError(t, err)
+	m := loader.Matcher(p.VMs[0].Where)
+	m.Kernel("6.12.99")
+	require.NotNil(t, m.Failed("TestA/b", "    a.go:1: lost 7 tasks\n"))
+	assert.Nil(t, m.Failed("TestA/b", "    a.go:1: lost a file\n"))
+
+	junit := filepath.Join(dir, "junit.xml")
+	require.NoError(t, os.WriteFile(junit, []byte(`<testsuites><testsuite><testcase classname="p" name="TestA/b"><failure message="Failed">x</failure></testcase><testcase classname="p" name="TestA"></testcase></testsuite></testsuites>`), 0o644))
+	require.NoError(t, markJUnit(junit, again))
+	report, err := os.ReadFile(junit)
+	require.NoError(t, err)
+	assert.Equal(t, 1, strings.Count(string(report), `<property name="`+testjson.Attempts+`" value="flaky 1/3"></property>`))
+	assert.Contains(t, string(report), `<failure message="Failed">x</failure>`)
+}
