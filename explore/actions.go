@@ -21,7 +21,12 @@ var cpuActions = []Action{
 		cpu := d.CPU(d.Pluggable)
 		return plug(cpu, !d.Offline().Has(cpu))
 	}},
-	{Name: "fail", Needs: NeedsFile(failFile, "the kernel has no CONFIG_HOTPLUG_CPU"), Draw: drawFail},
+	{Name: "fail", Needs: func(f *Facts) string {
+		if !f.Files[failFile] || !f.Version.Since(Version{5, 13}) {
+			return "the kernel cannot call off a failure that was injected"
+		}
+		return ""
+	}, Draw: drawFail},
 	{Name: "smt", Needs: NeedsFile(cpuDir+"smt/control", "the kernel has no SMT control"), Draw: func(d *Drawer) string {
 		return "echo " + Pick(d, []string{"on", "off"}) + " > " + cpuDir + "smt/control"
 	}},
@@ -96,7 +101,10 @@ func drawOnline(d *Drawer) string {
 
 func drawFail(d *Drawer) string {
 	cpu := d.CPU(d.Pluggable)
-	return fmt.Sprintf("echo %d > "+cpuDir+"cpu%d/hotplug/fail; %s", Pick(d, d.FailStates), cpu, plug(cpu, d.Offline().Has(cpu)))
+	// Whether the operation comes to the state depends on the kernel: what is left
+	// is called off.
+	fail := fmt.Sprintf(cpuDir+"cpu%d/hotplug/fail", cpu)
+	return fmt.Sprintf("echo %d > %s; %s; echo -1 > %s", Pick(d, d.FailStates), fail, plug(cpu, d.Offline().Has(cpu)), fail)
 }
 
 var cpusetActions = []Action{

@@ -88,9 +88,9 @@ func (e *Explorer) Run(ctx context.Context) error {
 				e.tell(Event{Again: &key})
 				continue
 			}
-			found = append(found, v.Key())
 			f := e.reduce(ctx, out, v)
 			f.Seed, f.Number = e.Seed, n
+			found = append(append(found, v.Key()), f.Also...)
 			e.tell(Event{Finding: f})
 		}
 		stats := e.Runner.Stats
@@ -127,7 +127,7 @@ func (e *Explorer) tell(event Event) {
 // reduce makes a finding of a violation: it shrinks the sequence, and finds out
 // how often it shows.
 func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Finding {
-	ctx, cancel := context.WithTimeout(ctx, shrinkTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
 	f := &Finding{Violation: v, Steps: texts(out.Steps), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log}
 	f.Results = resultTexts(out)
@@ -163,6 +163,8 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 		for _, w := range last.Broken {
 			if w.Key() == v.Key() {
 				f.Violation = w
+			} else {
+				f.Also = append(f.Also, w.Key())
 			}
 		}
 	}

@@ -11,6 +11,9 @@ type Finding struct {
 	// Violation is that of the last step.
 	Violation Violation
 
+	// Also are the keys of the other laws that Steps break.
+	Also []string
+
 	// Steps are the lines that show it, as short as could be found.
 	Steps []string
 

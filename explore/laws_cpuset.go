@@ -166,9 +166,6 @@ func checkIsolated(c *Case) []Violation {
 	}}
 }
 
-// domainsKey is the key of the masks of a CPU's scheduling domains.
-func domainsKey(cpu int) Key { return Key(fmt.Sprintf("/proc/schedstat#cpu%d", cpu)) }
-
 func checkDomains(c *Case) []Violation {
 	var broken []Violation
 	for _, p := range c.After.All() {
@@ -177,7 +174,7 @@ func checkDomains(c *Case) []Violation {
 		}
 		cpus := p.Effective()
 		for cpu := range cpus.All() {
-			key := domainsKey(cpu)
+			key := keysOf(cpu).domains
 			if !c.After.Has(key) {
 				continue
 			}
@@ -221,11 +218,7 @@ func domainTouches(p Group, got, want affinity.CPUSet) string {
 func (s *Snapshot) masks(key Key) affinity.CPUSet {
 	var all affinity.CPUSet
 	for mask := range strings.FieldsSeq(s.Readings[key]) {
-		set, err := affinity.ParseMask(mask)
-		if err != nil {
-			continue
-		}
-		all = all.Union(set)
+		all = all.Union(parseMask(mask))
 	}
 	return all
 }

@@ -35,6 +35,7 @@ type Observer struct {
 	target *Target
 	log    *kmsg.Log // nil: there is none
 	files  []string  // of machineFiles those that the machine has
+	reader *reader
 }
 
 // NewObserver returns the observer of a machine. log is where the kernel's log
@@ -44,7 +45,7 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Observer{target: t, log: log}
+	o := &Observer{target: t, log: log, reader: newReader()}
 	for _, file := range machineFiles {
 		if !strings.Contains(file, "cpuN") {
 			o.add(file)
@@ -55,6 +56,15 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 		}
 	}
 	return o, nil
+}
+
+// Close closes the files that are kept open, but for the log.
+func (o *Observer) Close() { o.reader.closeBelow("") }
+
+// Forget closes the files of a sequence: its tasks and cgroups are gone.
+func (o *Observer) Forget() {
+	o.reader.closeBelow(o.target.Path("/proc/") + "/")
+	o.reader.closeBelow(o.target.Path(rootGroup) + "/")
 }
 
 // add adds a file if it can be read.
@@ -73,13 +83,13 @@ func (o *Observer) Look() (*Snapshot, error) {
 		for _, file := range groupFiles {
 			// Which files there are depends on the kernel and on the parent's
 			// cgroup.subtree_control.
-			if text, err := sysfs.ReadFile(t.Path(group + "/" + file)); err == nil {
+			if text, err := o.reader.read(t.Path(group + "/" + file)); err == nil {
 				s.Readings[Key(group+"/"+file)] = text
 			}
 		}
 	}
 	for _, file := range o.files {
-		text, err := sysfs.ReadFile(t.Path(file))
+		text, err := o.reader.read(t.Path(file))
 		if err != nil {
 			return nil, err
 		}
@@ -118,12 +128,12 @@ func (o *Observer) task(s *Snapshot, task string) {
 	if asked, ok := t.asked[task]; ok {
 		s.Readings[Key(task+"#asked")] = asked
 	}
-	if text, err := sysfs.ReadFile(t.Path("/proc/" + task + "/status")); err == nil {
+	if text, err := o.reader.read(t.Path("/proc/" + task + "/status")); err == nil {
 		_, rest, _ := strings.Cut(text, "\nCpus_allowed_list:\t")
 		list, _, _ := strings.Cut(rest, "\n")
 		s.Readings[Key("/proc/"+task+"/status#allowed")] = list
 	}
-	if text, err := sysfs.ReadFile(t.Path("/proc/" + task + "/cgroup")); err == nil {
+	if text, err := o.reader.read(t.Path("/proc/" + task + "/cgroup")); err == nil {
 		s.Readings[Key(task+"#cgroup")] = o.group(text)
 	}
 }
@@ -148,12 +158,12 @@ func (o *Observer) group(text string) string {
 
 // proc reads the parts of long files of /proc that are about CPUs.
 func (o *Observer) proc(s *Snapshot) error {
-	text, err := sysfs.ReadFile(o.target.Path("/proc/stat"))
+	text, err := o.reader.read(o.target.Path("/proc/stat"))
 	if err != nil {
 		return err
 	}
 	s.Readings["/proc/stat#cpus"] = statCPUs(text)
-	text, err = sysfs.ReadFile(o.target.Path("/proc/schedstat"))
+	text, err = o.reader.read(o.target.Path("/proc/schedstat"))
 	if err != nil {
 		return nil // without CONFIG_SCHEDSTATS
 	}

@@ -49,10 +49,13 @@ func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done fun
 	if err != nil {
 		return nil, nil, errors.Join(err, restore())
 	}
-	done = func() error { return errors.Join(log.Close(), restore()) }
 	o, err := NewObserver(t, log)
 	if err != nil {
-		return nil, nil, errors.Join(err, done())
+		return nil, nil, errors.Join(err, log.Close(), restore())
+	}
+	done = func() error {
+		o.Close()
+		return errors.Join(log.Close(), restore())
 	}
 	return NewRunner(t, o, laws, f), done, nil
 }

@@ -35,8 +35,9 @@ type Stats struct {
 	// maxStates.
 	States int
 
-	// Kernel is the time that the steps themselves took, and Total that of all.
-	Kernel, Total time.Duration
+	// Kernel is the time that the steps themselves took, Look that of the
+	// snapshots, Judge that of the laws, and Total that of all.
+	Kernel, Look, Judge, Total time.Duration
 }
 
 // maxStates bounds what the runner remembers of the states it has seen.
@@ -80,6 +81,7 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	if err := r.Target.StartTasks(); err != nil {
 		return nil, err
 	}
+	defer r.Observer.Forget()
 	defer r.Target.StopTasks()
 	base, err := r.Observer.Look()
 	if err != nil {
@@ -134,7 +136,9 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	r.Stats.Steps++
 	r.Stats.Kernel += result.Took
 	w.outcome.Steps, w.outcome.Results = append(w.outcome.Steps, l), append(w.outcome.Results, result)
+	looked := time.Now()
 	after, err := r.Observer.Look()
+	r.Stats.Look += time.Since(looked)
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +163,10 @@ func (w *walk) step(l Line) ([]Violation, error) {
 // lags is broken only if it stays so.
 func (w *walk) judge(c *Case) ([]Violation, error) {
 	r := w.runner
-	broken := r.broken(c, w.wanted)
-	if broken == nil {
+	start := time.Now()
+	broken := Judge(r.Laws, r.Facts.Version, c)
+	r.Stats.Judge += time.Since(start)
+	if !w.stops(broken) {
 		return nil, nil
 	}
 	late := *c
@@ -173,7 +179,7 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 		}
 		after.Log = slices.Concat(late.After.Log, after.Log)
 		late.After = after
-		later = r.broken(&late, w.wanted)
+		later = Judge(r.Laws, r.Facts.Version, &late)
 		// What the kernel has logged does not heal.
 		if later == nil || time.Now().After(deadline) {
 			break
@@ -195,6 +201,9 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 		}
 		all = append(all, v)
 	}
+	if !w.stops(all) {
+		return nil, nil
+	}
 	return all, nil
 }
 
@@ -204,13 +213,12 @@ const (
 	healed = "heals"
 )
 
-// broken returns the laws that the case breaks and that are wanted.
-func (r *Runner) broken(c *Case, wanted func(Violation) bool) []Violation {
-	all := Judge(r.Laws, r.Facts.Version, c)
-	if wanted == nil {
-		return all
+// stops reports whether one of the broken laws ends the sequence.
+func (w *walk) stops(broken []Violation) bool {
+	if w.wanted == nil {
+		return len(broken) > 0
 	}
-	return slices.DeleteFunc(all, func(v Violation) bool { return !wanted(v) })
+	return slices.ContainsFunc(broken, w.wanted)
 }
 
 // count counts the state, if it is a new one.

@@ -49,25 +49,29 @@ func (s *Snapshot) Has(key Key) bool {
 // List returns a reading that is a CPU list. It is empty if there is none.
 func (s *Snapshot) List(key Key) affinity.CPUSet { return parseList(s.Readings[key]) }
 
-// lists has the CPU lists that were parsed before: there are few, and they come
-// over and over. It belongs to one goroutine.
-var lists = make(map[string]affinity.CPUSet)
+// lists and masks have what was parsed before: there are few, and they come over and over. It belongs to one goroutine.
+var lists, masks = make(map[string]affinity.CPUSet), make(map[string]affinity.CPUSet)
 
-// maxLists bounds lists.
-const maxLists = 4096
+// maxSets bounds each of them.
+const maxSets = 4096
 
-func parseList(text string) affinity.CPUSet {
-	if set, ok := lists[text]; ok {
+func parseList(text string) affinity.CPUSet { return parsed(lists, text, affinity.ParseList) }
+
+func parseMask(text string) affinity.CPUSet { return parsed(masks, text, affinity.ParseMask) }
+
+// parsed returns the set that text stands for; the empty one if it is none.
+func parsed(known map[string]affinity.CPUSet, text string, parse func(string) (affinity.CPUSet, error)) affinity.CPUSet {
+	if set, ok := known[text]; ok {
 		return set
 	}
-	set, err := affinity.ParseList(text)
+	set, err := parse(text)
 	if err != nil {
 		return affinity.CPUSet{}
 	}
-	if len(lists) >= maxLists {
-		clear(lists)
+	if len(known) >= maxSets {
+		clear(known)
 	}
-	lists[text] = set
+	known[text] = set
 	return set
 }
 
@@ -147,17 +151,6 @@ func (g Group) Parent() Group {
 // Below reports whether g is h or somewhere below it.
 func (g Group) Below(h Group) bool {
 	return h.Root() || g.Name == h.Name || strings.HasPrefix(g.Name, h.Name+"/")
-}
-
-// Children returns the cpusets right below.
-func (g Group) Children() []Group {
-	var children []Group
-	for _, h := range g.snap.All() {
-		if !h.Root() && h.Parent().Name == g.Name {
-			children = append(children, h)
-		}
-	}
-	return children
 }
 
 // WriteTo writes the snapshot as text: a line KEY: VALUE for each reading, in

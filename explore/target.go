@@ -76,11 +76,6 @@ func (r Result) Failed() bool {
 	return slices.ContainsFunc(r.Errs, func(e unix.Errno) bool { return e != 0 })
 }
 
-// Refused reports whether all commands failed.
-func (r Result) Refused() bool {
-	return !slices.ContainsFunc(r.Errs, func(e unix.Errno) bool { return e == 0 })
-}
-
 // String returns the errors by their names, or "".
 func (r Result) String() string {
 	if !r.Failed() {

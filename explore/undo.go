@@ -1,8 +1,8 @@
 package explore
 
 import (
+	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +31,8 @@ func (t *Target) Undo(base *Snapshot) []Line {
 			}
 		}
 	}
-	for _, key := range onlineKeys(base) {
+	for _, cpu := range base.pluggable() {
+		key := keysOf(cpu).online
 		if now, err := sysfs.ReadFile(t.Path(string(key))); err == nil && now != base.Readings[key] {
 			add(Command{Op: Write, Path: string(key), Value: base.Readings[key]})
 		}
@@ -39,28 +40,45 @@ func (t *Target) Undo(base *Snapshot) []Line {
 	return lines
 }
 
-// onlineKeys returns the keys of the files online of CPUs.
-func onlineKeys(s *Snapshot) []Key {
-	var keys []Key
-	for key := range s.Readings {
-		if _, ok := cpuOf(key, "online"); ok {
-			keys = append(keys, key)
-		}
+// cpuKeys are the keys of a CPU.
+type cpuKeys struct{ online, state, target, fail, domains Key }
+
+// keysOfCPU has the keys of each CPU that was asked for: they are asked for in
+// each step. It belongs to one goroutine.
+var keysOfCPU []cpuKeys
+
+// keysOf returns the keys of a CPU.
+func keysOf(cpu int) cpuKeys {
+	for n := len(keysOfCPU); n <= cpu; n++ {
+		dir := fmt.Sprintf(cpuDir+"cpu%d/", n)
+		keysOfCPU = append(keysOfCPU, cpuKeys{
+			Key(dir + "online"), Key(dir + "hotplug/state"), Key(dir + "hotplug/target"), Key(dir + "hotplug/fail"),
+			Key(fmt.Sprintf("/proc/schedstat#cpu%d", n)),
+		})
 	}
-	slices.Sort(keys)
-	return keys
+	return keysOfCPU[cpu]
 }
 
-var cpuFile = regexp.MustCompile(`^/sys/devices/system/cpu/cpu(\d+)/(.+)$`)
+// pluggable returns the CPUs that have a file online.
+func (s *Snapshot) pluggable() []int {
+	var cpus []int
+	for cpu := range s.Online().Union(s.List(cpuDir + "offline")).All() {
+		if s.Has(keysOf(cpu).online) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus
+}
 
 // cpuOf returns the CPU whose file a key is.
 func cpuOf(key Key, file string) (cpu int, ok bool) {
-	m := cpuFile.FindStringSubmatch(string(key))
-	if m == nil || m[2] != file {
+	rest, ok := strings.CutPrefix(string(key), cpuDir+"cpu")
+	if !ok {
 		return 0, false
 	}
-	cpu, err := strconv.Atoi(m[1])
-	return cpu, err == nil
+	number, rest, _ := strings.Cut(rest, "/")
+	cpu, err := strconv.Atoi(number)
+	return cpu, err == nil && rest == file
 }
 
 // plugged returns the CPU that a line takes offline or online, if it does

@@ -163,9 +163,11 @@ func (h *hunt) progress(s *session) {
 	if s.stats.Total == 0 {
 		return
 	}
-	fmt.Printf("%s: %d sequences, %d steps, %.1f a second, %.0f%% of the time the kernel's, %d states, %d findings\n",
-		h.name, s.stats.Sequences, s.stats.Steps, float64(s.stats.Steps)/s.stats.Total.Seconds(),
-		100*s.stats.Kernel.Seconds()/s.stats.Total.Seconds(), s.stats.States, len(h.all.list))
+	total := s.stats.Total.Seconds()
+	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / total }
+	fmt.Printf("%s: %d sequences, %d steps, %.1f a second, of the time %.0f%% the kernel's, %.0f%% snapshots, %.0f%% laws; %d states, %d findings\n",
+		h.name, s.stats.Sequences, s.stats.Steps, float64(s.stats.Steps)/total, percent(s.stats.Kernel), percent(s.stats.Look), percent(s.stats.Judge),
+		s.stats.States, len(h.all.list))
 }
 
 // replay runs the sequences of the file.
