@@ -131,25 +131,18 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 	defer cancel()
 	f := &Finding{Violation: v, Steps: texts(out.Steps), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log}
 	f.Results = resultTexts(out)
-	shown, tried, _ := e.rate(out.Steps, v, 3)
-	f.Shown, f.Tried = shown+1, tried+1
-	if shown == 0 {
-		shown, tried, _ = e.rate(out.Steps, v, rateRuns)
-		f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
-		if shown == 0 {
-			return f
-		}
-	}
-	// One that shows in a part of the runs is tried until it has most likely
-	// shown.
-	tries := 1
-	if shown < tried {
-		tries = min(int(math.Ceil(3*float64(tried)/float64(shown))), 3*rateRuns)
+	tries := e.tries(out.Steps, v, f)
+	if tries == 0 {
+		return f
 	}
 	steps := Shrink(out.Steps, func(candidates [][]Line) int {
 		return slices.IndexFunc(candidates, func(part []Line) bool {
 			for n := 0; n < tries && ctx.Err() == nil; n++ {
-				if shown, _, _ := e.rate(part, v, 1); shown > 0 {
+				lines := part
+				if tries > 1 {
+					lines = again(part)
+				}
+				if shown, _, _ := e.rate(lines, v, 1); shown > 0 {
 					return true
 				}
 			}
@@ -157,8 +150,15 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 		})
 	})
 	shown, tried, last := e.rate(steps, v, rateRuns)
+	if last == nil && tries > 1 {
+		if _, _, last = e.rate(again(steps), v, rateRuns); last != nil {
+			n := min(len(steps), len(last.Steps)) // the others are repeats
+			last.Steps, last.Results = last.Steps[:n], last.Results[:n]
+		}
+	}
 	if last != nil {
-		f.Steps, f.Results, f.Log = texts(steps), resultTexts(last), last.Log
+		// A law may have been broken when the steps were undone.
+		f.Steps, f.Results, f.Log = texts(last.Steps), resultTexts(last), last.Log
 		f.Shown, f.Tried = shown, tried
 		for _, w := range last.Broken {
 			if w.Key() == v.Key() {
@@ -171,12 +171,53 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 	return f
 }
 
+// tries returns how often a sequence must be tried until the finding has most
+// likely shown, or 0 if it does not show again. It counts the runs in f.
+func (e *Explorer) tries(lines []Line, v Violation, f *Finding) int {
+	shown, tried, _ := e.rate(lines, v, 3)
+	f.Shown, f.Tried = shown+1, tried+1
+	if shown == tried {
+		return 1
+	}
+	shown, tried, _ = e.rate(again(lines), v, 3)
+	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
+	if shown == 0 {
+		return 0
+	}
+	return min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns)
+}
+
+// repeats is how often again has the last step done.
+const repeats = 10
+
+// again returns lines with the last step undone and done again several times, if it
+// is a CPU offline or online: what shows for a moment only shows more often so.
+func again(lines []Line) []Line {
+	last := lines[len(lines)-1]
+	cpu, ok := plugged(last)
+	if !ok {
+		return lines
+	}
+	online := last.Commands[0].Value == "1"
+	back := Line{Commands: []Command{{Op: Write, Path: string(keysOf(cpu).online), Value: map[bool]string{true: "0", false: "1"}[online]}}}
+	all := slices.Clone(lines)
+	for range repeats {
+		all = append(all, back, last)
+	}
+	return all
+}
+
+// wantedKey returns a function that reports whether a violation is the same as v.
+func wantedKey(v Violation) func(Violation) bool {
+	return func(w Violation) bool { return w.Key() == v.Key() }
+}
+
 // rate returns in how many of n runs lines break the law of v, and the outcome of
 // the last of those.
 func (e *Explorer) rate(lines []Line, v Violation, n int) (shown, tried int, last *Outcome) {
 	for range n {
 		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(lines)}})
-		out, err := e.Runner.Run(lines, func(w Violation) bool { return w.Key() == v.Key() })
+		out, err := e.Runner.Run(lines, wantedKey(v))
 		tried++
 		if err == nil && out.Broken != nil {
 			shown++

@@ -103,7 +103,7 @@ func (s *script) undo() {
 	s.add("undo() {")
 	for _, task := range taskNames {
 		if s.uses("$" + task) {
-			s.add("\t[ ! \"$%s\" ] || { kill $%s; wait $%s; }", task, task, task)
+			s.add("\t[ ! \"$%s\" ] || { kill $%s; while [ -d /proc/$%s ]; do :; done; }", task, task, task)
 		}
 	}
 	var made, plugged []string
@@ -128,6 +128,9 @@ func (s *script) undo() {
 	s.add("}")
 }
 
+// tasksetCommand prints what it does.
+var tasksetCommand = regexp.MustCompile(`taskset -p [0-9a-f]+ \$T[0-9]`)
+
 // attempt is the function that takes the steps and looks.
 func (s *script) attempt() {
 	s.add("is() { # FILE VALUE: broken stays 1 if the file reads so")
@@ -140,9 +143,9 @@ func (s *script) attempt() {
 	for _, task := range taskNames {
 		switch {
 		case s.uses("$"+task) && naps[task].Sec > 0:
-			s.add("\tsleep %d & %s=$! # a task that sleeps", naps[task].Sec, task)
+			s.add("\t%s=$(sleep %d > /dev/null & echo $!) # a task that sleeps", task, naps[task].Sec)
 		case s.uses("$" + task):
-			s.add("\twhile sleep 0.02; do :; done & %s=$! # a task that wakes up every now and then", task)
+			s.add("\t%s=$(while sleep 0.02; do :; done > /dev/null & echo $!) # a task that wakes up every now and then", task)
 		}
 	}
 	for i, l := range s.lines {
@@ -150,10 +153,7 @@ func (s *script) attempt() {
 		if i < len(s.finding.Results) && s.finding.Results[i] != "" {
 			comment += ": " + s.finding.Results[i]
 		}
-		text := l.String()
-		if strings.Contains(text, "taskset") {
-			text += " > /dev/null"
-		}
+		text := tasksetCommand.ReplaceAllString(l.String(), "$0 > /dev/null")
 		s.add("\t%s # %s", text, comment)
 	}
 	s.add("\t# A healthy kernel does not say all of this:")
