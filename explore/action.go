@@ -23,6 +23,10 @@ type Action struct {
 	// Weight is how often the action is drawn, in relation to the others. 0: 1.
 	Weight int
 
+	// Alone reports whether the action is for a machine that nobody else uses: it
+	// changes what belongs to others for a while, such as all interrupts.
+	Alone bool
+
 	// Needs returns why the machine has no use for the action, or "". nil: every
 	// machine has.
 	Needs func(f *Facts) string

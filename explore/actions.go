@@ -27,10 +27,10 @@ var cpuActions = []Action{
 		}
 		return ""
 	}, Draw: drawFail},
-	{Name: "smt", Needs: NeedsFile(cpuDir+"smt/control", "the kernel has no SMT control"), Draw: func(d *Drawer) string {
+	{Name: "smt", Alone: true, Needs: NeedsFile(cpuDir+"smt/control", "the kernel has no SMT control"), Draw: func(d *Drawer) string {
 		return "echo " + Pick(d, []string{"on", "off"}) + " > " + cpuDir + "smt/control"
 	}},
-	{Name: "suspend", Needs: func(f *Facts) string {
+	{Name: "suspend", Alone: true, Needs: func(f *Facts) string {
 		if len(f.Levels) == 0 || !f.Files["/sys/power/state"] {
 			return "the kernel has no pm_test"
 		}
@@ -58,10 +58,10 @@ var cpuActions = []Action{
 		}
 		return plug(cpu, d.Offline().Has(cpu)) + " & " + other + " & wait"
 	}},
-	{Name: "workqueues", Needs: NeedsFile(workqueueDir+"cpumask", "the workqueues have no cpumask"), Draw: func(d *Drawer) string {
+	{Name: "workqueues", Alone: true, Needs: NeedsFile(workqueueDir+"cpumask", "the workqueues have no cpumask"), Draw: func(d *Drawer) string {
 		return "echo " + d.Subset().Mask() + " > " + workqueueDir + "cpumask"
 	}},
-	{Name: "irq", Needs: func(f *Facts) string {
+	{Name: "irq", Alone: true, Needs: func(f *Facts) string {
 		if len(f.IRQs) == 0 {
 			return "there is no interrupt whose mask can be changed"
 		}

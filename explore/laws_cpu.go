@@ -172,7 +172,12 @@ func checkRefused(c *Case) []Violation {
 	if !c.refused() {
 		return nil
 	}
-	changed := differences(c.Before, c.After, volatile)
+	// A task that runs on a CPU that is about to go, and may run on no other, loses
+	// its mask, also if the CPU then stays.
+	named, others := touchesCPUs(c.Step)
+	changed := differences(c.Before, c.After, func(key Key) bool {
+		return volatile(key) || (named != nil || others) && strings.Contains(string(key), "$T")
+	})
 	if len(changed) == 0 {
 		return nil
 	}

@@ -115,6 +115,11 @@ func checkDisjoint(c *Case) []Violation {
 	return broken
 }
 
+// others returns the CPUs that partitions of somebody else's have.
+func others(base *Snapshot) affinity.CPUSet {
+	return base.Online().Difference(base.Group(rootGroup).Effective())
+}
+
 func checkCover(c *Case) []Violation {
 	var covered affinity.CPUSet
 	var facts []Fact
@@ -125,7 +130,7 @@ func checkCover(c *Case) []Violation {
 			covered = covered.Union(g.Effective())
 		}
 	}
-	lost := c.After.Online().Difference(covered)
+	lost := c.After.Online().Difference(covered).Difference(others(c.Base))
 	if lost.Empty() {
 		return nil
 	}
@@ -142,7 +147,7 @@ func checkIsolated(c *Case) []Violation {
 	if !c.After.Has(isolatedKey) {
 		return nil
 	}
-	var want affinity.CPUSet
+	want := c.Base.List(isolatedKey) // by somebody else's, or by isolcpus=
 	facts := c.After.facts(isolatedKey)
 	for _, g := range c.After.All() {
 		facts = append(facts, c.After.of("partition", g)...)
@@ -166,13 +171,24 @@ func checkIsolated(c *Case) []Violation {
 	}}
 }
 
+// balanced returns the CPUs that were in a scheduling domain before the first step.
+// The others are isolated by isolcpus=.
+func balanced(base *Snapshot) affinity.CPUSet {
+	var cpus affinity.CPUSet
+	for cpu := range base.Online().All() {
+		cpus = cpus.Union(base.masks(keysOf(cpu).domains))
+	}
+	return cpus
+}
+
 func checkDomains(c *Case) []Violation {
 	var broken []Violation
+	possible := balanced(c.Base)
 	for _, p := range c.After.All() {
 		if !p.Valid() {
 			continue
 		}
-		cpus := p.Effective()
+		cpus := p.Effective().Intersect(possible)
 		for cpu := range cpus.All() {
 			key := keysOf(cpu).domains
 			if !c.After.Has(key) {

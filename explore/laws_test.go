@@ -73,7 +73,8 @@ func TestLaws(t *testing.T) {
 			step, err := ParseLine(c.step)
 			require.NoError(t, err)
 			cs := &Case{Before: snapshot(t, c.before), After: snapshot(t, c.before, c.after), Step: step, Result: Result{Errs: make([]unix.Errno, 1)}}
-			cs.Base = cs.Before
+			// Before the first step there was no cpuset.
+			cs.Base = snapshot(t, []string{"$R/cpuset.cpus.isolated: ", "$R/cpuset.cpus.effective: 0-3", "/proc/schedstat#cpu0: 0f", "/proc/schedstat#cpu3: 0f"})
 			if c.result != "" {
 				cs.Result.Errs[0] = errnoOf(t, c.result)
 			}
@@ -131,7 +132,7 @@ func TestUndone(t *testing.T) {
 // Laws are promised since a version, and have what a report needs.
 func TestLawRows(t *testing.T) {
 	c := &Case{Before: snapshot(t), After: snapshot(t, []string{"$R/cpuset.cpus.isolated: 2"}), Result: Result{Errs: []unix.Errno{0}}}
-	c.Base = c.Before
+	c.Base = snapshot(t, []string{"$R/cpuset.cpus.isolated: "})
 	assert.NotEmpty(t, Judge(laws, Version{6, 12}, c))
 	assert.Empty(t, Judge(laws, Version{6, 1}, c))
 	seen := make(map[string]bool)

@@ -1,8 +1,11 @@
 package explore
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -55,6 +58,25 @@ func (f *Finding) Report(w io.Writer, law Law, verdicts []Verdict) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// Save writes repro.sh, report.md and sequence.txt into the directory of the finding
+// below dir, which it makes.
+func (f *Finding) Save(dir string, law Law, verdicts []Verdict) error {
+	dir = filepath.Join(dir, f.Slug())
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var script, report strings.Builder
+	if err := errors.Join(f.Script(&script, law), f.Report(&report, law, verdicts)); err != nil {
+		return err
+	}
+	sequence := "# " + f.Violation.Key() + "\n" + strings.Join(f.Steps, "\n") + "\n"
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "repro.sh"), []byte(script.String()), 0o755),
+		os.WriteFile(filepath.Join(dir, "report.md"), []byte(report.String()), 0o644),
+		os.WriteFile(filepath.Join(dir, "sequence.txt"), []byte(sequence), 0o644),
+	)
 }
 
 func capital(text string) string {

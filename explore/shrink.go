@@ -17,6 +17,9 @@ func Shrink(lines []Line, first func(candidates [][]Line) int) []Line {
 		reduced := false
 		for end := len(lines); end > 0; {
 			candidates, ends := without(lines, end, size)
+			if len(candidates) == 0 {
+				break
+			}
 			i := first(candidates)
 			if i < 0 {
 				break
@@ -51,6 +54,9 @@ func simplify(lines []Line, first func(candidates [][]Line) int) []Line {
 			part := slices.Clone(lines)
 			part[i] = simpler
 			candidates = append(candidates, part)
+		}
+		if len(candidates) == 0 {
+			continue
 		}
 		if n := first(candidates); n >= 0 {
 			lines = candidates[n]

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/explore"
@@ -43,20 +41,7 @@ func (f *findings) write(finding *explore.Finding, verdicts []explore.Verdict) e
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(f.dir, finding.Slug())
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	var script, report strings.Builder
-	if err := errors.Join(finding.Script(&script, law), finding.Report(&report, law, verdicts)); err != nil {
-		return err
-	}
-	sequence := "# " + finding.Violation.Key() + "\n" + strings.Join(finding.Steps, "\n") + "\n"
-	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "repro.sh"), []byte(script.String()), 0o755),
-		os.WriteFile(filepath.Join(dir, "report.md"), []byte(report.String()), 0o644),
-		os.WriteFile(filepath.Join(dir, "sequence.txt"), []byte(sequence), 0o644),
-	)
+	return finding.Save(f.dir, law, verdicts)
 }
 
 // lawOf returns the law that a finding breaks.
