@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 	if skip := flag.Lookup("test.skip").Value; options.Soak == 0 {
 		_ = skip.Set(strings.TrimPrefix(skip.String()+"|^TestSoak$", "|"))
 	}
+	if skip := flag.Lookup("test.skip").Value; *exploreFor == 0 {
+		_ = skip.Set(strings.TrimPrefix(skip.String()+"|^TestExplore$", "|"))
+	}
 	os.Exit(options.Conclude(machine.Main(func() int {
 		code := m.Run()
 		if opened {

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/explore"
+)
+
+// findings are those of all kernels. Each is on disk as soon as it is known.
+type findings struct {
+	dir  string
+	list []*explore.Finding
+}
+
+// keys returns the keys, a line each.
+func (f *findings) keys() string {
+	var keys []string
+	for _, finding := range f.list {
+		keys = append(keys, finding.Violation.Key())
+	}
+	return strings.Join(keys, "\n")
+}
+
+// add tells of a finding and writes it.
+func (f *findings) add(h *hunt, finding *explore.Finding) error {
+	f.list = append(f.list, finding)
+	fmt.Printf("%s: BROKEN: %s: %s (%s, %d steps of %d)\n", h.name, finding.Violation.Key(), finding.Violation.Seen,
+		finding.Rate(), len(finding.Steps), finding.Original)
+	for i, step := range finding.Steps {
+		fmt.Printf("    %s  # %s\n", step, orOK(finding.Results[i]))
+	}
+	return f.write(finding, nil)
+}
+
+// write writes the files of a finding.
+func (f *findings) write(finding *explore.Finding, verdicts []explore.Verdict) error {
+	law, err := lawOf(finding)
+	if err != nil {
+		return err
+	}
+	return finding.Save(f.dir, law, verdicts)
+}
+
+// lawOf returns the law that a finding breaks.
+func lawOf(f *explore.Finding) (explore.Law, error) {
+	for _, law := range append(explore.Default().Laws, explore.Survives) {
+		if law.Name == f.Violation.Law {
+			return law, nil
+		}
+	}
+	return explore.Law{}, fmt.Errorf("there is no law %q", f.Violation.Law)
+}
+
+// conclude runs the scripts and prints what was found.
+func (o *options) conclude(ctx context.Context, hunts []*hunt, all *findings) error {
+	if o.replay != "" {
+		return nil
+	}
+	var errs []error
+	if o.scripts && len(all.list) > 0 {
+		errs = append(errs, o.judge(ctx, hunts, all))
+	}
+	for _, h := range hunts {
+		fmt.Printf("%s: %d sequences, %d steps in %.0f s (%.1f a second)\n", h.name, h.sequences, h.steps, h.total.Seconds(), float64(h.steps)/max(h.total.Seconds(), 1))
+		for key, n := range h.again {
+			fmt.Printf("%s: %d more times: %s\n", h.name, n, key)
+		}
+	}
+	fmt.Printf("%d findings, in %s\n", len(all.list), all.dir)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,113 @@
+// Command guest is the part of cmd/explore that runs in its virtual machine: it
+// explores the kernel, or tries the sequences that it is given, and prints what
+// happens: a JSON object a line, an [explore.Event] each.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/suspend"
+)
+
+// options are what the command line says.
+type options struct {
+	seed, first uint64
+	length      int
+	time        time.Duration
+	known       string // keys, a line each
+	replay      string // sequences, with empty lines between
+	law         string // the key of what replays must show
+}
+
+func main() {
+	if os.Getppid() != 1 || !inMemory("/") {
+		fmt.Fprintln(os.Stderr, "guest: takes CPUs offline and makes cpusets: it is made for the VMs of ci/explore")
+		os.Exit(2)
+	}
+	var o options
+	flag.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
+	flag.Uint64Var(&o.first, "first", 0, "`number` of the first sequence")
+	flag.IntVar(&o.length, "length", 0, "`steps` of a sequence")
+	flag.DurationVar(&o.time, "for", time.Minute, "`time` to explore")
+	flag.StringVar(&o.known, "known", "", "keys of findings that are known, a line each")
+	flag.StringVar(&o.replay, "replay", "", "sequences to try instead, with empty lines between")
+	flag.StringVar(&o.law, "law", "", "the `key` of what they must show; \"\": anything")
+	flag.Parse()
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) // CPUs come and go
+	if err := o.run(); err != nil {
+		tell := err.Error()
+		report(explore.Event{Trouble: &tell})
+		if errors.Is(err, explore.ErrCannot) {
+			os.Exit(125)
+		}
+		os.Exit(1)
+	}
+}
+
+// inMemory reports whether a directory is in a file system in memory, as that of
+// an initramfs is.
+func inMemory(dir string) bool {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return false
+	}
+	return s.Type == unix.RAMFS_MAGIC || s.Type == unix.TMPFS_MAGIC
+}
+
+// report prints an event.
+func report(e explore.Event) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	os.Stdout.Write(append(line, '\n'))
+}
+
+func (o *options) run() error {
+	tables := explore.Default()
+	runner, done, err := explore.Ready("", affinity.CPUSet{}, tables.Laws)
+	if err != nil {
+		return err
+	}
+	var uname unix.Utsname
+	if err := unix.Uname(&uname); err != nil {
+		return err
+	}
+	// A suspend by pm_test turns back at once. Without CONFIG_PM_DEBUG there is none.
+	if err := suspend.New("/sys").SetTestDelay(0); err != nil && !errors.Is(err, suspend.ErrNotSupported) {
+		return err
+	}
+	runner.Begin = func(n int) { fmt.Printf("{\"Step\":%d}\n", n) } // 40 a second, on an emulated CPU
+	e := &explore.Explorer{
+		Runner: runner, Tables: tables, Seed: o.seed, First: o.first, Length: o.length,
+		Kernel: unix.ByteSliceToString(uname.Release[:]), Report: report,
+	}
+	if o.known != "" {
+		e.Known = strings.Split(o.known, "\n")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), o.time)
+	defer cancel()
+	explored := func() error {
+		if o.replay == "" {
+			return e.Run(ctx)
+		}
+		sequences, err := explore.ReadSequences(o.replay)
+		if err != nil {
+			return err
+		}
+		return e.Replay(sequences, o.law)
+	}
+	return errors.Join(explored(), done())
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// hunt explores one kernel, in one VM after another.
+type hunt struct {
+	name, source string
+	vm           vm.Options
+	guest        string // the program for the VM
+	all          *findings
+	options      *options
+
+	steps, sequences int
+	kernel, total    time.Duration
+	states           int // most that one VM has seen
+	again            map[string]int
+	next             uint64 // the number of the next sequence
+}
+
+// session is what one VM has told so far.
+type session struct {
+	hunt    *hunt
+	rest    []byte
+	begin   explore.Begin
+	step    int // the number of the step that began last
+	stats   explore.Stats
+	trouble string
+	tried   []explore.Tried
+}
+
+// boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel did
+// not survive.
+func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*session, error) {
+	s := &session{hunt: h}
+	options := h.vm
+	options.Timeout = limit
+	options.Append += " oops=panic"
+	options.Out = filepath.Join(h.options.vm.Out, filepath.Base(h.name))
+	code, err := vm.Run(ctx, options, append([]string{h.guest}, args...), s, os.Stderr)
+	switch {
+	case err != nil:
+		return s, err
+	case code != 0 && s.trouble != "":
+		return s, errors.New(s.trouble)
+	case code != 0:
+		return s, fmt.Errorf("the guest's program ended with status %d", code)
+	}
+	return s, nil
+}
+
+// Write takes what the guest prints: an event a line.
+func (s *session) Write(p []byte) (int, error) {
+	s.rest = append(s.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(s.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		s.rest = rest
+		var e explore.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %s\n", s.hunt.name, line)
+			continue
+		}
+		if err := s.take(e); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (s *session) take(e explore.Event) error {
+	h := s.hunt
+	switch {
+	case e.Begin != nil:
+		s.begin, s.step = *e.Begin, -1
+		if e.Begin.Why == "explore" {
+			h.next = e.Begin.Number + 1
+		}
+	case e.Step != nil:
+		s.step = *e.Step
+	case e.Finding != nil:
+		return h.all.add(h, e.Finding)
+	case e.Again != nil:
+		h.again[*e.Again]++
+	case e.Stats != nil:
+		s.stats = *e.Stats
+	case e.Trouble != nil:
+		s.trouble = *e.Trouble
+	case e.Tried != nil:
+		s.tried = append(s.tried, *e.Tried)
+	}
+	return nil
+}
+
+// run explores the kernel for the time that is given, or replays.
+func (h *hunt) run(ctx context.Context) error {
+	h.again = make(map[string]int)
+	fmt.Printf("%s: %s, %s CPUs\n", h.name, h.source, h.vm.SMP)
+	if h.options.replay != "" {
+		return h.replay(ctx)
+	}
+	end := time.Now().Add(h.options.time)
+	var quick int
+	for time.Now().Before(end) && ctx.Err() == nil {
+		began := time.Now()
+		left := time.Until(end)
+		s, err := h.boot(ctx, left+shrinkLimit, "-seed", fmt.Sprint(h.options.seed), "-first", fmt.Sprint(h.next),
+			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-known", h.all.keys())
+		h.count(s)
+		h.progress(s)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		var failure *vm.Failure
+		switch {
+		case s.begin.Lines == nil:
+			return err // it did not come so far
+		case errors.As(err, &failure):
+			if err := h.crashed(ctx, s, failure); err != nil {
+				return err
+			}
+		default:
+			fmt.Printf("%s: %v; going on in a fresh VM\n", h.name, err)
+		}
+		// A kernel that never gets anywhere is not explored.
+		if quick++; time.Since(began) > time.Minute || s.stats.Sequences > 0 {
+			quick = 0
+		}
+		if quick == 5 {
+			return fmt.Errorf("five VMs one after the other did not end one sequence: %w", err)
+		}
+	}
+	return nil
+}
+
+// shrinkLimit is the time that a VM may take beyond that to explore.
+const shrinkLimit = 5 * time.Minute
+
+func (h *hunt) count(s *session) {
+	h.steps += s.stats.Steps
+	h.sequences += s.stats.Sequences
+	h.kernel += s.stats.Kernel
+	h.total += s.stats.Total
+	h.states = max(h.states, s.stats.States)
+}
+
+// progress prints the figures.
+func (h *hunt) progress(s *session) {
+	if s.stats.Total == 0 {
+		return
+	}
+	total := s.stats.Total.Seconds()
+	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / total }
+	fmt.Printf("%s: %d sequences, %d steps, %.1f a second, of the time %.0f%% the kernel's, %.0f%% snapshots, %.0f%% laws; %d states, %d findings\n",
+		h.name, s.stats.Sequences, s.stats.Steps, float64(s.stats.Steps)/total, percent(s.stats.Kernel), percent(s.stats.Look), percent(s.stats.Judge),
+		s.stats.States, len(h.all.list))
+}
+
+// replay runs the sequences of the file.
+func (h *hunt) replay(ctx context.Context) error {
+	s, err := h.boot(ctx, shrinkLimit, "-replay", h.options.sequences)
+	var failure *vm.Failure
+	if errors.As(err, &failure) {
+		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
+		h.all.list = append(h.all.list, crashFinding(s, failure))
+		return nil
+	}
+	for _, tried := range s.tried {
+		for i, step := range tried.Steps {
+			fmt.Printf("%s: %s  # %s\n", h.name, step, orOK(tried.Results[i]))
+		}
+		for _, v := range tried.Broken {
+			fmt.Printf("%s: BROKEN: %s: %s\n", h.name, v.Key(), v.Seen)
+			h.all.list = append(h.all.list, &explore.Finding{Violation: v, Steps: tried.Steps, Results: tried.Results, Log: tried.Log, Shown: 1, Tried: 1})
+		}
+	}
+	return err
+}
+
+func orOK(result string) string {
+	if result == "" {
+		return "ok"
+	}
+	return result
+}
+
+var _ io.Writer = (*session)(nil)
+
+// known reports whether the key was found before.
+func (f *findings) known(key string) bool {
+	return slices.ContainsFunc(f.list, func(f *explore.Finding) bool { return f.Violation.Key() == key })
+}

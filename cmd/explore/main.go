@@ -1,0 +1,168 @@
+// Command explore looks for defects that nobody has thought of: it runs random
+// sequences of all that user space may do with CPUs, cpusets and masks on one
+// kernel after another, each in virtual machines of its own, and makes a script
+// of each law that is broken. The script ci/explore builds and runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// guestPackage is the program that runs in the VMs.
+const guestPackage = "github.com/hotplugtest/hotplugtest/cmd/explore/guest"
+
+var program = &cli.Program{
+	Name: "explore", Call: "ci/explore", Synopsis: "[flags]",
+	About: "Runs random sequences of CPU hotplug, cpusets and masks on a kernel in a virtual machine, and makes a script of each\n" +
+		"law that is broken. Exits 0 if none was, 1 if one was, and 125 if the kernel could not be explored.",
+	Stray:   "a kernel is named by -kernel",
+	Failure: cli.Untold,
+}
+
+func main() {
+	o, err := parse(os.Args[1:])
+	os.Exit(program.Run(err, o.explore))
+}
+
+// errFound says that laws are broken.
+var errFound = &cli.Told{What: "laws are broken", Status: cli.Failed}
+
+// options are what the command line says.
+type options struct {
+	vm        vm.Options
+	kernels   []string
+	arch      string
+	time      time.Duration
+	seed      uint64
+	length    int
+	dir       cli.Dir
+	replay    string
+	sequences string // the text of the file replay
+	scripts   bool   // run them
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("explore", flag.ContinueOnError)
+	o.dir.Flag(flags)
+	flags.Func("kernel", vm.KernelUsage+"; may be repeated (default "+vm.DefaultKernel+")", func(s string) error {
+		o.kernels = append(o.kernels, s)
+		return nil
+	})
+	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "`GOARCH` of the kernel")
+	flags.DurationVar(&o.time, "for", 10*time.Minute, "`time` to explore each kernel")
+	flags.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
+	flags.IntVar(&o.length, "length", 40, "`steps` of a sequence")
+	flags.StringVar(&o.replay, "replay", "", "run the sequence in this `file` instead, such as out/findings/NAME/sequence.txt")
+	flags.BoolVar(&o.scripts, "scripts", true, "run the script of each finding on each kernel")
+	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for findings/ and console.log")
+	o.vm.Flags(flags)
+	if _, err := program.Parse(flags, args); err != nil {
+		return nil, err
+	}
+	return o, o.check()
+}
+
+// check tells what the command line has that cannot be, and completes it.
+func (o *options) check() error {
+	if o.time <= 0 {
+		return fmt.Errorf("-for %v: exploring takes time", o.time)
+	}
+	if o.length <= 0 {
+		return fmt.Errorf("-length %d: a sequence has steps", o.length)
+	}
+	if len(o.kernels) == 0 {
+		o.kernels = []string{vm.DefaultKernel}
+	}
+	for i, kernel := range o.kernels {
+		if info, err := os.Stat(o.dir.Path(kernel)); err == nil && !info.IsDir() {
+			o.kernels[i] = o.dir.Path(kernel)
+		}
+	}
+	var err error
+	if o.vm.Out, err = filepath.Abs(o.dir.Path(o.vm.Out)); err != nil {
+		return err
+	}
+	if o.replay == "" {
+		return nil
+	}
+	text, err := os.ReadFile(o.dir.Path(o.replay))
+	if err != nil {
+		return fmt.Errorf("-replay: %w", err)
+	}
+	if _, err := explore.ReadSequences(string(text)); err != nil {
+		return fmt.Errorf("-replay %s: %w", o.replay, err)
+	}
+	o.sequences = string(text)
+	return nil
+}
+
+// explore does all of it.
+func (o *options) explore(ctx context.Context) error {
+	runtime.LockOSThread() // QEMU ends with it
+	tmp, err := os.MkdirTemp("", "explore-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	guest, err := vm.Build(ctx, "explore-guest", o.arch, guestPackage, "build")
+	if err != nil {
+		return err
+	}
+	binary := filepath.Join(tmp, "guest")
+	if err := os.WriteFile(binary, guest, 0o755); err != nil {
+		return err
+	}
+	all := &findings{dir: filepath.Join(o.vm.Out, "findings")}
+	if err := os.MkdirAll(all.dir, 0o755); err != nil {
+		return err
+	}
+	var hunts []*hunt
+	for _, kernel := range o.kernels {
+		options := o.vm
+		options.Kernel = kernel
+		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
+		if err != nil {
+			return err
+		}
+		options.Init = filepath.Join(tmp, "init")
+		if err := prepared.WriteInit(options.Init); err != nil {
+			return err
+		}
+		hunts = append(hunts, &hunt{name: kernel, source: prepared.Kernel(), vm: options, guest: binary, all: all, options: o})
+	}
+	// The guest gets what is in testdata here.
+	if err := os.Chdir(tmp); err != nil {
+		return err
+	}
+	var errs []error
+	for _, h := range hunts {
+		if err := h.run(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", h.name, err))
+		}
+	}
+	if err := o.conclude(ctx, hunts, all); err != nil {
+		errs = append(errs, err)
+	}
+	switch err := errors.Join(errs...); {
+	case err != nil && len(all.list) == 0:
+		return err
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "explore:", err)
+		return errFound
+	case len(all.list) > 0:
+		return errFound
+	}
+	return nil
+}

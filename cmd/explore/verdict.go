@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/internal/debian"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// scriptLimit bounds the run of a script, the boot included.
+const scriptLimit = 5 * time.Minute
+
+// judge runs the script of each finding on each kernel, in a fresh VM, and writes
+// the verdicts into the reports.
+func (o *options) judge(ctx context.Context, hunts []*hunt, all *findings) error {
+	busybox, err := findBusybox(ctx, o.arch)
+	if err != nil {
+		return fmt.Errorf("the scripts were not run: %w", err)
+	}
+	var errs []error
+	for _, finding := range all.list {
+		script, err := os.ReadFile(filepath.Join(all.dir, finding.Slug(), "repro.sh"))
+		if err != nil {
+			return err
+		}
+		var verdicts []explore.Verdict
+		for _, h := range hunts {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			v := h.runScript(ctx, busybox, string(script))
+			fmt.Printf("%s: repro.sh of %s: %s\n", h.name, finding.Violation.Key(), v.Status)
+			verdicts = append(verdicts, v)
+		}
+		errs = append(errs, all.write(finding, verdicts))
+	}
+	return errors.Join(errs...)
+}
+
+// runScript runs a script with busybox in a fresh VM.
+func (h *hunt) runScript(ctx context.Context, busybox, script string) explore.Verdict {
+	var out bytes.Buffer
+	options := h.vm
+	options.Timeout = scriptLimit
+	options.Append += " oops=panic"
+	code, err := vm.Run(ctx, options, []string{busybox, "sh", "-c", script}, &out, os.Stderr)
+	v := explore.Verdict{Kernel: h.source, Output: out.String()}
+	var failure *vm.Failure
+	switch {
+	case errors.As(err, &failure):
+		v.Status = "crashed: " + failure.What
+	case err != nil:
+		v.Status = "not known: " + err.Error()
+	case code == 1:
+		v.Status = "broken"
+	case code == 0:
+		v.Status = "not broken"
+	default:
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		v.Status = fmt.Sprintf("status %d: %s", code, lines[len(lines)-1])
+	}
+	return v
+}
+
+// findBusybox returns the path of a busybox that needs no libraries: the one that
+// is installed, or that of Debian's package busybox-static, which it downloads and
+// does not install.
+func findBusybox(ctx context.Context, goarch string) (string, error) {
+	if path, err := exec.LookPath("busybox"); err == nil && static(path) {
+		return path, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "hotplugtest", "busybox-"+goarch)
+	path := filepath.Join(dir, "bin", "busybox")
+	if static(path) {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	cmd := debian.Command(ctx, "apt-get", "download", "-qq", "busybox-static")
+	cmd.Dir = dir
+	if err := debian.Do(ctx, cmd); err != nil {
+		return "", fmt.Errorf("there is no static busybox here: %w", err)
+	}
+	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if err != nil || len(debs) == 0 {
+		return "", errors.New("apt-get download busybox-static: no package came")
+	}
+	if err := debian.Run(ctx, os.Stderr, "dpkg-deb", "-x", debs[0], dir); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// static reports whether a program is there and needs no libraries.
+func static(path string) bool {
+	f, err := elf.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,206 @@
+package explore
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+// Tables are what the explorer does and what it checks. [Default] returns those
+// of this package; anybody may add rows.
+type Tables struct {
+	Actions []Action
+	Laws    []Law
+}
+
+// An Action is something that user space may do.
+type Action struct {
+	Name string
+
+	// Weight is how often the action is drawn, in relation to the others. 0: 1.
+	Weight int
+
+	// Alone reports whether the action is for a machine that nobody else uses: it
+	// changes what belongs to others for a while, such as all interrupts.
+	Alone bool
+
+	// Needs returns why the machine has no use for the action, or "". nil: every
+	// machine has.
+	Needs func(f *Facts) string
+
+	// Draw returns the line of shell that does it, or "" if the action makes no
+	// sense now. [ParseLine] says what the line may be. It must depend on nothing
+	// but d: so a sequence can be drawn again from its seed.
+	Draw func(d *Drawer) string
+}
+
+// Facts are what actions need to know of the machine.
+type Facts struct {
+	// Version is that of the kernel.
+	Version Version
+
+	// CPUs are those that may be taken offline and be given to cpusets.
+	CPUs affinity.CPUSet
+
+	// Pluggable are those of CPUs that have a file online.
+	Pluggable affinity.CPUSet
+
+	// Files are paths in lines that the machine has, and that actions are about.
+	Files map[string]bool
+
+	// FailStates are the hotplug states that a failure may be injected at.
+	FailStates []int
+
+	// IRQs are the interrupts whose mask can be changed.
+	IRQs []int
+
+	// Levels are how far a suspend can go by pm_test, and no farther.
+	Levels []string
+}
+
+// NeedsFile returns an [Action.Needs] that asks for a file of the machine.
+func NeedsFile(path, lacks string) func(*Facts) string {
+	return func(f *Facts) string {
+		if f.Files[path] {
+			return ""
+		}
+		return lacks
+	}
+}
+
+// A Drawer is what the lines of a sequence are drawn from: the random numbers,
+// the machine, and what the lines so far have made if none was refused.
+type Drawer struct {
+	*rand.Rand
+	*Facts
+
+	groups  []string
+	offline affinity.CPUSet
+	nested  map[string]bool // groups whose children have the controller
+}
+
+// NewDrawer returns a drawer for one sequence.
+func NewDrawer(r *rand.Rand, f *Facts) *Drawer {
+	return &Drawer{Rand: r, Facts: f, nested: make(map[string]bool)}
+}
+
+// Pick returns one of the values, or the zero value if there is none.
+func Pick[T any](d *Drawer, values []T) T {
+	if len(values) == 0 {
+		var zero T
+		return zero
+	}
+	return values[d.IntN(len(values))]
+}
+
+// Groups returns the cgroups that there are, parents first.
+func (d *Drawer) Groups() []string { return d.groups }
+
+// Group returns one of the cgroups that there are, or "".
+func (d *Drawer) Group() string { return Pick(d, d.groups) }
+
+// Offline returns the CPUs that were taken offline.
+func (d *Drawer) Offline() affinity.CPUSet { return d.offline }
+
+// CPU returns one of the CPUs of the set, or -1.
+func (d *Drawer) CPU(of affinity.CPUSet) int {
+	all := slices.Collect(of.All())
+	if len(all) == 0 {
+		return -1
+	}
+	return Pick(d, all)
+}
+
+// Subset returns some CPUs of the machine, one at least. Few are as likely as
+// many.
+func (d *Drawer) Subset() affinity.CPUSet {
+	all := slices.Collect(d.CPUs.All())
+	d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return affinity.Of(all[:1+d.IntN(len(all))]...)
+}
+
+// List returns a CPU list to write: mostly of some CPUs of the machine, at times
+// none, CPUs that there are not, or what is no list.
+func (d *Drawer) List() string {
+	switch d.IntN(24) {
+	case 0:
+		return ""
+	case 1:
+		last, _ := d.CPUs.Last()
+		return Pick(d, []string{fmt.Sprint(last + 1), fmt.Sprintf("0-%d", last+5), "3-1", "none", "0-", "4096"})
+	default:
+		return d.Subset().String()
+	}
+}
+
+// note brings the drawer's picture of the machine up to date.
+func (d *Drawer) note(l Line) {
+	for _, c := range l.Commands {
+		var cpu int
+		switch {
+		case c.Op == Mkdir && !slices.Contains(d.groups, c.Path):
+			d.groups = append(d.groups, c.Path)
+			slices.Sort(d.groups)
+		case c.Op == Rmdir:
+			d.groups = slices.DeleteFunc(d.groups, func(g string) bool { return g == c.Path })
+			delete(d.nested, c.Path)
+		case c.Op == Write && strings.HasSuffix(c.Path, "/cgroup.subtree_control"):
+			d.nested[strings.TrimSuffix(c.Path, "/cgroup.subtree_control")] = c.Value == "+cpuset"
+		case c.Op == Write:
+			if _, err := fmt.Sscanf(c.Path, cpuDir+"cpu%d/online", &cpu); err != nil {
+				continue
+			}
+			if c.Value == "0" {
+				d.offline = d.offline.With(cpu)
+			} else {
+				d.offline = d.offline.Without(cpu)
+			}
+		}
+	}
+}
+
+// Sequence draws a sequence of n steps from a random part of the actions: a few
+// often meet what all of them together seldom do. It is the same for the same
+// seed, number, facts and actions.
+func Sequence(seed, number uint64, n int, f *Facts, actions []Action) ([]Line, error) {
+	d := NewDrawer(rand.New(rand.NewPCG(seed, number)), f)
+	drawn := swarm(d, actions)
+	var lines []Line
+	for tries := 0; len(lines) < n && tries < 20*n; tries++ {
+		a := Pick(d, drawn)
+		text := a.Draw(d)
+		if text == "" {
+			continue
+		}
+		l, err := ParseLine(text)
+		if err != nil {
+			return nil, fmt.Errorf("action %s: %w", a.Name, err)
+		}
+		d.note(l)
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// swarm returns a random part of the actions, each as often as its weight says.
+func swarm(d *Drawer, actions []Action) []Action {
+	for {
+		var part []Action
+		kinds := 0
+		for _, a := range actions {
+			if d.IntN(2) == 0 || a.Needs != nil && a.Needs(d.Facts) != "" {
+				continue
+			}
+			kinds++
+			for range max(a.Weight, 1) {
+				part = append(part, a)
+			}
+		}
+		if kinds >= min(3, len(actions)) {
+			return part
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package explore
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+// someFacts are those of a machine with everything.
+func someFacts() *Facts {
+	f := &Facts{
+		Version: Version{7, 2}, CPUs: affinity.Of(0, 1, 2, 3), Pluggable: affinity.Of(1, 2, 3), Files: make(map[string]bool),
+		FailStates: []int{0, 100, 236}, IRQs: []int{4}, Levels: []string{"core"},
+	}
+	for _, file := range append(append([]string{}, machineFiles...), wantedFiles...) {
+		f.Files[file] = true
+	}
+	return f
+}
+
+// A sequence is drawn again from its seed and number, and others are different.
+func TestSequence(t *testing.T) {
+	draw := func(seed, number uint64) string {
+		drawn, err := Sequence(seed, number, 40, someFacts(), Default().Actions)
+		require.NoError(t, err)
+		return FormatSequences(drawn)
+	}
+	assert.Equal(t, draw(1, 2), draw(1, 2))
+	assert.NotEqual(t, draw(1, 2), draw(1, 3))
+	assert.NotEqual(t, draw(1, 2), draw(2, 2))
+}
+
+// Each action is drawn, writes lines that can be parsed, keeps to the CPUs that it
+// was given, and with few exceptions to cgroups of its own.
+func TestActions(t *testing.T) {
+	f := someFacts()
+	f.CPUs, f.Pluggable = affinity.Of(2, 3), affinity.Of(3)
+	for _, a := range Default().Actions {
+		d := NewDrawer(rand.New(rand.NewPCG(1, 1)), f)
+		for _, made := range []string{"mkdir $A", "mkdir $A/x", "mkdir $B"} {
+			d.note(lines(t, made)[0])
+		}
+		d.offline = affinity.Of(3)
+		drawn := 0
+		for range 100 {
+			if a.Name == "offline" {
+				d.offline = affinity.CPUSet{}
+			}
+			text := a.Draw(d)
+			if text == "" {
+				continue
+			}
+			drawn++
+			l, err := ParseLine(text)
+			require.NoError(t, err, a.Name)
+			assert.Equal(t, text, l.String())
+			named, _ := touchesCPUs(l)
+			for _, cpu := range named {
+				assert.Equal(t, 3, cpu, text)
+			}
+		}
+		assert.NotZero(t, drawn, a.Name)
+	}
+}
+
+// A random part of the actions is drawn, never what the machine has no use for.
+func TestSwarm(t *testing.T) {
+	f := someFacts()
+	f.Levels, f.Version = nil, Version{6, 1}
+	kinds := make(map[string]bool)
+	for n := range uint64(50) {
+		drawn, err := Sequence(1, n, 40, f, Default().Actions)
+		require.NoError(t, err)
+		var words []string
+		for _, l := range drawn {
+			assert.NotContains(t, l.String(), "/sys/power/state")
+			assert.NotContains(t, l.String(), "cpuset.cpus.exclusive")
+			words = append(words, l.Commands[0].file())
+		}
+		kinds[fmt.Sprint(len(words), strings.Contains(strings.Join(words, " "), "cpumask"))] = true
+	}
+	assert.Greater(t, len(kinds), 1)
+}
+
+// An action of somebody else's that writes no line of shell is named.
+func TestBadAction(t *testing.T) {
+	_, err := Sequence(1, 1, 5, someFacts(), []Action{{Name: "theirs", Draw: func(*Drawer) string { return "reboot" }}})
+	require.ErrorIs(t, err, ErrLine)
+	assert.ErrorContains(t, err, "action theirs")
+}

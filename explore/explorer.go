@@ -1,0 +1,237 @@
+package explore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// An Explorer draws sequences, runs them, and reduces those that break a law.
+type Explorer struct {
+	Runner *Runner
+	Tables Tables
+
+	// Seed decides what is drawn, and First is the number of the first sequence.
+	Seed, First uint64
+
+	// Length is the number of steps of a sequence. 0: 40.
+	Length int
+
+	// Known are the keys of findings that are counted and not reduced again.
+	Known []string
+
+	// Kernel is the release of the kernel, for the findings.
+	Kernel string
+
+	// Report is told what happens. nil: nobody is.
+	Report func(Event)
+}
+
+// An Event is something that the explorer tells of. One of the fields is set.
+type Event struct {
+	Begin   *Begin   `json:",omitempty"` // a sequence begins
+	Step    *int     `json:",omitempty"` // the step with this number begins
+	Finding *Finding `json:",omitempty"` // a new one, reduced
+	Again   *string  `json:",omitempty"` // the key of one that is known
+	Stats   *Stats   `json:",omitempty"` // so far
+	Trouble *string  `json:",omitempty"` // why the machine cannot go on
+	Tried   *Tried   `json:",omitempty"` // what became of a sequence that was given
+}
+
+// Begin says that a sequence begins.
+type Begin struct {
+	Number uint64
+	Why    string   // "explore", "shrink" or "replay"
+	Lines  []string `json:",omitempty"`
+}
+
+// Tried says what became of a sequence that was given.
+type Tried struct {
+	Number  uint64
+	Steps   []string
+	Results []string
+	Broken  []Violation
+	Log     []string
+}
+
+const defaultLength = 40
+
+// Time that a finding may take to be reduced, and how often it is tried then.
+const (
+	shrinkTime = 2 * time.Minute
+	rateRuns   = 10
+)
+
+// Run explores until ctx is done. The error says why the machine cannot go on: it
+// could not be read, or it is not as it was.
+func (e *Explorer) Run(ctx context.Context) error {
+	length := e.Length
+	if length == 0 {
+		length = defaultLength
+	}
+	found := slices.Clone(e.Known)
+	for n := e.First; ctx.Err() == nil; n++ {
+		lines, err := Sequence(e.Seed, n, length, e.Runner.Facts, e.Tables.Actions)
+		if err != nil {
+			return err
+		}
+		e.tell(Event{Begin: &Begin{Number: n, Why: "explore", Lines: texts(lines)}})
+		out, err := e.Runner.Run(lines, nil)
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", n, err)
+		}
+		for _, v := range out.Broken {
+			if slices.Contains(found, v.Key()) {
+				key := v.Key()
+				e.tell(Event{Again: &key})
+				continue
+			}
+			f := e.reduce(ctx, out, v)
+			f.Seed, f.Number = e.Seed, n
+			found = append(append(found, v.Key()), f.Also...)
+			e.tell(Event{Finding: f})
+		}
+		stats := e.Runner.Stats
+		e.tell(Event{Stats: &stats})
+	}
+	return nil
+}
+
+// Replay runs sequences that are given, and tells of each. It ends a sequence at
+// the first law that is broken, of those whose key is law; "": any; "-": none. The
+// error is as that of Run.
+func (e *Explorer) Replay(sequences [][]Line, law string) error {
+	var wanted func(Violation) bool
+	if law != "" {
+		wanted = func(v Violation) bool { return v.Key() == law }
+	}
+	for n, lines := range sequences {
+		e.tell(Event{Begin: &Begin{Number: uint64(n), Why: "replay", Lines: texts(lines)}})
+		out, err := e.Runner.Run(lines, wanted)
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", n, err)
+		}
+		e.tell(Event{Tried: &Tried{Number: uint64(n), Steps: texts(out.Steps), Results: resultTexts(out), Broken: out.Broken, Log: out.Log}})
+	}
+	return nil
+}
+
+func (e *Explorer) tell(event Event) {
+	if e.Report != nil {
+		e.Report(event)
+	}
+}
+
+// reduce makes a finding of a violation: it shrinks the sequence, and finds out
+// how often it shows.
+func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Finding {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
+	defer cancel()
+	f := &Finding{Violation: v, Steps: texts(out.Steps), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log}
+	f.Results = resultTexts(out)
+	tries := e.tries(out.Steps, v, f)
+	if tries == 0 {
+		return f
+	}
+	steps := Shrink(out.Steps, func(candidates [][]Line) int {
+		return slices.IndexFunc(candidates, func(part []Line) bool {
+			for n := 0; n < tries && ctx.Err() == nil; n++ {
+				lines := part
+				if tries > 1 {
+					lines = again(part)
+				}
+				if shown, _, _ := e.rate(lines, v, 1); shown > 0 {
+					return true
+				}
+			}
+			return false
+		})
+	})
+	shown, tried, last := e.rate(steps, v, rateRuns)
+	if last == nil && tries > 1 {
+		if _, _, last = e.rate(again(steps), v, rateRuns); last != nil {
+			n := min(len(steps), len(last.Steps)) // the others are repeats
+			last.Steps, last.Results = last.Steps[:n], last.Results[:n]
+		}
+	}
+	if last != nil {
+		// A law may have been broken when the steps were undone.
+		f.Steps, f.Results, f.Log = texts(last.Steps), resultTexts(last), last.Log
+		f.Shown, f.Tried = shown, tried
+		for _, w := range last.Broken {
+			if w.Key() == v.Key() {
+				f.Violation = w
+			} else {
+				f.Also = append(f.Also, w.Key())
+			}
+		}
+	}
+	return f
+}
+
+// tries returns how often a sequence must be tried until the finding has most
+// likely shown, or 0 if it does not show again. It counts the runs in f.
+func (e *Explorer) tries(lines []Line, v Violation, f *Finding) int {
+	shown, tried, _ := e.rate(lines, v, 3)
+	f.Shown, f.Tried = shown+1, tried+1
+	if shown == tried {
+		return 1
+	}
+	shown, tried, _ = e.rate(again(lines), v, 3)
+	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
+	if shown == 0 {
+		return 0
+	}
+	return min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns)
+}
+
+// repeats is how often again has the last step done.
+const repeats = 10
+
+// again returns lines with the last step undone and done again several times, if it
+// is a CPU offline or online: what shows for a moment only shows more often so.
+func again(lines []Line) []Line {
+	last := lines[len(lines)-1]
+	cpu, ok := plugged(last)
+	if !ok {
+		return lines
+	}
+	online := last.Commands[0].Value == "1"
+	back := Line{Commands: []Command{{Op: Write, Path: string(keysOf(cpu).online), Value: map[bool]string{true: "0", false: "1"}[online]}}}
+	all := slices.Clone(lines)
+	for range repeats {
+		all = append(all, back, last)
+	}
+	return all
+}
+
+// wantedKey returns a function that reports whether a violation is the same as v.
+func wantedKey(v Violation) func(Violation) bool {
+	return func(w Violation) bool { return w.Key() == v.Key() }
+}
+
+// rate returns in how many of n runs lines break the law of v, and the outcome of
+// the last of those.
+func (e *Explorer) rate(lines []Line, v Violation, n int) (shown, tried int, last *Outcome) {
+	for range n {
+		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(lines)}})
+		out, err := e.Runner.Run(lines, wantedKey(v))
+		tried++
+		if err == nil && out.Broken != nil {
+			shown++
+			last = out
+		}
+	}
+	return shown, tried, last
+}
+
+// resultTexts returns the results of an outcome's steps.
+func resultTexts(out *Outcome) []string {
+	var all []string
+	for _, r := range out.Results {
+		all = append(all, r.String())
+	}
+	return all
+}

@@ -1,0 +1,83 @@
+package explore
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+	"github.com/hotplugtest/hotplugtest/suspend"
+)
+
+// FindFacts finds out about the machine of a target. cpus are those that may be
+// used; empty: all. The error wraps [fs.ErrNotExist] if the machine has no sysfs.
+func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
+	version, err := suite.RunningKernel()
+	if err != nil {
+		return nil, err
+	}
+	sys, err := cpuhp.New(t.Path("/sys"))
+	if err != nil {
+		return nil, err
+	}
+	present, err := sys.Present()
+	if err != nil {
+		return nil, err
+	}
+	if !cpus.Empty() {
+		present = present.Intersect(cpus)
+	}
+	pluggable, _, err := sys.Hotpluggable()
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Version: version, CPUs: present, Pluggable: pluggable.Intersect(present), Files: make(map[string]bool)}
+	if states, err := sys.States(); err == nil {
+		for _, s := range states {
+			f.FailStates = append(f.FailStates, s.ID)
+		}
+	}
+	for _, file := range append(slices.Clone(machineFiles), wantedFiles...) {
+		if exists(t.Path(file)) {
+			f.Files[file] = true
+		}
+	}
+	irqs, _ := filepath.Glob(t.Path("/proc/irq/[0-9]*"))
+	for _, dir := range irqs {
+		if n, err := strconv.Atoi(filepath.Base(dir)); err == nil && writable(filepath.Join(dir, "smp_affinity")) {
+			f.IRQs = append(f.IRQs, n)
+		}
+	}
+	slices.Sort(f.IRQs)
+	power := suspend.New(t.Path("/sys"))
+	if levels, err := power.PMTest(); err == nil {
+		for _, level := range suspend.Levels {
+			if levels.Has(level) {
+				f.Levels = append(f.Levels, level)
+			}
+		}
+	}
+	return f, nil
+}
+
+// String returns the facts that decide what is drawn.
+func (f *Facts) String() string {
+	return fmt.Sprintf("Linux %v, CPUs %v, hotpluggable %v", f.Version, f.CPUs, f.Pluggable)
+}
+
+// wantedFiles are more paths that actions ask for.
+var wantedFiles = []string{"/sys/power/state", failFile}
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
+
+// writable reports whether a write of the value that the file has succeeds.
+func writable(path string) bool {
+	text, err := sysfs.ReadFile(path)
+	return err == nil && sysfs.WriteLine(path, text) == nil
+}

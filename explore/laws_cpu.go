@@ -1,0 +1,276 @@
+package explore
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+const hotplugDoc = "Documentation/core-api/cpu_hotplug.rst"
+
+var cpuLaws = []Law{
+	{
+		Name:   "cpu-files",
+		Text:   "the list of online CPUs, the files of each CPU and the lines of /proc/stat say the same",
+		Source: "Documentation/ABI/testing/sysfs-devices-system-cpu; " + hotplugDoc + "; proc(5)",
+		Check:  checkCPUFiles,
+	},
+	{
+		Name:   "other-cpus",
+		Text:   "an operation on a CPU leaves the state of the others, and what is no operation on a CPU leaves all",
+		Source: "Documentation/ABI/testing/sysfs-devices-system-cpu, cpuX/online: it is about the CPU alone",
+		Check:  checkOtherCPUs,
+	},
+	{
+		Name:   "online-succeeds",
+		Text:   "a CPU that was taken offline comes online again",
+		Source: hotplugDoc + ": \"echo 1 > /sys/devices/system/cpu/cpu4/online\" brings the CPU back",
+		Check:  checkOnline,
+	},
+	{
+		Name:   "refused-changes-nothing",
+		Text:   "an operation that fails leaves the state as it was",
+		Source: "write(2), mkdir(2), rmdir(2), sched_setaffinity(2): on error -1 is returned; " + hotplugDoc + ": a failed operation is rolled back",
+		Check:  checkRefused,
+	},
+	{
+		Name:   "there-and-back",
+		Text:   "once the same CPUs are online again, and nothing else was done, cpusets and scheduling domains are as before",
+		Source: cgroupDoc + ", cpuset.cpus: the value \"won't be affected by any CPU hotplug events\"; cpuset.cpus.partition: a partition is valid again when its CPUs are back",
+		Since:  Version{6, 1},
+		Check:  checkBack,
+	},
+	{
+		Name:   "undone",
+		Text:   "once all cpusets are removed and the same CPUs are online, all is as before",
+		Source: cgroupDoc + ": a cgroup that is removed has no effect any more; cpuset.cpus.partition: a partition's CPUs go back to its parent",
+		Check:  checkUndone,
+	},
+}
+
+// checkUndone compares with the state before the first step when nothing is left
+// of what steps have made.
+func checkUndone(c *Case) []Violation {
+	if len(c.After.Groups) > 0 || !c.After.Online().Equal(c.Base.Online()) {
+		return nil
+	}
+	changed := differences(c.Base, c.After, func(key Key) bool {
+		return volatile(key) || strings.Contains(string(key), "$T") ||
+			strings.HasPrefix(string(key), cpuDir+"smt/") || strings.HasPrefix(string(key), workqueueDir)
+	})
+	if len(changed) == 0 {
+		return nil
+	}
+	return []Violation{{
+		Touches: strings.Join(names(changed), ", "),
+		Seen:    fmt.Sprintf("no cpuset is left and the CPUs are as before, but %s", story(c.Base, c.After, changed)),
+		Facts:   c.After.facts(changed...),
+	}}
+}
+
+func checkCPUFiles(c *Case) []Violation {
+	var broken []Violation
+	s := c.After
+	online := s.Online()
+	add := func(touches, seen string, keys ...Key) {
+		broken = append(broken, Violation{Touches: touches, Seen: seen, Facts: s.facts(append(keys, onlineKey)...)})
+	}
+	for _, cpu := range s.pluggable() {
+		key, state, target := keysOf(cpu).online, keysOf(cpu).state, keysOf(cpu).target
+		if on := s.Readings[key] == "1"; on != online.Has(cpu) {
+			add("cpuN/online", fmt.Sprintf("%s is %s, and CPUs %v are online", key, s.Readings[key], online), key)
+		}
+		if s.Readings[state] != s.Readings[target] {
+			add("cpuN/hotplug/target", fmt.Sprintf("%s is %s and target %s, though no operation is under way", state, s.Readings[state], s.Readings[target]), state, target)
+		}
+		if off := s.Readings[state] == "0"; s.Has(state) && off == online.Has(cpu) {
+			add("cpuN/hotplug/state", fmt.Sprintf("%s is %s, and CPUs %v are online", state, s.Readings[state], online), state)
+		}
+	}
+	offline := Key(cpuDir + "offline")
+	if both := s.List(offline).Intersect(online); !both.Empty() {
+		add("offline", fmt.Sprintf("CPU %v is in the lists of both online and offline CPUs", both), offline)
+	}
+	if listed := parseList(strings.ReplaceAll(s.Readings["/proc/stat#cpus"], " ", ",")); !listed.Equal(online) {
+		add("/proc/stat", fmt.Sprintf("/proc/stat has lines of CPUs %v, and CPUs %v are online", listed, online), "/proc/stat#cpus")
+	}
+	return broken
+}
+
+// touchesCPUs reports whether a line has an operation that may change which CPUs
+// are online: the CPUs that it names, and whether it may change others.
+func touchesCPUs(l Line) (cpus []int, others bool) {
+	for _, c := range l.Commands {
+		if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
+			cpus = append(cpus, cpu)
+		}
+		others = others || strings.HasPrefix(c.Path, cpuDir+"smt/")
+	}
+	return cpus, others
+}
+
+func checkOtherCPUs(c *Case) []Violation {
+	named, others := touchesCPUs(c.Step)
+	if others {
+		return nil
+	}
+	was, is := c.Before.Online().Without(named...), c.After.Online().Without(named...)
+	if was.Equal(is) {
+		return nil
+	}
+	return []Violation{{
+		Touches: "a CPU that was not named",
+		Seen:    fmt.Sprintf("besides what was asked for, CPUs %q are online, and were %q", is, was),
+		Facts:   c.After.facts(onlineKey),
+	}}
+}
+
+// checkOnline judges a line that brings one CPU online and does nothing else.
+func checkOnline(c *Case) []Violation {
+	cpu, ok := plugged(c.Step)
+	if !ok || c.Step.Commands[0].Value != "1" || !c.Result.Failed() {
+		return nil
+	}
+	if armed, ok := c.Before.Readings[keysOf(cpu).fail]; ok && armed != "-1" {
+		return nil
+	}
+	if control := c.Before.Readings[cpuDir+"smt/control"]; control == "off" || control == "forceoff" {
+		return nil
+	}
+	return []Violation{{
+		Touches: c.Result.String(),
+		Seen:    fmt.Sprintf("CPU %d did not come online: %s", cpu, c.Result),
+		Facts:   c.After.facts(keysOf(cpu).online, onlineKey),
+	}}
+}
+
+// volatile reports whether a reading may change by itself, or by an operation that
+// fails.
+func volatile(key Key) bool {
+	_, fail := cpuOf(key, "hotplug/fail")
+	return fail || strings.HasSuffix(string(key), "#asked")
+}
+
+// refused reports whether all that the line was to do has failed. To inject a
+// failure is not what it was to do.
+func (c *Case) refused() bool {
+	failed := 0
+	for i, command := range c.Step.Commands {
+		switch _, fail := cpuOf(Key(command.Path), "hotplug/fail"); {
+		case fail:
+		case c.Result.Errs[i] == 0:
+			return false
+		default:
+			failed++
+		}
+	}
+	return failed > 0
+}
+
+func checkRefused(c *Case) []Violation {
+	if !c.refused() {
+		return nil
+	}
+	// A task that runs on a CPU that is about to go, and may run on no other, loses
+	// its mask, also if the CPU then stays.
+	named, others := touchesCPUs(c.Step)
+	changed := differences(c.Before, c.After, func(key Key) bool {
+		return volatile(key) || (named != nil || others) && strings.Contains(string(key), "$T")
+	})
+	if len(changed) == 0 {
+		return nil
+	}
+	return []Violation{{
+		Touches: c.Step.Commands[len(c.Step.Commands)/2].file() + ": " + strings.Join(names(changed), ", "),
+		Seen:    fmt.Sprintf("%q failed with %s, and yet %s", c.Step, c.Result, story(c.Before, c.After, changed)),
+		Facts:   c.After.facts(changed...),
+	}}
+}
+
+// file returns what a command is about, the same for any cgroup and CPU.
+func (c Command) file() string {
+	switch c.Op {
+	case Mkdir, Rmdir, Taskset:
+		word, _, _ := strings.Cut(c.String(), " ")
+		return word
+	}
+	return name(Key(c.Path))
+}
+
+// differences returns the keys whose readings differ, but for those passed over.
+func differences(a, b *Snapshot, pass func(Key) bool) []Key {
+	all := make(map[Key]bool)
+	for key := range a.Readings {
+		all[key] = true
+	}
+	for key := range b.Readings {
+		all[key] = true
+	}
+	var keys []Key
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		was, wasThere := a.Readings[key]
+		is, isThere := b.Readings[key]
+		if (was != is || wasThere != isThere) && !pass(key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// name returns the end of a key that is the same for any cgroup, CPU and task.
+func name(key Key) string {
+	text := string(key)
+	if file, part, ok := strings.Cut(text, "#"); ok {
+		switch {
+		case strings.HasPrefix(part, "cpu") && part != "cpus":
+			part = "cpuN"
+		}
+		if strings.HasPrefix(file, "$") {
+			file = "$T"
+		}
+		return file[strings.LastIndexByte(file, '/')+1:] + "#" + part
+	}
+	return text[strings.LastIndexByte(text, '/')+1:]
+}
+
+// names returns the name of each key once.
+func names(keys []Key) []string {
+	all := make(map[string]bool)
+	for _, key := range keys {
+		all[name(key)] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// story says how readings have changed.
+func story(was, is *Snapshot, keys []Key) string {
+	var all []string
+	for _, key := range keys {
+		all = append(all, fmt.Sprintf("%s is %q and was %q", key, is.Readings[key], was.Readings[key]))
+	}
+	return strings.Join(all, ", ")
+}
+
+// checkBack compares with the states since the last step that was more than a CPU
+// offline or online, of the same CPUs online.
+func checkBack(c *Case) []Violation {
+	if _, ok := plugged(c.Step); !ok || c.Result.Failed() {
+		return nil
+	}
+	for _, then := range c.Earlier {
+		if !then.Online().Equal(c.After.Online()) {
+			continue
+		}
+		changed := differences(then, c.After, func(key Key) bool { return volatile(key) || strings.Contains(string(key), "$T") })
+		if len(changed) == 0 {
+			return nil
+		}
+		return []Violation{{
+			Touches: strings.Join(names(changed), ", "),
+			Seen:    fmt.Sprintf("CPUs %v are online as they were, but %s", c.After.Online(), story(then, c.After, changed)),
+			Facts:   c.After.facts(changed...),
+		}}
+	}
+	return nil
+}

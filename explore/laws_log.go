@@ -1,0 +1,70 @@
+package explore
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
+)
+
+var (
+	// warnedAt has the function of a warning: "WARNING: CPU: 1 PID: 99 at
+	// kernel/f.c:12 f+0x1/0x2", and since v6.18 "WARNING: kernel/f.c:12 at
+	// f+0x1/0x2, CPU#1: sh/99".
+	warnedAt = regexp.MustCompile(`^WARNING: .*\bat (?:\S+:\d+ )?([A-Za-z_][\w.]*)\+0x`)
+	ripAt    = regexp.MustCompile(`^(?:RIP|pc) ?: (?:[0-9a-f]+:)?([A-Za-z_][\w.]*)\+0x`)
+	digits   = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b`)
+)
+
+// checkLog finds the complaints in what the kernel has logged.
+func checkLog(c *Case) []Violation { return complaints(c.After.Log) }
+
+// complaints returns one violation for each kind of complaint.
+func complaints(log []kmsg.Record) []Violation {
+	var broken []Violation
+	seen := make(map[string]bool)
+	for i, r := range log {
+		kind := r.Problem()
+		if kind == "" || kind == "backtrace" && len(broken) > 0 {
+			continue
+		}
+		touches, pattern := kind+" "+digits.ReplaceAllString(r.Text, "N"), r.Text
+		switch m := warnedAt.FindStringSubmatch(r.Text); {
+		case m != nil:
+			touches, pattern = "warning in "+m[1], "WARNING: .* "+m[1]+"+0x"
+		case kind == "warning":
+			continue // "cut here": what follows says more
+		case kind == "oops" || kind == "bug":
+			if f := function(log[i:]); f != "" {
+				touches, pattern = kind+" in "+f, f+"+0x"
+			}
+		}
+		if !seen[touches] {
+			seen[touches] = true
+			broken = append(broken, Violation{
+				Touches: touches,
+				Seen:    fmt.Sprintf("the kernel logged %q", r.Text),
+				Facts:   []Fact{{Key("dmesg#" + pattern), "yes"}},
+			})
+		}
+	}
+	return broken
+}
+
+// function returns the function that the registers of an oops name, or "".
+func function(log []kmsg.Record) string {
+	for _, r := range log {
+		if m := ripAt.FindStringSubmatch(r.Text); m != nil {
+			return m[1]
+		}
+	}
+	return ""
+}
+
+// Survives is the law that a program outside of the machine judges: the kernel
+// neither crashes nor hangs. It is not in [Default], as no snapshot shows it.
+var Survives = Law{
+	Name:   "survives",
+	Text:   "the kernel goes on, and each operation ends",
+	Source: "Documentation/process/coding-style.rst, \"Do not crash the kernel\"",
+}

@@ -1,0 +1,120 @@
+package explore
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+var taskLaws = []Law{
+	{
+		Name:   "task-in-cpuset",
+		Text:   "a task may run on CPUs of its cpuset alone",
+		Source: "cpuset(7): a task's CPUs are restricted to those of its cpuset; sched_setaffinity(2), \"the kernel silently restricts\"; " + cpusetSource + ": cpuset_update_tasks_cpumask()",
+		Check:  checkInCpuset,
+	},
+	{
+		Name:   "taskset",
+		Text:   "sched_setaffinity(2) succeeds just if an online CPU of the cpuset is in the mask, and the task then has those",
+		Source: "sched_setaffinity(2): EINVAL if the mask \"contains no processors that are currently physically on the system and permitted to the thread\"",
+		Check:  checkTaskset,
+	},
+	{
+		Name:   "cgroup-of-task",
+		Text:   "a task stays in its cgroup until it is moved",
+		Source: cgroupDoc + ", Processes: a process is moved by a write to cgroup.procs",
+		Check:  checkMoved,
+	},
+}
+
+// cpusetOf returns the cpuset that a task is in: its cgroup, or the nearest above
+// that has the controller. ok is false if that is not known.
+func (s *Snapshot) cpusetOf(task string) (g Group, ok bool) {
+	name, ok := s.Readings[Key(task+"#cgroup")]
+	if !ok || name == "" {
+		return g, false
+	}
+	for g = s.Group(name); !g.Root(); g = g.Parent() {
+		if s.Has(g.Key("effective")) {
+			return g, true
+		}
+	}
+	return g, true
+}
+
+func affinityKey(task string) Key { return Key(task + "#affinity") }
+
+func checkInCpuset(c *Case) []Violation {
+	var broken []Violation
+	for _, task := range c.After.Tasks {
+		g, ok := c.After.cpusetOf(task)
+		if !ok || g.Root() {
+			continue
+		}
+		outside := c.After.List(affinityKey(task)).Difference(g.Effective())
+		if outside.Empty() {
+			continue
+		}
+		broken = append(broken, Violation{
+			Touches: "a task in a " + g.Kind(),
+			Seen:    fmt.Sprintf("task %s may run on CPU %v, and its cpuset %s has %q", task, outside, g.Name, g.Effective()),
+			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
+		})
+	}
+	return broken
+}
+
+// checkTaskset judges a line that gives one task a mask and does nothing else.
+func checkTaskset(c *Case) []Violation {
+	if len(c.Step.Commands) != 1 || c.Step.Commands[0].Op != Taskset {
+		return nil
+	}
+	command, got := c.Step.Commands[0], c.Result.Errs[0]
+	asked, err := affinity.ParseMask(command.Value)
+	g, ok := c.Before.cpusetOf(command.Task)
+	if err != nil || !ok || !c.Before.Has(affinityKey(command.Task)) {
+		return nil
+	}
+	can := asked.Intersect(g.Effective()).Intersect(c.Before.Online())
+	facts := c.After.facts(affinityKey(command.Task), Key(command.Task+"#cgroup"), g.Key("effective"), onlineKey)
+	is := c.After.List(affinityKey(command.Task))
+	v := Violation{Facts: facts}
+	switch {
+	case can.Empty() && got == 0:
+		v.Touches = "a mask of no CPU of the cpuset's is taken"
+	case can.Empty() && got != unix.EINVAL, !can.Empty() && got != 0:
+		v.Touches = "a mask is refused with " + errnoName(got)
+	case !can.Empty() && !is.Equal(can):
+		v.Touches = "the task has another mask than it was given"
+	default:
+		return nil
+	}
+	v.Seen = fmt.Sprintf("%q: %s; of its mask the cpuset %s has %q, and the task has %q", c.Step, errnoName(got), g.Name, can, is)
+	return []Violation{v}
+}
+
+func errnoName(e unix.Errno) string {
+	if e == 0 {
+		return "success"
+	}
+	return unix.ErrnoName(e)
+}
+
+func checkMoved(c *Case) []Violation {
+	var broken []Violation
+	for _, task := range c.After.Tasks {
+		key := Key(task + "#cgroup")
+		was, ok := c.Before.Readings[key]
+		if is := c.After.Readings[key]; ok && is != was && !strings.Contains(c.Step.String(), task) {
+			broken = append(broken, Violation{
+				Touches: "a task that nobody moved",
+				Seen:    fmt.Sprintf("task %s is in %s and was in %s", task, is, was),
+				Facts:   c.After.facts(key),
+			})
+		}
+	}
+	return broken
+}

@@ -1,0 +1,57 @@
+package explore
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// write writes a file of a tree.
+func write(t *testing.T, root, path, text string) {
+	t.Helper()
+	path = filepath.Join(root, path)
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+}
+
+const (
+	stat      = "cpu  1 2\ncpu0 1 2\ncpu2 3 4\nintr 5\n"
+	schedstat = "version 17\ncpu0 0 0\ndomain0 MC 05 0 0\ndomain1 PKG 0f 0 0\ncpu2 0 0\ncpu3 1\ndomain0 0000000f,00000001 5\n"
+)
+
+// What is read is what is there, also when a cgroup was removed and made again.
+func TestLook(t *testing.T) {
+	root := t.TempDir()
+	for path, text := range map[string]string{
+		"sys/devices/system/cpu/present": "0-2\n", "sys/devices/system/cpu/online": "0,2\n", "sys/devices/system/cpu/cpu1/online": "0\n",
+		"proc/stat": stat, "proc/schedstat": schedstat, "cg/cpuset.cpus.effective": "0,2\n",
+	} {
+		write(t, root, path, text)
+	}
+	target := NewTarget(root, "/cg", "")
+	o, err := NewObserver(target, nil)
+	require.NoError(t, err)
+	defer o.Close()
+	require.False(t, target.Do(Line{Commands: []Command{{Op: Mkdir, Path: "$A"}}}).Failed())
+	write(t, root, "cg/a/cpuset.cpus.effective", "2\n")
+	s, err := o.Look()
+	require.NoError(t, err)
+	assert.Equal(t, map[Key]string{
+		onlineKey: "0,2", cpuDir + "cpu1/online": "0", "$R/cpuset.cpus.effective": "0,2", "$A/cpuset.cpus.effective": "2",
+		"/proc/stat#cpus": "0 2", "/proc/schedstat#cpu0": "05 0f", "/proc/schedstat#cpu2": "", "/proc/schedstat#cpu3": "0000000f,00000001",
+	}, s.Readings)
+	assert.Equal(t, []string{"$A"}, s.Groups)
+	assert.Equal(t, "$A", s.All()[1].Name)
+
+	write(t, root, "cg/a/cpuset.cpus.effective", "0\n")
+	s, err = o.Look()
+	require.NoError(t, err)
+	assert.Equal(t, "0", s.Readings["$A/cpuset.cpus.effective"])
+	require.NoError(t, os.Remove(filepath.Join(root, "proc/stat")))
+	o.reader.closeBelow("")
+	_, err = o.Look()
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}

@@ -1,0 +1,61 @@
+package explore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/kmsg"
+)
+
+// ErrCannot is wrapped by the error of [Ready] if the machine lacks what the
+// explorer is about: CPU hotplug or cpusets.
+var ErrCannot = errors.New("this kernel cannot be explored")
+
+// Ready gets the running machine ready to be explored: its cpuset hierarchy and
+// its log. prefix begins the name of each cgroup that is made, and cpus are those
+// that may be used; empty: all. What it returns undoes that.
+//
+// The machine must be guarded by the caller: see package machine.
+func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done func() error, err error) {
+	h, err := cpuset.Find("/")
+	if errors.Is(err, cpuset.ErrNotFound) {
+		return nil, nil, fmt.Errorf("%w: it has no cpusets: %w", ErrCannot, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	t := NewTarget("/", h.Mount(), prefix)
+	if !exists(h.Mount() + "/cgroup.subtree_control") {
+		return nil, nil, fmt.Errorf("%w: its cpusets are of cgroup v1, and the laws are about v2", ErrCannot)
+	}
+	f, err := FindFacts(t, cpus)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w: it has no CPUs in sysfs: %w", ErrCannot, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.Pluggable.Empty() {
+		return nil, nil, fmt.Errorf("%w: no CPU can go offline", ErrCannot)
+	}
+	restore, err := h.EnableController()
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := kmsg.Open("/dev/kmsg", kmsg.FromEnd)
+	if err != nil {
+		return nil, nil, errors.Join(err, restore())
+	}
+	o, err := NewObserver(t, log)
+	if err != nil {
+		return nil, nil, errors.Join(err, log.Close(), restore())
+	}
+	done = func() error {
+		o.Close()
+		return errors.Join(log.Close(), restore())
+	}
+	return NewRunner(t, o, laws, f), done, nil
+}

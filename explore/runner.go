@@ -1,0 +1,240 @@
+package explore
+
+import (
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+)
+
+// A Runner performs sequences on a machine and judges each step. Make one with
+// [NewRunner].
+type Runner struct {
+	Target   *Target
+	Observer *Observer
+	Laws     []Law
+	Facts    *Facts
+
+	// Begin is called before each step, with its number in the sequence. nil: it
+	// is not called.
+	Begin func(n int)
+
+	// Stats are the figures of all sequences so far.
+	Stats Stats
+
+	states map[uint64]bool
+	seed   maphash.Seed
+}
+
+// Stats are figures of a run.
+type Stats struct {
+	Sequences, Steps int
+
+	// States is the number of different states that were seen. It is bounded by
+	// maxStates.
+	States int
+
+	// Kernel is the time that the steps themselves took, Look that of the
+	// snapshots, Judge that of the laws, and Total that of all.
+	Kernel, Look, Judge, Total time.Duration
+}
+
+// maxStates bounds what the runner remembers of the states it has seen.
+const maxStates = 1 << 16
+
+// NewRunner returns a runner of the laws.
+func NewRunner(t *Target, o *Observer, laws []Law, f *Facts) *Runner {
+	return &Runner{Target: t, Observer: o, Laws: laws, Facts: f, states: make(map[uint64]bool), seed: maphash.MakeSeed()}
+}
+
+// An Outcome is what became of a sequence.
+type Outcome struct {
+	// Results are those of the steps that were performed: all, unless a law was
+	// broken.
+	Results []Result
+
+	// Steps are those that were performed, and if the sequence came to its end
+	// those that undid it.
+	Steps []Line
+
+	// Broken are the laws that the last step broke. nil: none.
+	Broken []Violation
+
+	// Log is what the kernel logged in that step.
+	Log []string
+}
+
+// settleTime is how long a law that lags has, and how long it takes until a
+// broken one is said to stay so.
+const settleTime = 500 * time.Millisecond
+
+// Run performs a sequence from the state that the machine is in, and undoes it.
+// It ends with the first step that breaks a law of which wanted returns true;
+// nil: any. The error says why there is no verdict: the machine could not be
+// read, or not be restored.
+func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error) {
+	start := time.Now()
+	defer func() { r.Stats.Total += time.Since(start) }()
+	r.Stats.Sequences++
+	r.forgetWarnings()
+	if err := r.Target.StartTasks(); err != nil {
+		return nil, err
+	}
+	defer r.Observer.Forget()
+	defer r.Target.StopTasks()
+	base, err := r.Observer.Look()
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{runner: r, base: base, before: base, earlier: []*Snapshot{base}, wanted: wanted, outcome: &Outcome{}}
+	err = w.steps(lines)
+	undo := r.Target.Undo(base)
+	if err == nil && w.outcome.Broken == nil {
+		err = w.steps(undo)
+	} else {
+		for _, l := range undo {
+			r.Target.Do(l)
+		}
+	}
+	return w.outcome, err
+}
+
+// forgetWarnings lets the kernel's warnings that come once a boot come again.
+func (r *Runner) forgetWarnings() {
+	_ = sysfs.WriteLine(r.Target.Path("/sys/kernel/debug/clear_warn_once"), "1")
+}
+
+// walk is the way through one sequence.
+type walk struct {
+	runner       *Runner
+	base, before *Snapshot
+	earlier      []*Snapshot // since the last step that was more than a CPU online or offline
+	wanted       func(Violation) bool
+	outcome      *Outcome
+}
+
+// steps performs lines until a law is broken.
+func (w *walk) steps(lines []Line) error {
+	for _, l := range lines {
+		broken, err := w.step(l)
+		if err != nil || broken != nil {
+			w.outcome.Broken = broken
+			return err
+		}
+	}
+	return nil
+}
+
+// step performs a line and judges it.
+func (w *walk) step(l Line) ([]Violation, error) {
+	r := w.runner
+	if r.Begin != nil {
+		r.Begin(len(w.outcome.Steps))
+	}
+	result := r.Target.Do(l)
+	r.Stats.Steps++
+	r.Stats.Kernel += result.Took
+	w.outcome.Steps, w.outcome.Results = append(w.outcome.Steps, l), append(w.outcome.Results, result)
+	looked := time.Now()
+	after, err := r.Observer.Look()
+	r.Stats.Look += time.Since(looked)
+	if err != nil {
+		return nil, err
+	}
+	r.count(after)
+	c := &Case{Base: w.base, Before: w.before, Step: l, Result: result, After: after}
+	if _, ok := plugged(l); !ok {
+		w.earlier = nil
+	}
+	c.Earlier = w.earlier
+	broken, err := w.judge(c)
+	w.before = after
+	w.earlier = append(w.earlier, after)
+	if broken != nil {
+		for _, record := range after.Log {
+			w.outcome.Log = append(w.outcome.Log, record.String())
+		}
+	}
+	return broken, err
+}
+
+// judge returns the laws that the case breaks and that are wanted. One that
+// lags is broken only if it stays so.
+func (w *walk) judge(c *Case) ([]Violation, error) {
+	r := w.runner
+	start := time.Now()
+	broken := Judge(r.Laws, r.Facts.Version, c)
+	r.Stats.Judge += time.Since(start)
+	if !w.stops(broken) {
+		return nil, nil
+	}
+	late := *c
+	deadline := time.Now().Add(settleTime)
+	var later []Violation
+	for {
+		after, err := r.Observer.Look()
+		if err != nil {
+			return nil, err
+		}
+		after.Log = slices.Concat(late.After.Log, after.Log)
+		late.After = after
+		later = Judge(r.Laws, r.Facts.Version, &late)
+		// What the kernel has logged does not heal.
+		if later == nil || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(settleTime / 20)
+	}
+	c.After.Log = late.After.Log
+	var all []Violation
+	for _, v := range broken {
+		stays := slices.ContainsFunc(later, func(l Violation) bool { return l.Key() == v.Key() })
+		law, err := find(r.Laws, v.Law)
+		switch {
+		case err == nil && law.Lags && !stays:
+			continue
+		case stays:
+			v.Lasted = stayed
+		default:
+			v.Lasted = healed
+		}
+		all = append(all, v)
+	}
+	if !w.stops(all) {
+		return nil, nil
+	}
+	return all, nil
+}
+
+// What becomes of a broken law.
+const (
+	stayed = "stays"
+	healed = "heals"
+)
+
+// stops reports whether one of the broken laws ends the sequence.
+func (w *walk) stops(broken []Violation) bool {
+	if w.wanted == nil {
+		return len(broken) > 0
+	}
+	return slices.ContainsFunc(broken, w.wanted)
+}
+
+// count counts the state, if it is a new one.
+func (r *Runner) count(s *Snapshot) {
+	var sum uint64
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	for key, value := range s.Readings {
+		h.Reset()
+		h.WriteString(string(key))
+		h.WriteByte(0)
+		h.WriteString(value)
+		sum += h.Sum64() // the same in any order
+	}
+	if len(r.states) < maxStates {
+		r.states[sum] = true
+	}
+	r.Stats.States = len(r.states)
+}

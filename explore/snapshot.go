@@ -1,0 +1,212 @@
+package explore
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/kmsg"
+)
+
+// A Snapshot is what the kernel says about its CPUs, cpusets and tasks at one
+// moment. Laws are functions of snapshots.
+type Snapshot struct {
+	// Readings are the texts that were read, by what was read: see [Key].
+	Readings map[Key]string
+
+	// Log is what the kernel has logged since the snapshot before this one.
+	Log []kmsg.Record
+
+	// Groups are the cgroups that lines have made, parents first, by their path
+	// in lines. The root of the hierarchy is not among them.
+	Groups []string
+
+	// Tasks are the tasks that lines can move, such as "$T1".
+	Tasks []string
+}
+
+// A Key says what was read. It is the path of a file, in which variables may
+// be, or one of:
+//   - /proc/stat#cpus: the CPUs that have a line, with blanks between
+//   - /proc/schedstat#cpuN: the masks of the CPU's scheduling domains, lowest
+//     first, with blanks between
+//   - /proc/TASK/status#allowed: the CPU list Cpus_allowed_list
+//   - TASK#affinity: what sched_getaffinity(2) returns for a task, a CPU list
+//   - TASK#asked: the last mask that taskset gave a task; none: it was given none
+//   - TASK#cgroup: the cgroup of a task, by its path in lines
+type Key string
+
+// Has reports whether the kernel has what the key stands for.
+func (s *Snapshot) Has(key Key) bool {
+	_, ok := s.Readings[key]
+	return ok
+}
+
+// List returns a reading that is a CPU list. It is empty if there is none.
+func (s *Snapshot) List(key Key) affinity.CPUSet { return parseList(s.Readings[key]) }
+
+// lists and masks have what was parsed before: there are few, and they come over and over. It belongs to one goroutine.
+var lists, masks = make(map[string]affinity.CPUSet), make(map[string]affinity.CPUSet)
+
+// maxSets bounds each of them.
+const maxSets = 4096
+
+func parseList(text string) affinity.CPUSet { return parsed(lists, text, affinity.ParseList) }
+
+func parseMask(text string) affinity.CPUSet { return parsed(masks, text, affinity.ParseMask) }
+
+// parsed returns the set that text stands for; the empty one if it is none.
+func parsed(known map[string]affinity.CPUSet, text string, parse func(string) (affinity.CPUSet, error)) affinity.CPUSet {
+	if set, ok := known[text]; ok {
+		return set
+	}
+	set, err := parse(text)
+	if err != nil {
+		return affinity.CPUSet{}
+	}
+	if len(known) >= maxSets {
+		clear(known)
+	}
+	known[text] = set
+	return set
+}
+
+// Online returns /sys/devices/system/cpu/online.
+func (s *Snapshot) Online() affinity.CPUSet { return s.List(onlineKey) }
+
+const (
+	cpuDir    = "/sys/devices/system/cpu/"
+	onlineKey = Key(cpuDir + "online")
+)
+
+// A Group is a cpuset in a snapshot.
+type Group struct {
+	Name string // its path in lines: "$R" is the root
+	snap *Snapshot
+}
+
+// Group returns a cpuset of the snapshot.
+func (s *Snapshot) Group(name string) Group { return Group{name, s} }
+
+// All returns the root cpuset and those that lines have made and that have the
+// cpuset controller, parents first.
+func (s *Snapshot) All() []Group {
+	all := []Group{s.Group(rootGroup)}
+	for _, name := range s.Groups {
+		if g := s.Group(name); s.Has(g.Key("effective")) {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+const rootGroup = "$R"
+
+// Key returns the key of a file of the cpuset controller: "effective" stands
+// for cpuset.cpus.effective, and "" for cpuset.cpus.
+func (g Group) Key(file string) Key {
+	return Key(strings.TrimSuffix(g.Name+"/cpuset.cpus."+file, "."))
+}
+
+// CPUs returns cpuset.cpus.
+func (g Group) CPUs() affinity.CPUSet { return g.snap.List(g.Key("")) }
+
+// Effective returns cpuset.cpus.effective.
+func (g Group) Effective() affinity.CPUSet { return g.snap.List(g.Key("effective")) }
+
+// Partition returns cpuset.cpus.partition: "member", "root", "isolated", or an
+// invalid one with its reason. That of the root cpuset is "root".
+func (g Group) Partition() string {
+	if g.Root() {
+		return "root"
+	}
+	return g.snap.Readings[g.Key("partition")]
+}
+
+// Kind returns Partition without the reason.
+func (g Group) Kind() string {
+	kind, _, _ := strings.Cut(g.Partition(), " (")
+	return kind
+}
+
+// Valid reports whether the cpuset is a valid partition.
+func (g Group) Valid() bool { return g.Partition() == "root" || g.Partition() == "isolated" }
+
+// Root reports whether it is the root cpuset.
+func (g Group) Root() bool { return g.Name == rootGroup }
+
+// Parent returns the cpuset above, which for the root is the root itself.
+func (g Group) Parent() Group {
+	i := strings.LastIndexByte(g.Name, '/')
+	if i < 0 {
+		return g.snap.Group(rootGroup)
+	}
+	return g.snap.Group(g.Name[:i])
+}
+
+// Below reports whether g is h or somewhere below it.
+func (g Group) Below(h Group) bool {
+	return h.Root() || g.Name == h.Name || strings.HasPrefix(g.Name, h.Name+"/")
+}
+
+// WriteTo writes the snapshot as text: a line KEY: VALUE for each reading, in
+// order, and one "log: LEVEL TEXT" for each record of the log. [ReadSnapshot]
+// reads it.
+func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(s.Readings)) {
+		fmt.Fprintf(&b, "%s: %s\n", key, strings.ReplaceAll(s.Readings[key], "\n", `\n`))
+	}
+	for _, r := range s.Log {
+		fmt.Fprintf(&b, "log: %d %s\n", r.Level, r.Text)
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}
+
+// ReadSnapshot reads what [Snapshot.WriteTo] writes. Empty lines, and those that
+// begin with #, are passed over.
+func ReadSnapshot(r io.Reader) (*Snapshot, error) {
+	s := &Snapshot{Readings: make(map[Key]string)}
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		line := lines.Text()
+		if strings.TrimSpace(line) == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return nil, fmt.Errorf("line %d: %q: want KEY: VALUE", n, line)
+		}
+		value = strings.TrimPrefix(value, " ")
+		if key == "log" {
+			var record kmsg.Record
+			level, text, _ := strings.Cut(value, " ")
+			if _, err := fmt.Sscan(level, &record.Level); err != nil {
+				return nil, fmt.Errorf("line %d: %q: want log: LEVEL TEXT", n, line)
+			}
+			record.Text = text
+			s.Log = append(s.Log, record)
+			continue
+		}
+		s.Readings[Key(key)] = strings.ReplaceAll(value, `\n`, "\n")
+	}
+	s.index()
+	return s, lines.Err()
+}
+
+// index finds the groups and the tasks among the readings.
+func (s *Snapshot) index() {
+	for _, key := range slices.Sorted(maps.Keys(s.Readings)) {
+		if name, ok := strings.CutSuffix(string(key), "/cpuset.cpus.effective"); ok && name != rootGroup {
+			s.Groups = append(s.Groups, name)
+		}
+		if name, ok := strings.CutSuffix(string(key), "#affinity"); ok {
+			s.Tasks = append(s.Tasks, name)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package explore
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// The tasks are processes of one thread each that live until they are stopped. One
+// that has ended is named.
+func TestTasks(t *testing.T) {
+	target := NewTarget("/", "/sys/fs/cgroup", "")
+	require.NoError(t, target.StartTasks())
+	defer target.StopTasks()
+	assert.Empty(t, target.Lost())
+	pids := make(map[int]bool)
+	for _, name := range taskNames {
+		pid, err := target.pid("$" + name)
+		require.NoError(t, err)
+		pids[pid] = true
+		threads, err := os.ReadDir(target.Path("/proc/$" + name + "/task"))
+		require.NoError(t, err)
+		assert.Len(t, threads, 1)
+	}
+	assert.Len(t, pids, len(taskNames))
+	pid, err := target.pid("$T1")
+	require.NoError(t, err)
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	require.NoError(t, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
+	assert.Equal(t, []string{"$T1"}, target.Lost())
+	target.StopTasks()
+	for pid := range pids {
+		assert.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH)
+	}
+}
