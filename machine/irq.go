@@ -99,7 +99,7 @@ func (irqMasks) diff(was, now *Snapshot) []Difference {
 		if cpuList(before.CPUs).Intersect(cpuList(was.Online)).Empty() {
 			continue
 		}
-		if after.CPUs == before.CPUs || slices.Contains(was.fixedIRQs, before.whole()) {
+		if after.CPUs == before.CPUs || was.fixedIRQs[before.whole()] {
 			continue
 		}
 		diffs = append(diffs, Difference{after.label(), before.CPUs, after.CPUs, func() error {
@@ -117,7 +117,10 @@ func (s *Snapshot) moveIRQ(irq IRQ, number int) error {
 	err := write(s.path(maskFile(number)), irq.CPUs)
 	// EPERM since v6.11
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EPERM) {
-		s.fixedIRQs = append(s.fixedIRQs, irq.whole())
+		if s.fixedIRQs == nil {
+			s.fixedIRQs = make(map[string]bool)
+		}
+		s.fixedIRQs[irq.whole()] = true
 		return nil
 	}
 	return err
@@ -206,15 +209,22 @@ func irqsBy(identity func(IRQ) string, irqs []IRQ, done func(IRQ) bool) map[stri
 func pairs(group, later []IRQ) map[IRQ]IRQ {
 	which := make(map[IRQ]IRQ)
 	alike := !slices.ContainsFunc(group, func(i IRQ) bool { return i.CPUs != group[0].CPUs })
-	for i, before := range group {
-		same := func(after IRQ) bool { return after.Number == before.Number && !before.MSI }
-		if alike && len(group) == len(later) {
-			same = func(after IRQ) bool {
-				return after == later[i] && (!before.MSI || before.Actions == after.Actions || before.Actions == "" || after.Actions == "")
+	if alike && len(group) == len(later) {
+		for i, before := range group {
+			after := later[i]
+			if !before.MSI || before.Actions == after.Actions || before.Actions == "" || after.Actions == "" {
+				which[before] = after
 			}
 		}
-		if j := slices.IndexFunc(later, same); j >= 0 {
-			which[before] = later[j]
+		return which
+	}
+	byNumber := make(map[int]IRQ, len(later))
+	for _, after := range later {
+		byNumber[after.Number] = after
+	}
+	for _, before := range group {
+		if after, ok := byNumber[before.Number]; ok && !before.MSI {
+			which[before] = after
 		}
 	}
 	return which

@@ -40,7 +40,7 @@ type Snapshot struct {
 
 	// fixedIRQs are those of them that nobody can move, by their identity, as
 	// was found when they were to be moved.
-	fixedIRQs []string
+	fixedIRQs map[string]bool
 
 	// Threads are those of other processes and of the kernel, by their id,
 	// without those whose affinity is the kernel's affair.
@@ -203,7 +203,7 @@ func mendable(diffs []Difference) []Difference {
 func mendAll(wanted func() *Snapshot) (diffs []Difference, err error) {
 	// What was changed can change more in turn, such as the masks of what moves
 	// when a CPU comes back.
-	var fixedIRQs []string
+	var fixedIRQs map[string]bool
 	for range 3 {
 		s := wanted()
 		s.fixedIRQs = fixedIRQs

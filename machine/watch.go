@@ -201,11 +201,11 @@ const onlinePattern = "/sys/devices/system/cpu/cpu[0-9]*/online"
 // files is one of the snapshot.
 func (s *Snapshot) adopt(paths []string) bool {
 	adopted := false
-	var irqs []int
+	irqs := make(map[int]bool)
 	for _, path := range paths {
 		number, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(path)), "cpu"))
 		if match, _ := filepath.Match("/proc/irq/[0-9]*/smp_affinity*", path); match && err == nil {
-			irqs = append(irqs, number)
+			irqs[number] = true
 			continue
 		}
 		if match, _ := filepath.Match(onlinePattern, path); match && err == nil {
@@ -240,7 +240,7 @@ func (s *Snapshot) adoptOnline(cpu int, path string) bool {
 
 // adoptIRQs has the snapshot take the masks of the interrupts that have these
 // numbers now.
-func (s *Snapshot) adoptIRQs(numbers []int) bool {
+func (s *Snapshot) adoptIRQs(numbers map[int]bool) bool {
 	if len(numbers) == 0 {
 		return false
 	}
@@ -249,19 +249,15 @@ func (s *Snapshot) adoptIRQs(numbers []int) bool {
 		return false
 	}
 	found, _ := matchIRQs(s.IRQs, now.IRQs)
-	written := make(map[IRQ]bool)
-	for _, irq := range now.IRQs {
-		written[irq] = slices.Contains(numbers, irq.Number)
-	}
 	// A new slice, for the other may be somebody's.
 	var irqs []IRQ
 	for _, irq := range s.IRQs {
-		if after, ok := found[irq]; !ok || !written[after] {
+		if after, ok := found[irq]; !ok || !numbers[after.Number] {
 			irqs = append(irqs, irq)
 		}
 	}
 	for _, irq := range now.IRQs {
-		if written[irq] {
+		if numbers[irq.Number] {
 			irqs = append(irqs, irq)
 		}
 	}
