@@ -56,6 +56,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		return runErr
 	}
 	v, err := p.judge()
+	if errors.Is(err, os.ErrNotExist) && runErr != nil {
+		return errUntold // stream has said why
+	}
 	if err != nil {
 		return err
 	}
