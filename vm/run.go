@@ -179,6 +179,9 @@ func (vm *VM) WriteInit(path string) error { return os.WriteFile(path, vm.init, 
 // Kernel describes the kernel that the VM boots, for people.
 func (vm *VM) Kernel() string { return vm.image.Source }
 
+// File returns the path of the kernel as it was given or downloaded.
+func (vm *VM) File() string { return vm.image.Given }
+
 // Run runs argv in a VM, copies its output to out and returns its exit status.
 // An error says why there is none; it is a *Failure when the VM had started.
 // Messages about the way there go to log.

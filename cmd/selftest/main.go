@@ -211,6 +211,9 @@ func (o *options) test(ctx context.Context) error {
 	}
 	// Nobody is to take the reports of an earlier run for those of one that
 	// made none.
+	if err := os.RemoveAll(filepath.Join(o.vm.Out, reproDir)); err != nil {
+		return err
+	}
 	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile, suggestFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err

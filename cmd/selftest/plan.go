@@ -29,6 +29,7 @@ type plan struct {
 type guest struct {
 	Package string // the name its results go under
 	Where   known.Where
+	Origin  origin
 	Options vm.Options
 	Argv    []string
 }
@@ -91,12 +92,17 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			return err
 		}
 		for _, profile := range chosen {
+			from, err := o.origin(o.kernels[i], prepared, &profile)
+			if err != nil {
+				return err
+			}
 			options := profile.options(options, o.arch)
 			options.Out = o.subdir(name, &profile)
 			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
 			p.VMs = append(p.VMs, guest{
 				Package: packagePrefix + profile.of(name),
 				Where:   known.Where{Suite: o.kernels[i], Profile: profile.name, Arch: o.arch},
+				Origin:  from,
 				Options: options,
 				Argv:    o.argv(binary, &profile),
 			})

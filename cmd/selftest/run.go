@@ -56,6 +56,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		return runErr
 	}
 	v, err := p.judge()
+	if errors.Is(err, os.ErrNotExist) && runErr != nil {
+		return errUntold // stream has said why
+	}
 	if err != nil {
 		return err
 	}
@@ -64,7 +67,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		again, err = p.retry(ctx, tmp, p.Retry, v, os.Stdout)
 		err = errors.Join(err, p.noteTries(again, v, out, os.Stdout))
 	}
-	return cmp.Or(errors.Join(err, markJUnit(junit, again)), verdict(v, runErr))
+	module, moduleErr := os.Getwd() // the script runs this there
+	err = errors.Join(err, markJUnit(junit, again), moduleErr, p.writeRepros(v, module, out, os.Stdout))
+	return cmp.Or(err, verdict(v, runErr))
 }
 
 // judge reads the results, and prints what they come to.

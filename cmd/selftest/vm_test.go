@@ -196,6 +196,16 @@ func TestKnown(t *testing.T) {
 	assert.Regexp(t, `(?m)^broken 2/2: hotplugtest/bookworm TestSameValue/offline/at-return/offline-mask$`, stdout)
 	entries := filepath.Join(dir, "out/known-new.json")
 
+	// The failure comes again from an empty directory, and does not on a kernel
+	// that is not poked.
+	script := filepath.Join(dir, "out/repro/bookworm-TestSameValue-offline-at-return-offline-mask.sh")
+	for code, args := range [][]string{{"bookworm"}, nil} {
+		repro := exec.Command(script, args...)
+		repro.Dir = t.TempDir()
+		said, _ := repro.CombinedOutput()
+		assert.Equal(t, code, repro.ProcessState.ExitCode(), "%s", said)
+	}
+
 	dir, code, stdout, _ = selftest(t, "-run", run, "-poke", poke, "-known", entries, "-baseline", filepath.Join(dir, "out"))
 	assert.Equal(t, 0, code)
 	assert.Regexp(t, `(?m)^=== KNOWN: hotplugtest/bookworm TestSameValue/offline/at-return/offline-mask `, stdout)

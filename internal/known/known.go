@@ -36,8 +36,8 @@ type Entry struct {
 	// Test must match the whole name of the failed test.
 	Test string `json:"test"`
 
-	// Kernels are ranges of kernel releases. Suite is a kernel as -kernel names
-	// it. One of the two must be given.
+	// Kernels are ranges of kernel releases. Suite is a Debian suite as
+	// -kernel names it. One of the two must be given.
 	Kernels []Range `json:"kernels,omitempty"`
 	Suite   string  `json:"suite,omitempty"`
 

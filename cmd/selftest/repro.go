@@ -1,0 +1,159 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// reproDir has a script for each test that failed.
+const reproDir = "repro"
+
+// mostRepros is how many scripts a run writes: a kernel that fails more tests
+// needs no script for each.
+const mostRepros = 50
+
+// origin is how a guest is asked for on the command line, and which kernel it
+// boots.
+type origin struct {
+	Kernel string // as -kernel names it
+	Source string // of the kernel, for people
+	Sum    string // SHA-256 of the kernel as given or downloaded
+	Flags  []string
+	Broken []string // the flags that break the kernel, which another one is to be tested without
+	Args   []string // for the test binary
+}
+
+// origin is that of the guests of a profile.
+func (o *options) origin(kernel string, prepared *vm.VM, p *profile) (origin, error) {
+	sum, err := sha256File(prepared.File())
+	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, Args: o.args}
+	add := func(list *[]string, name string, values ...string) {
+		for _, value := range values {
+			if value != "" {
+				*list = append(*list, name, value)
+			}
+		}
+	}
+	add(&from.Flags, "-arch", o.arch)
+	add(&from.Flags, "-profile", p.name)
+	add(&from.Flags, "-smp", o.vm.SMP)
+	add(&from.Flags, "-mem", o.vm.Mem)
+	add(&from.Flags, "-append", o.vm.Append)
+	add(&from.Flags, "-qemu", o.vm.QEMU...)
+	if o.vm.Timeout > 0 {
+		add(&from.Flags, "-timeout", o.vm.Timeout.String())
+	}
+	if o.vm.Packed {
+		from.Flags = append(from.Flags, "-packed")
+	}
+	add(&from.Flags, "-delay", o.vm.Delays...)
+	add(&from.Broken, "-poke", o.vm.Pokes...)
+	return from, err
+}
+
+func sha256File(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return fmt.Sprintf("%x", h.Sum(nil)), err
+}
+
+// writeRepros writes a script for each test that failed by no known defect, and
+// says where they are.
+func (p *plan) writeRepros(v *verdicts, module, out string, screen io.Writer) error {
+	dir := filepath.Join(out, reproDir)
+	n := 0
+	var errs []error
+	for _, g := range p.VMs {
+		for _, name := range v.failures(g.Package) {
+			if n++; n > mostRepros {
+				break
+			}
+			file := filepath.Join(dir, fileName(strings.TrimPrefix(g.Package, packagePrefix)+"-"+name)+".sh")
+			text := g.repro(name, firstLine(v.output[test{g.Package, name}]), v.release[g.Package], module)
+			errs = append(errs, os.MkdirAll(dir, 0o755), os.WriteFile(file, []byte(text), 0o755))
+		}
+	}
+	if n > 0 {
+		fmt.Fprintf(screen, "\nscripts that reproduce the failures: %s\n", dir)
+	}
+	return errors.Join(errs...)
+}
+
+// firstLine is what a test reported first, in a line.
+func firstLine(output string) string {
+	own, report := cutReport(output)
+	texts := append(known.Texts(own), strings.TrimPrefix(report, vm.Prefix))
+	line, _, _ := strings.Cut(texts[0], "\n")
+	return line
+}
+
+// fileName makes a file's name of a test's.
+func fileName(name string) string { return notInName.ReplaceAllString(name, "-") }
+
+var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
+// repro is a script that runs a test as it was run when it failed.
+func (g *guest) repro(name, why, release, module string) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("#!/bin/sh")
+	line("# %s fails on Linux %s%s", oneLine(name), release, strings.TrimSuffix(": "+oneLine(why), ": "))
+	line("# Kernel: %s", oneLine(g.Origin.Source))
+	line("# SHA-256: %s", g.Origin.Sum)
+	line("#")
+	line("# Runs the test on this kernel again, in a virtual machine, from any directory. The status is 1 if it fails, 0 if")
+	line("# it passes, and 125 if that cannot be told. With a kernel as argument, as in ci/selftest -kernel, it runs on that one,")
+	line("# without -poke. The reports are in the directory out.")
+	line("suite=${HOTPLUGTEST:-%s}", quote(module))
+	line(`if ! [ -x "$suite/ci/selftest" ]; then`)
+	line(`	echo "$0: there is no hotplugtest in $suite: set HOTPLUGTEST to a clone of it" >&2`)
+	line("	exit 125")
+	line("fi")
+	line("if [ $# -gt 0 ]; then")
+	line(`	set -- -kernel "$1"`)
+	line("else")
+	line("	set -- -kernel %s", strings.Join(quoted(append([]string{g.Origin.Kernel}, g.Origin.Broken...)), " "))
+	line("fi")
+	flags := append(slices.Clone(g.Origin.Flags), "-run", pattern([]string{name}))
+	if len(g.Origin.Args) > 0 {
+		flags = append(append(flags, "--"), g.Origin.Args...)
+	}
+	line(`exec "$suite/ci/selftest" "$@" %s`, strings.Join(quoted(flags), " "))
+	return b.String()
+}
+
+func quoted(words []string) []string {
+	list := make([]string, len(words))
+	for i, word := range words {
+		list[i] = quote(word)
+	}
+	return list
+}
+
+// quote quotes a word for the shell.
+func quote(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./=:,+-]+$`)
+
+// oneLine makes a text fit for a comment of a script.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A script for a failure calls ci/selftest with the flags of the run, from any
+// directory. Whatever the flags and the test's text are, the shell sees words.
+func TestRepro(t *testing.T) {
+	module := filepath.Join(t.TempDir(), "it's here")
+	require.NoError(t, os.MkdirAll(filepath.Join(module, "ci"), 0o755))
+	fake := "#!/bin/sh\nfor a; do echo \"[$a]\"; done\nexit 7\n"
+	require.NoError(t, os.WriteFile(filepath.Join(module, "ci/selftest"), []byte(fake), 0o755))
+	out := t.TempDir()
+	p := &plan{VMs: []guest{{Package: "hotplugtest/bookworm/smt", Origin: origin{
+		Kernel: "bookworm", Source: "Debian bookworm linux-image-6.1", Sum: "abc",
+		Flags: []string{"-profile", "smt", "-append", `a='b' "$c" `}, Broken: []string{"-poke", "f=ret"}, Args: []string{"-cycles", "100"},
+	}}}}
+	v := of(t, strings.ReplaceAll(events(t, "TestA/7:x:y kernel 6.1.0", "TestA/7:x:y:     a.go:1: it is `lost`\n        $(touch x)", "TestA/7:x:y fail", "TestA fail"), `"p"`, `"hotplugtest/bookworm/smt"`))
+	var screen strings.Builder
+	require.NoError(t, p.writeRepros(v, module, out, &screen))
+	assert.Equal(t, "\nscripts that reproduce the failures: "+out+"/repro\n", screen.String())
+	script := filepath.Join(out, "repro/bookworm-smt-TestA-7-x-y.sh")
+	text, err := os.ReadFile(script)
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(string(text), "#!/bin/sh\n# TestA/7:x:y fails on Linux 6.1.0: it is `lost`\n# Kernel: Debian bookworm linux-image-6.1\n# SHA-256: abc\n"), "%s", text)
+
+	run := func(env string, args ...string) (string, int) {
+		cmd := exec.Command(script, args...)
+		cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "HOTPLUGTEST="+env)
+		said, err := cmd.CombinedOutput()
+		if err != nil {
+			require.ErrorAs(t, err, new(*exec.ExitError))
+		}
+		entries, err := os.ReadDir(cmd.Dir)
+		require.NoError(t, err)
+		assert.Empty(t, entries)
+		return string(said), cmd.ProcessState.ExitCode()
+	}
+	const rest = "[-profile]\n[smt]\n[-append]\n[a='b' \"$c\" ]\n[-run]\n[^TestA$/^7:x:y$]\n[--]\n[-cycles]\n[100]\n"
+	said, code := run("")
+	assert.Equal(t, "[-kernel]\n[bookworm]\n[-poke]\n[f=ret]\n"+rest, said)
+	assert.Equal(t, 7, code)
+	said, _ = run("", "my kernel")
+	assert.Equal(t, "[-kernel]\n[my kernel]\n"+rest, said, "another kernel is not poked")
+	said, code = run("/nonexistent")
+	assert.Equal(t, script+": there is no hotplugtest in /nonexistent: set HOTPLUGTEST to a clone of it\n", said)
+	assert.Equal(t, 125, code)
+}
+
+func TestNoRepro(t *testing.T) {
+	out := t.TempDir()
+	var screen strings.Builder
+	p := &plan{VMs: []guest{{Package: "p"}}}
+	require.NoError(t, p.writeRepros(of(t, events(t, "TestA pass", "TestB known busy", "TestB fail", "fail")), "/", out, &screen))
+	assert.Empty(t, screen.String())
+	assert.NoDirExists(t, filepath.Join(out, reproDir))
+}
