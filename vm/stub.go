@@ -12,24 +12,25 @@ import (
 )
 
 // The code that waits, for amd64. The entry of a delayed function calls its
-// thunk, which pushes the wait and jumps to the waiter. That saves all registers
-// that a call may change, waits, and returns into the function.
+// thunk, which pushes the wait and jumps to the waiter. The waiter saves all
+// registers that a call may change, waits, and returns into the function.
 //
 // Whether a call may sleep is decided when it comes, because a function may be
 // called with a spinlock held and without one. It may sleep if
 //
 //   - interrupts are enabled, and
-//   - the kernel's own count says that it may be preempted, where the kernel
-//     counts: no spinlock is held, and this is no interrupt, softirq or idle
-//     thread, and
-//   - it is in no read-side critical section of a preemptible RCU, in which the
-//     kernel would warn, and
+//   - the kernel's count of what forbids preemption is zero: no spinlock is
+//     held, and this is no interrupt, softirq or idle thread, and
+//   - it is in no read-side critical section of a preemptible RCU, in which
+//     the kernel would warn, and
 //   - it is not called by a sleep of this code.
 //
-// A kernel without CONFIG_PREEMPT_COUNT (Debian's 5.10) does not count spinlocks.
-// There, a call may sleep if its caller is one of [callers], which hold none
-// when they call. A task that is about to sleep itself, and has set its state so,
-// wakes up early: each waiter in the kernel must bear that.
+// A kernel without CONFIG_PREEMPT_COUNT, such as Debian's 5.10, does not count
+// spinlocks. There, a call may sleep if its caller is one of [callers], which
+// hold none when they call.
+//
+// A task that has set its state because it is about to sleep wakes up early
+// then. Each waiter in the kernel must bear that.
 
 // stubSymbols are what the stub calls or looks at. The first two must exist.
 var stubSymbols = []string{"msleep", "__udelay", "preempt_schedule", "__rcu_read_lock", "__preempt_count", "pcpu_hot"}
@@ -118,8 +119,8 @@ func findNesting(text []byte, at uint64) (current, nesting uint32, ok bool) {
 	return 0, 0, false
 }
 
-// Where the waiter finds what the thunk and the calls before it have pushed, from
-// the stack pointer. It has pushed the flags and nine registers itself.
+// Where the waiter finds what the thunk and the calls before it have pushed,
+// from the stack pointer. It has pushed the flags and nine registers itself.
 const (
 	flagsAt  = 9 * 8
 	waitAt   = flagsAt + 8 // milliseconds
@@ -156,21 +157,25 @@ func assembleWaiter(at uint64, r sleepRule, symbols symbolTable) ([]byte, error)
 		return nil, err
 	}
 	a := &assembler{at: at}
-	a.hex("9c 50 51 52 56 57 4150 4151 4152 4153") // pushf; push rax, rcx, rdx, rsi, rdi, r8 to r11
+	// pushf; push %rax, %rcx, %rdx, %rsi, %rdi, %r8 to %r11
+	a.hex("9c 50 51 52 56 57 4150 4151 4152 4153")
 	a.maySleep(r)
 	a.sleep(msleep.Address)
 	a.branch("eb", "out")
 	a.label("busy")
 	a.busyWait(udelay.Address)
 	a.label("out")
-	a.hex("415b 415a 4159 4158 5f 5e 5a 59 58 9d") // pop r11 to r8, rdi, rsi, rdx, rcx, rax; popf
-	a.hex("488d642408 c3")                         // lea 8(%rsp), %rsp: the wait; ret
+	// pop %r11 to %r8, %rdi, %rsi, %rdx, %rcx, %rax; popf
+	a.hex("415b 415a 4159 4158 5f 5e 5a 59 58 9d")
+	// lea 8(%rsp), %rsp, which drops the wait; ret
+	a.hex("488d642408 c3")
 	return a.resolve()
 }
 
 // maySleep adds a branch to "busy", if the call may not sleep.
 func (a *assembler) maySleep(r sleepRule) {
-	a.hex(fmt.Sprintf("f64424%02x02", flagsAt+1)) // testb $2, flags+1(%rsp): interrupts enabled?
+	// testb $2, flags+1(%rsp): are interrupts enabled?
+	a.hex(fmt.Sprintf("f64424%02x02", flagsAt+1))
 	a.branch("74", "busy")
 	if r.counted {
 		a.imm32("658b0425", r.count) // mov %gs:count, %eax
@@ -202,7 +207,8 @@ func (a *assembler) sleep(msleep uint64) {
 	a.hex(fmt.Sprintf("8b7c24%02x", waitAt)) // mov wait(%rsp), %edi
 	a.jump("e8", msleep)
 	a.label("slept")
-	a.hex("48c74424f800000000") // movq $0, -8(%rsp): nobody must find the address later
+	// movq $0, -8(%rsp): nobody must find the address later.
+	a.hex("48c74424f800000000")
 }
 
 // busyWait adds calls of __udelay() at an address, one for each millisecond.

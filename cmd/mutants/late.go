@@ -1,7 +1,7 @@
 package main
 
-// oneCpuset are arguments for a machine without the crowd of cpusets that makes some
-// windows wide: those of a delay are wide without it.
+// oneCpuset are arguments for a machine without the crowd of cpusets that makes
+// some windows wide: those of a delay are wide without it.
 var oneCpuset = []string{"-cpusets", "1"}
 
 // queueWork is code that queues the work reboot_work, which nothing else in the

@@ -128,8 +128,8 @@ func (r *run) String() string {
 	return text
 }
 
-// cannot is how the VM's runner begins what it says of a function that cannot be
-// delayed.
+// cannot is how the VM's runner begins what it says of a function that cannot
+// be delayed.
 const cannot = "delay: "
 
 // delayOne runs the suite with a function delayed. What fails then runs once

@@ -117,7 +117,7 @@ var plumbing = regexp.MustCompile(`^(` + strings.Join([]string{
 	// idle threads and interrupts
 	`(asm_)?sysvec_.*`, `asm_.*`, `_*common_interrupt.*`, `_*do_softirq.*`, `handle_softirqs`, `_*irq_exit.*`, `run_ksoftirqd`,
 	`_*flush_smp_call_function.*`, `generic_smp_call_function.*`, `_*sysvec.*`, `cpu_startup_entry`, `do_idle`, `start_secondary`,
-	`secondary_startup.*`, `(arch_call_)?rest_init`, `start_kernel`, `x86_64_start_.*`, `default_idle.*`, `arch_cpu_idle.*`, `cpuidle_.*`, `tick_.*`, `_*hrtimer_run_queues.*`, `hrtimer_(interrupt|wakeup)`,
+	`secondary_startup.*`, `(arch_call_)?rest_init`, `start_kernel`, `x86_64_start_.*`, `common_startup_64`, `default_idle.*`, `arch_cpu_idle.*`, `cpuidle_.*`, `tick_.*`, `_*hrtimer_run_queues.*`, `hrtimer_(interrupt|wakeup)`,
 	`_*run_timer.*`, `call_timer_fn`, `process_timeout`, `scheduler_tick`, `sched_tick`, `update_process_times`, `rcu_core.*`, `rcu_do_batch`,
 	`(native|pv_native)_safe_halt`, `(acpi|intel|mwait)_idle.*`,
 	// the operation's own path, whose steps are the callbacks
