@@ -163,6 +163,7 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 		for _, w := range last.Broken {
 			if w.Key() == v.Key() {
 				f.Violation = w
+				f.Violation.Lasted = v.Lasted
 			} else {
 				f.Also = append(f.Also, w.Key())
 			}
