@@ -31,13 +31,14 @@ type Explorer struct {
 
 // An Event is something that the explorer tells of. One of the fields is set.
 type Event struct {
-	Begin   *Begin   `json:",omitempty"` // a sequence begins
-	Step    *int     `json:",omitempty"` // the step with this number begins
-	Finding *Finding `json:",omitempty"` // a new one, reduced
-	Again   *string  `json:",omitempty"` // the key of one that is known
-	Stats   *Stats   `json:",omitempty"` // so far
-	Trouble *string  `json:",omitempty"` // why the machine cannot go on
-	Tried   *Tried   `json:",omitempty"` // what became of a sequence that was given
+	Begin   *Begin     `json:",omitempty"` // a sequence begins
+	Step    *int       `json:",omitempty"` // the step with this number begins
+	Broken  *Violation `json:",omitempty"` // a new one, which is about to be reduced
+	Finding *Finding   `json:",omitempty"` // a new one, reduced
+	Again   *string    `json:",omitempty"` // the key of one that is known
+	Stats   *Stats     `json:",omitempty"` // so far
+	Trouble *string    `json:",omitempty"` // why the machine cannot go on
+	Tried   *Tried     `json:",omitempty"` // what became of a sequence that was given
 }
 
 // Begin says that a sequence begins.
@@ -88,6 +89,7 @@ func (e *Explorer) Run(ctx context.Context) error {
 				e.tell(Event{Again: &key})
 				continue
 			}
+			e.tell(Event{Broken: &v})
 			f := e.reduce(ctx, out, v)
 			f.Seed, f.Number = e.Seed, n
 			found = append(append(found, v.Key()), f.Also...)
