@@ -48,8 +48,8 @@ type Facts struct {
 	// Pluggable are those of CPUs that have a file online.
 	Pluggable affinity.CPUSet
 
-	// Files are paths in lines that the machine has, and that actions are about.
-	Files map[string]bool
+	// Exists reports whether the machine has a file, by its path in lines.
+	Exists func(path string) bool
 
 	// FailStates are the hotplug states that a failure may be injected at.
 	FailStates []int
@@ -64,7 +64,7 @@ type Facts struct {
 // NeedsFile returns an [Action.Needs] that asks for a file of the machine.
 func NeedsFile(path, lacks string) func(*Facts) string {
 	return func(f *Facts) string {
-		if f.Files[path] {
+		if f.Exists(path) {
 			return ""
 		}
 		return lacks

@@ -22,7 +22,7 @@ var cpuActions = []Action{
 		return plug(cpu, !d.Offline().Has(cpu))
 	}},
 	{Name: "fail", Needs: func(f *Facts) string {
-		if !f.Files[failFile] || !f.Version.Since(Version{5, 13}) {
+		if !f.Exists(failFile) || !f.Version.Since(Version{5, 13}) {
 			return "the kernel cannot call off a failure that was injected"
 		}
 		return ""
@@ -31,7 +31,7 @@ var cpuActions = []Action{
 		return "echo " + Pick(d, []string{"on", "off"}) + " > " + cpuDir + "smt/control"
 	}},
 	{Name: "suspend", Alone: true, Needs: func(f *Facts) string {
-		if len(f.Levels) == 0 || !f.Files["/sys/power/state"] {
+		if len(f.Levels) == 0 || !f.Exists("/sys/power/state") {
 			return "the kernel has no pm_test"
 		}
 		return ""

@@ -31,13 +31,14 @@ type Explorer struct {
 
 // An Event is something that the explorer tells of. One of the fields is set.
 type Event struct {
-	Begin   *Begin   `json:",omitempty"` // a sequence begins
-	Step    *int     `json:",omitempty"` // the step with this number begins
-	Finding *Finding `json:",omitempty"` // a new one, reduced
-	Again   *string  `json:",omitempty"` // the key of one that is known
-	Stats   *Stats   `json:",omitempty"` // so far
-	Trouble *string  `json:",omitempty"` // why the machine cannot go on
-	Tried   *Tried   `json:",omitempty"` // what became of a sequence that was given
+	Begin   *Begin     `json:",omitempty"` // a sequence begins
+	Step    *int       `json:",omitempty"` // the step with this number begins
+	Broken  *Violation `json:",omitempty"` // a new one, which is about to be reduced
+	Finding *Finding   `json:",omitempty"` // a new one, reduced
+	Again   *string    `json:",omitempty"` // the key of one that is known
+	Stats   *Stats     `json:",omitempty"` // so far
+	Trouble *string    `json:",omitempty"` // why the machine cannot go on
+	Tried   *Tried     `json:",omitempty"` // what became of a sequence that was given
 }
 
 // Begin says that a sequence begins.
@@ -61,6 +62,7 @@ const defaultLength = 40
 // Time that a finding may take to be reduced, and how often it is tried then.
 const (
 	shrinkTime = 2 * time.Minute
+	rateTime   = time.Minute
 	rateRuns   = 10
 )
 
@@ -88,6 +90,7 @@ func (e *Explorer) Run(ctx context.Context) error {
 				e.tell(Event{Again: &key})
 				continue
 			}
+			e.tell(Event{Broken: &v})
 			f := e.reduce(ctx, out, v)
 			f.Seed, f.Number = e.Seed, n
 			found = append(append(found, v.Key()), f.Also...)
@@ -131,7 +134,7 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 	defer cancel()
 	f := &Finding{Violation: v, Steps: texts(out.Steps), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log}
 	f.Results = resultTexts(out)
-	tries := e.tries(out.Steps, v, f)
+	tries := e.tries(ctx, out.Steps, v, f)
 	if tries == 0 {
 		return f
 	}
@@ -142,16 +145,18 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 				if tries > 1 {
 					lines = again(part)
 				}
-				if shown, _, _ := e.rate(lines, v, 1); shown > 0 {
+				if shown, _, _ := e.rate(ctx, lines, v, 1); shown > 0 {
 					return true
 				}
 			}
 			return false
 		})
 	})
-	shown, tried, last := e.rate(steps, v, rateRuns)
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), rateTime)
+	defer cancel()
+	shown, tried, last := e.rate(ctx, steps, v, rateRuns)
 	if last == nil && tries > 1 {
-		if _, _, last = e.rate(again(steps), v, rateRuns); last != nil {
+		if _, _, last = e.rate(ctx, again(steps), v, rateRuns); last != nil {
 			n := min(len(steps), len(last.Steps)) // the others are repeats
 			last.Steps, last.Results = last.Steps[:n], last.Results[:n]
 		}
@@ -163,6 +168,7 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 		for _, w := range last.Broken {
 			if w.Key() == v.Key() {
 				f.Violation = w
+				f.Violation.Lasted = v.Lasted
 			} else {
 				f.Also = append(f.Also, w.Key())
 			}
@@ -173,13 +179,13 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 
 // tries returns how often a sequence must be tried until the finding has most
 // likely shown, or 0 if it does not show again. It counts the runs in f.
-func (e *Explorer) tries(lines []Line, v Violation, f *Finding) int {
-	shown, tried, _ := e.rate(lines, v, 3)
+func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Finding) int {
+	shown, tried, _ := e.rate(ctx, lines, v, 3)
 	f.Shown, f.Tried = shown+1, tried+1
 	if shown == tried {
 		return 1
 	}
-	shown, tried, _ = e.rate(again(lines), v, 3)
+	shown, tried, _ = e.rate(ctx, again(lines), v, 3)
 	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
 	if shown == 0 {
 		return 0
@@ -213,9 +219,9 @@ func wantedKey(v Violation) func(Violation) bool {
 }
 
 // rate returns in how many of n runs lines break the law of v, and the outcome of
-// the last of those.
-func (e *Explorer) rate(lines []Line, v Violation, n int) (shown, tried int, last *Outcome) {
-	for range n {
+// the last of those. There are fewer runs if ctx is done, but one at least.
+func (e *Explorer) rate(ctx context.Context, lines []Line, v Violation, n int) (shown, tried int, last *Outcome) {
+	for tried == 0 || tried < n && ctx.Err() == nil {
 		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(lines)}})
 		out, err := e.Runner.Run(lines, wantedKey(v))
 		tried++

@@ -37,15 +37,10 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Facts{Version: version, CPUs: present, Pluggable: pluggable.Intersect(present), Files: make(map[string]bool)}
+	f := &Facts{Version: version, CPUs: present, Pluggable: pluggable.Intersect(present), Exists: func(path string) bool { return exists(t.Path(path)) }}
 	if states, err := sys.States(); err == nil {
 		for _, s := range states {
 			f.FailStates = append(f.FailStates, s.ID)
-		}
-	}
-	for _, file := range append(slices.Clone(machineFiles), wantedFiles...) {
-		if exists(t.Path(file)) {
-			f.Files[file] = true
 		}
 	}
 	irqs, _ := filepath.Glob(t.Path("/proc/irq/[0-9]*"))
@@ -70,9 +65,6 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 func (f *Facts) String() string {
 	return fmt.Sprintf("Linux %v, CPUs %v, hotpluggable %v", f.Version, f.CPUs, f.Pluggable)
 }
-
-// wantedFiles are more paths that actions ask for.
-var wantedFiles = []string{"/sys/power/state", failFile}
 
 func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 

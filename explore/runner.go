@@ -169,6 +169,10 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if !w.stops(broken) {
 		return nil, nil
 	}
+	// While a sequence is reduced, what becomes of it is known.
+	if w.wanted != nil && !r.lags(broken) {
+		return broken, nil
+	}
 	late := *c
 	deadline := time.Now().Add(settleTime)
 	var later []Violation
@@ -212,6 +216,14 @@ const (
 	stayed = "stays"
 	healed = "heals"
 )
+
+// lags reports whether one of the broken laws does.
+func (r *Runner) lags(broken []Violation) bool {
+	return slices.ContainsFunc(broken, func(v Violation) bool {
+		law, err := find(r.Laws, v.Law)
+		return err == nil && law.Lags
+	})
+}
 
 // stops reports whether one of the broken laws ends the sequence.
 func (w *walk) stops(broken []Violation) bool {

@@ -103,7 +103,7 @@ func (s *script) undo() {
 	s.add("undo() {")
 	for _, task := range taskNames {
 		if s.uses("$" + task) {
-			s.add("\t[ ! \"$%s\" ] || { kill $%s; while [ -d /proc/$%s ]; do :; done; }", task, task, task)
+			s.add("\t[ ! \"$%s\" ] || { kill $%s; while grep -qs 'State:.[^ZX]' /proc/$%s/status; do :; done; }", task, task, task)
 		}
 	}
 	var made, plugged []string

@@ -77,7 +77,9 @@ func simpler(l Line) []Line {
 		}
 	}
 	if l.Parallel {
-		all = append(all, Line{Commands: l.Commands})
+		backward := slices.Clone(l.Commands)
+		slices.Reverse(backward)
+		all = append(all, Line{Commands: l.Commands}, Line{Commands: backward})
 	}
 	return all
 }

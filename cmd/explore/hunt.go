@@ -28,6 +28,7 @@ type hunt struct {
 	kernel, total    time.Duration
 	states           int // most that one VM has seen
 	again            map[string]int
+	began            time.Time
 	next             uint64 // the number of the next sequence
 }
 
@@ -92,6 +93,8 @@ func (s *session) take(e explore.Event) error {
 		}
 	case e.Step != nil:
 		s.step = *e.Step
+	case e.Broken != nil:
+		fmt.Printf("%s: after %.0f s: %s: %s; reducing it\n", h.name, time.Since(h.began).Seconds(), e.Broken.Key(), e.Broken.Seen)
 	case e.Finding != nil:
 		return h.all.add(h, e.Finding)
 	case e.Again != nil:
@@ -113,7 +116,8 @@ func (h *hunt) run(ctx context.Context) error {
 	if h.options.replay != "" {
 		return h.replay(ctx)
 	}
-	end := time.Now().Add(h.options.time)
+	h.began = time.Now()
+	end := h.began.Add(h.options.time)
 	var quick int
 	for time.Now().Before(end) && ctx.Err() == nil {
 		began := time.Now()

@@ -11,7 +11,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/explore"
@@ -82,6 +85,12 @@ func (o *options) check() error {
 	if o.length <= 0 {
 		return fmt.Errorf("-length %d: a sequence has steps", o.length)
 	}
+	if !slices.Contains(vm.Architectures(), o.arch) {
+		return fmt.Errorf("-arch %s: there is no virtual machine for it, only for %s", o.arch, strings.Join(vm.Architectures(), ", "))
+	}
+	if oneCPU.MatchString(o.vm.SMP) {
+		return fmt.Errorf("-smp %s: it takes two CPUs or more, one to take offline and one that stays", o.vm.SMP)
+	}
 	if len(o.kernels) == 0 {
 		o.kernels = []string{vm.DefaultKernel}
 	}
@@ -107,6 +116,9 @@ func (o *options) check() error {
 	o.sequences = string(text)
 	return nil
 }
+
+// oneCPU matches a -smp of one CPU.
+var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
 
 // explore does all of it.
 func (o *options) explore(ctx context.Context) error {

@@ -1,0 +1,169 @@
+package explore
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// someFinding is a finding with every kind of fact.
+func someFinding() *Finding {
+	return &Finding{
+		Violation: Violation{
+			Law: "partitions-disjoint", Touches: "isolated partition and the root cpuset", Lasted: stayed,
+			Seen: "$A is isolated, but its CPU 1 is in $R too",
+			Facts: []Fact{
+				{"$A/cpuset.cpus.partition", "isolated"}, {"$R/cpuset.cpus.effective", "0-3"}, {"/proc/stat#cpus", "0 2"},
+				{"/proc/schedstat#cpu0", "05 0f"}, {"/proc/schedstat#cpu2", ""},
+			},
+		},
+		Steps:    []string{"mkdir $A", "echo 1-2 > $A/cpuset.cpus", "echo isolated > $A/cpuset.cpus.partition", "echo 0 > /sys/devices/system/cpu/cpu1/online"},
+		Results:  []string{"", "", "", "EBUSY"},
+		Original: 40, Shown: 10, Tried: 10, Seed: 1, Number: 2, Kernel: "6.12.0",
+		Log: []string{"first", "second"},
+	}
+}
+
+// runScript runs the script of a finding on a tree that stands for a machine, and
+// returns its output and its exit status.
+func runScript(t *testing.T, f *Finding, root string) (string, int) {
+	t.Helper()
+	law, err := find(laws, f.Violation.Law)
+	require.NoError(t, err)
+	var script strings.Builder
+	require.NoError(t, f.Script(&script, law))
+	text := strings.NewReplacer("/sys/", root+"/sys/", "/proc/s", root+"/proc/s").Replace(script.String())
+	// rmdir of a cgroup removes its files; mkdir makes them.
+	text = "mkdir() { command mkdir $1 && : > $1/cpuset.cpus && : > $1/cpuset.cpus.partition; }\nrmdir() { rm -r $1; }\n" + text
+	out, err := exec.Command("sh", "-c", text).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	if exit != nil {
+		return string(out), exit.ExitCode()
+	}
+	return string(out), 0
+}
+
+// machineTree is a machine on which the facts of someFinding are so.
+func machineTree(t *testing.T) string {
+	root := t.TempDir()
+	for path, text := range map[string]string{
+		"sys/fs/cgroup/cgroup.controllers": "cpu cpuset io\n", "sys/fs/cgroup/cpuset.cpus.effective": "0-3\n",
+		"sys/fs/cgroup/cgroup.subtree_control": "", "sys/devices/system/cpu/cpu1/online": "1\n", "proc/stat": stat, "proc/schedstat": schedstat,
+	} {
+		write(t, root, path, text)
+	}
+	return root
+}
+
+// The script exits 1 if all is read that cannot be, 0 if one thing is not, and 125
+// if it cannot tell. It leaves the machine as it was.
+func TestScript(t *testing.T) {
+	root := machineTree(t)
+	out, status := runScript(t, someFinding(), root)
+	assert.Equal(t, 1, status, out)
+	assert.Contains(t, out, "BROKEN at try 1: partitions-disjoint: isolated partition and the root cpuset")
+	assert.Contains(t, out, "cpuset.cpus.effective is '0-3'")
+	assert.NoDirExists(t, filepath.Join(root, "sys/fs/cgroup/a"))
+	online, err := os.ReadFile(filepath.Join(root, "sys/devices/system/cpu/cpu1/online"))
+	require.NoError(t, err)
+	assert.Equal(t, "1\n", string(online))
+
+	for path, text := range map[string]string{
+		"sys/fs/cgroup/cpuset.cpus.effective": "0,2-3\n", "proc/stat": "cpu 1\ncpu0 1\n", "proc/schedstat": "cpu0 1\ncpu2 1\n",
+	} {
+		root := machineTree(t)
+		write(t, root, path, text)
+		out, status := runScript(t, someFinding(), root)
+		assert.Equal(t, 0, status, "%s: %s", path, out)
+		assert.Contains(t, out, "not broken")
+	}
+	write(t, root, "sys/fs/cgroup/cgroup.controllers", "cpu io\n")
+	out, status = runScript(t, someFinding(), root)
+	assert.Equal(t, 125, status, out)
+	assert.Contains(t, out, "cannot tell: there is no cpuset controller of cgroup v2")
+}
+
+// A finding that shows at times is tried several times. Its tasks run until the end,
+// and no longer.
+func TestScriptTries(t *testing.T) {
+	f := someFinding()
+	f.Shown = 2
+	f.Steps = append(f.Steps, "echo $T1 > $A/cpuset.cpus & echo $T2 > $A/cpuset.cpus & wait")
+	f.Violation.Facts[1].Value = "0-7"
+	out, status := runScript(t, f, machineTree(t))
+	assert.Equal(t, 0, status, out)
+	assert.Equal(t, 25, strings.Count(out, "cpuset.cpus.effective is '0-3'"), out)
+}
+
+// Each step says what it does, and what it was refused with.
+func TestScriptComments(t *testing.T) {
+	law, err := find(laws, "domains")
+	require.NoError(t, err)
+	var script strings.Builder
+	require.NoError(t, someFinding().Script(&script, law))
+	for _, line := range []string{
+		"\tmkdir $A # make a cgroup\n", "\techo isolated > $A/cpuset.cpus.partition # make it an isolated partition\n",
+		"\techo 0 > /sys/devices/system/cpu/cpu1/online # take CPU 1 offline: EBUSY\n", "# Promised: " + law.Text,
+	} {
+		assert.Contains(t, script.String(), line)
+	}
+	f := someFinding()
+	f.Steps = []string{"reboot"}
+	assert.ErrorIs(t, f.Script(&script, law), ErrLine)
+}
+
+// The report has what somebody needs who has never heard of the explorer.
+func TestSave(t *testing.T) {
+	law, err := find(laws, "partitions-disjoint")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, someFinding().Save(dir, law, []Verdict{{Kernel: "Debian sid", Status: "broken"}, {Kernel: "Debian bookworm", Status: "not broken"}}))
+	dir = filepath.Join(dir, "partitions-disjoint-isolated-partition-and-the-root-cpuset")
+	report, err := os.ReadFile(filepath.Join(dir, "report.md"))
+	require.NoError(t, err)
+	for _, text := range []string{
+		law.Text, law.Source, "| Debian bookworm | not broken |", "shown in 10 of 10 runs", "    echo 0 > /sys/devices/system/cpu/cpu1/online  # EBUSY\n",
+		"    $R/cpuset.cpus.effective: 0-3\n", "    second\n", "Half a second later it was still so.", "seed 1, sequence 2",
+	} {
+		assert.Contains(t, string(report), text)
+	}
+	sequence, err := os.ReadFile(filepath.Join(dir, "sequence.txt"))
+	require.NoError(t, err)
+	all, err := ReadSequences(string(sequence))
+	require.NoError(t, err)
+	assert.Equal(t, someFinding().Steps, texts(all[0]))
+}
+
+// What is left of a machine that died is the sequence, with the step that it died in.
+func TestJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new/sequence.txt")
+	j, err := OpenJournal(path)
+	require.NoError(t, err)
+	defer j.Close()
+	require.NoError(t, j.Begin(Begin{Number: 1, Why: "explore", Lines: []string{"mkdir $B", "rmdir $B", "mkdir $C"}}))
+	require.NoError(t, j.Step(0))
+	require.NoError(t, j.Begin(Begin{Number: 2, Why: "explore", Lines: []string{"mkdir $A", "rmdir $A", "mkdir $C"}}))
+	require.NoError(t, j.Step(0))
+	require.NoError(t, j.Step(1))
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	all, err := ReadSequences(string(text))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"mkdir $A", "rmdir $A"}, texts(all[0]))
+	require.NoError(t, j.Step(3))
+	_, err = OpenJournal("/dev/null/x/y")
+	assert.ErrorContains(t, err, "/dev/null")
+	full, err := OpenJournal("/dev/full")
+	require.NoError(t, err)
+	defer full.Close()
+	assert.ErrorContains(t, full.add("x"), "no space left")
+}
