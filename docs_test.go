@@ -25,8 +25,9 @@ func TestDocs(t *testing.T) {
 	parts := map[string]string{
 		"transitions": transitionsDoc(tables), "invariants": invariantsDoc(tables),
 		"scenarios": scenariosDoc(tables), "workloads": workloadsDoc(tables), "defects": defectsDoc(tables),
+		"deferrals": deferralsDoc(),
 	}
-	for _, file := range []string{"docs/rows.md", "docs/findings.md"} {
+	for _, file := range []string{"docs/rows.md", "docs/findings.md", "docs/ledger.md"} {
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
 		want, used, err := fill(string(data), parts)
@@ -269,6 +270,26 @@ func release(v Version) string {
 		return ""
 	}
 	return fmt.Sprintf("%d.%d", v[0], v[1])
+}
+
+func deferralsDoc() string {
+	var rows [][]string
+	for _, k := range knownDeferrals {
+		what := fmt.Sprintf("%s `%s`", k.Kind, k.Function)
+		if k.Via != nil {
+			what += fmt.Sprintf(", by `%v`", k.Via)
+		}
+		kernels := k.Kernels.String()
+		if k.Symbol != "" {
+			kernels += fmt.Sprintf(" that have `%s`", k.Symbol)
+		}
+		when := k.When
+		if k.After != 0 {
+			when = fmt.Sprintf("the CPU is %v after it", k.After)
+		}
+		rows = append(rows, []string{what, kernels, when, k.Source, k.Why})
+	}
+	return table([]string{"what", "kernels", "depends on", "put off by", "why it may"}, rows)
 }
 
 func TestFill(t *testing.T) {

@@ -261,4 +261,13 @@ var invariants = []Invariant{
 		Needs:   needsFile("/proc/sys/kernel/perf_event_paranoid", "CONFIG_PERF_EVENTS"),
 		Arm:     armPerfEvent,
 	},
+	{
+		Name:    "settled",
+		Promise: "nothing that the operation has set going is unfinished when it returns, but for what docs/ledger.md lists",
+		Source:  trainwreck + ": state must be consistent when the operation returns",
+		Own:     true,
+		Repeat:  settledOperations,
+		Needs:   needsTracer,
+		Arm:     armSettled,
+	},
 }

@@ -46,6 +46,9 @@ func TestMain(m *testing.M) {
 		if opened {
 			if s, err := suite(); err == nil {
 				fmt.Print(s.Times())
+				for _, note := range s.Notes() {
+					fmt.Println(note)
+				}
 				if err := s.Close(); err != nil {
 					fmt.Println("FAIL: the machine is not as it was found:", err)
 					code = 1

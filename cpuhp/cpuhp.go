@@ -24,18 +24,27 @@ var ErrNotSupported = errors.New("cpuhp: not supported by this kernel")
 
 // An FS is what sysfs has of the CPUs. Make one with [New].
 type FS struct {
-	cpus string // the directory sys/devices/system/cpu
+	cpus  string // the directory sys/devices/system/cpu
+	wrote func() // nil: nobody is told
 }
 
 // New returns the CPUs of the machine whose file system is at root, "/" except
 // in tests. The error is an [*Error]. It wraps [fs.ErrNotExist] if there is no
 // /sys/devices/system/cpu.
 func New(root string) (FS, error) {
-	f := FS{filepath.Join(root, "sys/devices/system/cpu")}
+	f := FS{cpus: filepath.Join(root, "sys/devices/system/cpu")}
 	if _, err := os.Stat(f.cpus); err != nil {
 		return FS{}, syserr.In("cpuhp", err)
 	}
 	return f, nil
+}
+
+// AfterWrite returns f with a function that [FS.SetOnline] and [FS.SetSMT] call
+// on the writing thread as soon as write(2) has returned, before they close the
+// file.
+func (f FS) AfterWrite(wrote func()) FS {
+	f.wrote = wrote
+	return f
 }
 
 // path returns the path of an attribute of one CPU.
@@ -99,7 +108,7 @@ func (f FS) SetOnline(cpu int, online bool) error {
 	if online {
 		value = "1"
 	}
-	return write(f.path(cpu, "online"), value)
+	return writeThen(f.path(cpu, "online"), value, f.wrote)
 }
 
 // Hotpluggable returns the present CPUs that have a file

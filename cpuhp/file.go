@@ -27,6 +27,11 @@ func read[T any](path string, parse func(string) (T, error)) (T, error) {
 
 func write(path, value string) error { return syserr.In("cpuhp", sysfs.WriteFile(path, value)) }
 
+// writeThen is [write] of a file that wrote is told of.
+func writeThen(path, value string, wrote func()) error {
+	return syserr.In("cpuhp", sysfs.WriteFileThen(path, value, wrote))
+}
+
 // readSupported is [read] of a file that a kernel may be built without.
 func readSupported[T any](path string, parse func(string) (T, error)) (T, error) {
 	v, err := sysfs.Read(path, parse)

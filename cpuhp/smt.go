@@ -38,5 +38,5 @@ func (f FS) SetSMT(control string) error {
 	if control == "forceoff" {
 		return &Error{Package: "cpuhp", Op: "write", Path: path, Value: control, Err: errors.New("cannot be undone before a reboot")}
 	}
-	return write(path, control)
+	return writeThen(path, control, f.wrote)
 }

@@ -82,8 +82,8 @@ func (o Operation) aloneAtReturn(p *Probe) (Cycle, error) {
 			return Finding{}, out.Err
 		}
 		f := p.first(check)
-		f.poll(check, out.Returned)
-		return f, o.Machine.Events.Drain()
+		err := f.poll(check, out.Returned)
+		return f, errors.Join(err, o.Machine.Events.Drain())
 	})
 	return newCycle(out, found), err
 }
@@ -94,10 +94,11 @@ func (o Operation) aloneAtUevent(p *Probe, atReturn []*Probe) (Cycle, error) {
 	var out Outcome
 	var found []Finding
 	looked, err := p.onThread(always, func(check Check) (f Finding, err error) {
+		var unchecked error
 		f = p.finding()
 		out, err = o.atUevent(func(moment time.Time) {
 			f = p.first(check)
-			f.poll(check, moment)
+			unchecked = f.poll(check, moment)
 		}, func(operate func() Outcome) error {
 			if len(atReturn) == 0 {
 				operate()
@@ -107,13 +108,12 @@ func (o Operation) aloneAtUevent(p *Probe, atReturn []*Probe) (Cycle, error) {
 			second, err := q.onThread(always, func(check Check) (Finding, error) {
 				out := operate()
 				f := q.first(check)
-				f.poll(check, out.Returned)
-				return f, nil
+				return f, f.poll(check, out.Returned)
 			})
 			found = append(found, second)
 			return err
 		})
-		return f, err
+		return f, errors.Join(unchecked, err)
 	})
 	return newCycle(out, append([]Finding{looked}, found...)...), err
 }
@@ -192,7 +192,7 @@ func (o Operation) allTogether(cpus []int, probes []*Probe, moment Moment) (c Cy
 	var out Outcome
 	if err == nil {
 		err = affinity.Thread(func() (err error) {
-			out, err = o.operate(moment, g.look)
+			out, err = o.doAndLook(moment, g.look)
 			return err
 		})
 	}
@@ -200,8 +200,8 @@ func (o Operation) allTogether(cpus []int, probes []*Probe, moment Moment) (c Cy
 	return newCycle(out, found...), errors.Join(err, late)
 }
 
-// operate does the operation, and calls look at the moment.
-func (o Operation) operate(moment Moment, look func(at time.Time)) (Outcome, error) {
+// doAndLook does the operation, and calls look at the moment.
+func (o Operation) doAndLook(moment Moment, look func(at time.Time)) (Outcome, error) {
 	if moment == AtUevent {
 		return o.atUevent(look, func(operate func() Outcome) error { operate(); return nil })
 	}
@@ -264,11 +264,11 @@ func (b *member) run(g *group) {
 		case moment := <-b.fire:
 			f = b.probe.first(check)
 			close(b.checked)
-			f.poll(check, moment)
+			err = f.poll(check, moment)
 		case <-g.over:
 			f = b.probe.finding()
 		}
-		return f, nil
+		return f, err
 	})
 	b.found = found
 	if err == nil {

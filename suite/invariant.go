@@ -43,6 +43,16 @@ type Invariant struct {
 	// Soak makes the row part of the soak.
 	Soak bool
 
+	// Own gives the row operations of its own, also after a transition of which
+	// one cycle serves all rows, and at the last of its moments alone. The
+	// thread that arms the check does the operation, in the root cpuset. After
+	// a transition that can be done to a CPU once, it shares the operation.
+	Own bool
+	// Repeat is how many operations a row with Own gets for each that
+	// [Options.Cycles] asks for, after a transition of which each row has its
+	// own cycle. It gets no more once the promise is broken. 0: one.
+	Repeat int
+
 	// Lag is for how long it may be broken at first, if that is by design;
 	// Source says so. 0: it must hold at once.
 	Lag time.Duration

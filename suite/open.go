@@ -42,6 +42,7 @@ func Open(opts Options) (r *Runner, err error) {
 		Facts: Facts{Options: opts}, Power: suspend.New("/"), real: true,
 		log: &testLog{askForBlockedTasks: func() error { return sysfs.WriteFile("/proc/sysrq-trigger", "w") }},
 	}
+	m.Power = m.Power.AfterWrite(m.wrote)
 	r = &Runner{machine: m}
 	if err := hung.err(); err != nil {
 		return nil, fmt.Errorf("cannot run: %w", err)
@@ -100,10 +101,16 @@ func (m *Machine) suitable() (err error) {
 	if m.Kernel, err = RunningKernel(); err != nil {
 		return err
 	}
-	if m.CPUs, err = cpuhp.New("/"); err != nil {
+	if m.CPUs, err = m.sysfs(); err != nil {
 		return Unsupportedf("%v", err)
 	}
 	return m.writable()
+}
+
+// sysfs returns the CPUs of sysfs, which tell m of what is written.
+func (m *Machine) sysfs() (CPUs, error) {
+	cpus, err := cpuhp.New("/")
+	return cpus.AfterWrite(m.wrote), err
 }
 
 // writable returns an [*Unsupported] if no CPU can be taken offline by this
@@ -159,6 +166,7 @@ func (m *Machine) open(undo *undoList) error {
 		return err
 	}
 	undo.add(remove)
+	undo.add(m.closeInstruments)
 	m.describe(logErr)
 	return nil
 }

@@ -162,9 +162,14 @@ func (p *Probe) first(check Check) Finding {
 	return f
 }
 
-// poll looks at a broken promise until it is kept; at is the moment.
-func (f *Finding) poll(check Check, at time.Time) {
-	for f.Err != nil {
+// poll looks at a broken promise until it is kept; at is the moment. The error
+// is an [*UncheckedError].
+func (f *Finding) poll(check Check, at time.Time) error {
+	if unchecked := (*UncheckedError)(nil); errors.As(f.Err, &unchecked) {
+		f.Err = nil
+		return unchecked
+	}
+	for f.Err != nil && !f.lasting() {
 		f.Tries++
 		err := check()
 		f.Window = time.Since(at)
@@ -172,11 +177,12 @@ func (f *Finding) poll(check Check, at time.Time) {
 			if f.Window <= f.subject.inv.Lag {
 				f.Err = nil
 			}
-			return
+			return nil
 		}
 		if f.Window > PollTimeout {
 			f.Never = true
-			return
+			return nil
 		}
 	}
+	return nil
 }

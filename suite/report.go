@@ -27,10 +27,12 @@ func (f *Finding) describe(m *Machine) string {
 	if inv.Placed && place.DropsOffline {
 		b.WriteString("    there:    a CPU that goes offline is lost for good, by design\n")
 	}
-	fmt.Fprintf(&b, "    seen:     %v\n", f.Err)
+	fmt.Fprintf(&b, "    seen:     %s\n", strings.ReplaceAll(f.Err.Error(), "\n", "\n              "))
 	switch {
 	case f.Never:
 		fmt.Fprintf(&b, "    lasted:   longer than %v, when it was last looked at\n", PollTimeout)
+	case f.lasting():
+		fmt.Fprintf(&b, "    lasted:   %s\n", ms(f.Window))
 	case f.Tries > 0:
 		fmt.Fprintf(&b, "    lasted:   %s (kept at try %d)\n", ms(f.Window), f.Tries+1)
 	}

@@ -23,6 +23,9 @@ func Run(t *testing.T, opts Options) {
 		if times := r.Times(); times != "" {
 			t.Log("\n" + times)
 		}
+		for _, note := range r.Notes() {
+			t.Log(note)
+		}
 		if err := r.Close(); err != nil {
 			t.Errorf("the machine is not as it was found: %v", err)
 		}

@@ -159,7 +159,7 @@ type Outcome struct {
 // do does the operation on the calling thread.
 func (o Operation) do() Outcome {
 	out := Outcome{Operation: o, Began: time.Now()}
-	out.Err = o.Transition.Op(&o)
+	out.Err = o.operate()
 	out.Returned = time.Now()
 	o.Machine.progress.Add(1)
 	return out

@@ -81,12 +81,20 @@ func (x *trial) moment(t *testing.T, moment Moment, i int) {
 		}
 		cpus = cpus[i : i+1]
 	}
-	if !x.tr.Together && !x.tr.Once {
-		x.each(t, func(t *testing.T, at subject) {
+	if x.tr.Together || x.tr.Once {
+		x.sharing(t, cpus, moment)
+	} else {
+		eachSubject(t, x.subjects(), func(t *testing.T, at subject) {
 			x.subject(t, at, cpus, func(able []int) (*result, error) { return x.alone(able, moment, at) })
 		})
-		return
 	}
+	if x.last(moment) && !x.tr.Once {
+		x.own(t, cpus, moment)
+	}
+}
+
+// sharing makes a test of each subject, all of one cycle.
+func (x *trial) sharing(t *testing.T, cpus []int, moment Moment) {
 	all, err := x.together(cpus, moment, "")
 	if err != nil {
 		t.Fatalf("%s: %v", x.tr.Name, err)
@@ -94,16 +102,20 @@ func (x *trial) moment(t *testing.T, moment Moment, i int) {
 	if failed := operationFailed(all); failed != "" {
 		t.Fatal(failed)
 	}
-	x.each(t, func(t *testing.T, at subject) {
+	eachSubject(t, x.sharers(moment), func(t *testing.T, at subject) {
 		x.subject(t, at, cpus, func([]int) (*result, error) { return all[at], nil })
 	})
 }
 
-// subjects returns all that apply to the transition.
+// subjects returns all that apply to the transition, except those with
+// operations of their own.
 func (x *trial) subjects() []subject {
 	var list []subject
 	for i := range x.tables.Invariants {
 		inv := &x.tables.Invariants[i]
+		if inv.Own {
+			continue
+		}
 		from := x.places[:1]
 		if inv.Placed {
 			from = x.places
@@ -117,9 +129,20 @@ func (x *trial) subjects() []subject {
 	return list
 }
 
-// each runs a subtest for each subject: invariant, or invariant/placement.
-func (x *trial) each(t *testing.T, f func(t *testing.T, at subject)) {
-	for rest := x.subjects(); len(rest) > 0; {
+// sharers returns the subjects of a cycle that serves all: the rows with
+// operations of their own, too, if there can be only one. They are the last to
+// look, since that may take long.
+func (x *trial) sharers(moment Moment) []subject {
+	if x.tr.Once && x.last(moment) {
+		return append(x.subjects(), x.owners()...)
+	}
+	return x.subjects()
+}
+
+// eachSubject runs a subtest for each subject: invariant, or
+// invariant/placement.
+func eachSubject(t *testing.T, rest []subject, f func(t *testing.T, at subject)) {
+	for len(rest) > 0 {
 		inv := rest[0].inv
 		n := 1
 		for n < len(rest) && rest[n].inv == inv {
@@ -275,7 +298,7 @@ func (x *trial) together(cpus []int, moment Moment, variant string) (map[subject
 // probes returns one for each subject and CPU that it can be looked at on.
 func (x *trial) probes(op Operation, cpus []int, moment Moment) ([]*Probe, error) {
 	var probes []*Probe
-	for _, at := range x.subjects() {
+	for _, at := range x.sharers(moment) {
 		for _, cpu := range cpus {
 			if err := at.missing(x.machine, cpu); err == nil {
 				probes = append(probes, op.probe(cpu, at, moment))
@@ -297,7 +320,7 @@ func (x *trial) variants(t *testing.T) {
 		t.Fatalf("%s: %v", x.tr.Name, err)
 	}
 	done := 0
-	for _, name := range names {
+	for i, name := range names {
 		m.log.begin()
 		all, err := x.together([]int{cpu}, AtReturn, name)
 		said := m.log.end()
@@ -321,6 +344,9 @@ func (x *trial) variants(t *testing.T) {
 					all[at].report(t, m)
 					whole.merge(all[at])
 				}
+			}
+			if i%ownVariants == 0 {
+				x.ownOfVariant(t, cpu, name, &whole)
 			}
 			m.attach(t)
 			whole.attach(t)

@@ -40,11 +40,21 @@ var Levels = []string{"freezer", "devices", "platform", "processors", "core"}
 type Error = syserr.Error
 
 // An FS is what sysfs has of suspends. Make one with [New].
-type FS struct{ sys string }
+type FS struct {
+	sys   string
+	wrote func() // nil: nobody is told
+}
 
 // New returns the suspends of the machine whose file system is at root, "/"
 // except in tests.
-func New(root string) FS { return FS{filepath.Join(root, "sys")} }
+func New(root string) FS { return FS{sys: filepath.Join(root, "sys")} }
+
+// AfterWrite returns f with a function that [FS.Enter] calls on the writing
+// thread as soon as write(2) has returned, before it closes the file.
+func (f FS) AfterWrite(wrote func()) FS {
+	f.wrote = wrote
+	return f
+}
 
 func (f FS) power(name string) string { return filepath.Join(f.sys, "power", name) }
 
@@ -72,7 +82,7 @@ func (f FS) States() ([]string, error) {
 // as pm_test says, [unix.EINVAL] for a state that there is not, or that of a
 // notifier or driver that refused.
 func (f FS) Enter(state string) error {
-	return syserr.In("suspend", sysfs.WriteFile(f.power("state"), state))
+	return syserr.In("suspend", sysfs.WriteFileThen(f.power("state"), state, f.wrote))
 }
 
 // A Choice is a file that lists values and has the one in force in brackets, as

@@ -136,3 +136,12 @@ func TestHoldWakeup(t *testing.T) {
 	require.NoError(t, err)
 	assert.NoError(t, release())
 }
+
+func TestAfterWrite(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sys/power"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "sys/power/state"), nil, 0o600))
+	wrote := 0
+	require.NoError(t, suspend.New(dir).AfterWrite(func() { wrote++ }).Enter("mem"))
+	assert.Equal(t, 1, wrote)
+}

@@ -22,6 +22,7 @@ type computation struct {
 	ledger      *Ledger
 	names       map[int]string
 	writer      int
+	within      []string // of the writer; nil: write(2)
 	begin, back time.Duration
 
 	// Indexes are those of ledger.Deferrals.
@@ -112,7 +113,7 @@ func (c *computation) cause(e tracefs.Event) (thread, context string, ok bool) {
 		return name, c.ledger.Deferrals[n].Function, true
 	}
 	switch {
-	case e.TID == c.writer && inWrite(e.Stack):
+	case e.TID == c.writer && c.inOperation(e.Stack):
 		return "the write", "the write", true
 	case strings.HasPrefix(name, "cpuhp/"), c.stopper[e.TID]:
 		return name, name, true
@@ -122,10 +123,19 @@ func (c *computation) cause(e tracefs.Event) (thread, context string, ok bool) {
 	return "", "", false
 }
 
-// inWrite reports whether a thread is in write(2), by a stack if there is one.
-// The thread that runs the operation also opens and closes the file, and ends
+// inWrite are the functions of write(2).
+var inWrite = []string{"vfs_write"}
+
+// inOperation reports whether the thread that does the operation is in it, by
+// the stack if there is one. The thread also opens and closes the file, and ends
 // system calls with work that others have left to it.
-func inWrite(stack []string) bool { return len(stack) == 0 || slices.Contains(stack, "vfs_write") }
+func (c *computation) inOperation(stack []string) bool {
+	within := c.within
+	if within == nil {
+		within = inWrite
+	}
+	return len(stack) == 0 || slices.ContainsFunc(stack, func(f string) bool { return slices.Contains(within, f) })
+}
 
 // moved reports whether a timer was not started, but moved from a CPU that goes
 // offline.

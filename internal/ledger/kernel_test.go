@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/ledger"
 	"github.com/hotplugtest/hotplugtest/machine"
@@ -56,7 +57,9 @@ func TestKernelLedger(t *testing.T) {
 	for n := range *cycles {
 		for _, up := range []bool{false, true} {
 			text.Reset()
-			l, err := r.Record(func() error { return sys.SetOnline(cpu, up) }, settleTimeout)
+			require.NoError(t, r.Begin(nil))
+			require.NoError(t, affinity.Thread(func() error { return sys.AfterWrite(r.Returned).SetOnline(cpu, up) }))
+			l, err := r.End(settleTimeout)
 			require.NoError(t, err)
 			if *dump {
 				print(t, text.String())

@@ -85,9 +85,13 @@ type Operation struct {
 	// return until what was unfinished is finished, or nobody waits any
 	// longer.
 	Events []tracefs.Event
-	// Begin and Return are the texts of the marks that the thread that runs
-	// the operation makes before it and after it.
+	// Begin is the text of a mark before the operation, of any thread. Return
+	// is that of marks of the thread that does it, each after a write(2); the
+	// last counts.
 	Begin, Return string
+	// Within are kernel functions: what that thread puts off is the
+	// operation's if one of them is in its stack. nil: it is in write(2).
+	Within []string
 	// Threads are the names of the kernel's threads by their id; see
 	// [Threads]. Those that start meanwhile need not be in it.
 	Threads map[int]string
@@ -173,7 +177,8 @@ func (d Deferral) String() string {
 func (d Deferral) Where() string { return strings.Join(d.Stack, " <- ") }
 
 // Compute returns what was put off in the operation's name, between its marks:
-//   - by the thread that made the marks, while it is in write(2),
+//   - by the thread that marked the return, while it is in write(2), or in one
+//     of the functions that [Operation] names,
 //   - by the threads cpuhp/N, which do nothing else,
 //   - by a thread migration/N that one of these has woken, until it sleeps,
 //   - by a CPU on its way up or down before it has a thread of its own, and
@@ -183,8 +188,8 @@ func (d Deferral) Where() string { return strings.Join(d.Stack, " <- ") }
 // interrupted, and is not in the ledger, except for the work behind a timer
 // that is.
 //
-// The error says which mark is missing, or that two threads made them, or that
-// the trace has no addresses to tell one work from another.
+// The error says which mark is missing or out of order, or that the trace has no
+// addresses to tell one work from another.
 func Compute(op Operation) (*Ledger, error) {
 	c := &computation{
 		ledger:  &Ledger{},
@@ -213,31 +218,23 @@ func Compute(op Operation) (*Ledger, error) {
 
 // marks finds the marks.
 func (c *computation) marks(op Operation) error {
-	find := func(text string) (tracefs.Event, error) {
-		var found []tracefs.Event
+	marks := func(text string) (found []tracefs.Event) {
 		for _, e := range op.Events {
 			if e.Name == tracefs.Marker && e.Args == text {
 				found = append(found, e)
 			}
 		}
-		if len(found) != 1 {
-			return tracefs.Event{}, fmt.Errorf("ledger: the trace has %d marks %q, want 1", len(found), text)
-		}
-		return found[0], nil
+		return found
 	}
-	begin, err := find(op.Begin)
-	if err != nil {
-		return err
+	begins, backs := marks(op.Begin), marks(op.Return)
+	if len(begins) != 1 || len(backs) == 0 {
+		return fmt.Errorf("ledger: the trace has %d marks %q, want 1, and %d marks %q, want 1 or more", len(begins), op.Begin, len(backs), op.Return)
 	}
-	back, err := find(op.Return)
-	if err != nil {
-		return err
+	begin, back := begins[0], backs[len(backs)-1]
+	if back.Time < begin.Time {
+		return fmt.Errorf("ledger: mark %q is at %v, before mark %q at %v", op.Return, back.Time, op.Begin, begin.Time)
 	}
-	if begin.TID != back.TID || back.Time < begin.Time {
-		return fmt.Errorf("ledger: mark %q is of thread %d at %v, mark %q of thread %d at %v",
-			op.Begin, begin.TID, begin.Time, op.Return, back.TID, back.Time)
-	}
-	c.writer = begin.TID
+	c.writer, c.within = back.TID, op.Within
 	c.begin, c.back = begin.Time, back.Time
 	return nil
 }

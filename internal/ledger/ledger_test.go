@@ -182,6 +182,10 @@ var computations = []struct {
 	{"an RCU callback",
 		begin + "29 3 d..1. 20 rcu_callback: rcu_preempt rhp=00a func=f 12\n" + end + "0 3 ..s1. 99 rcu_invoke_callback: rcu_preempt rhp=00a func=f\n",
 		[]string{"RCU callback f by cpuhp/3 LEFT for 9µs"}},
+	{"several writes of another thread than the mark before them, of which the last counts",
+		strings.Replace(begin, "100", "99", 1) + "100 0 ..... 20 " + work("queue_work", "00a", "f") + "=> vfs_write\n" +
+			"100 0 ..... 30 tracing_mark_write: hotplugtest: return\n100 0 ..... 40 " + work("queue_work", "00b", "g") + "=> vfs_write\n" + "55 2 ..... 50 " + work("execute_start", "00a", "f") + "55 2 ..... 51 " + work("execute_end", "00a", "f") + end,
+		[]string{"work f by the write", "work g by the write LEFT for -1ns"}},
 	{"a kernel thread that starts meanwhile",
 		begin + "2 1 ..... 15 sched_process_fork: comm=kthreadd pid=2 child_comm=kthreadd child_pid=110\n29 3 d..3. 20 " + waking(110) + end,
 		[]string{"thread new kernel thread 110 by cpuhp/3 LEFT for -1ns"}},
@@ -202,12 +206,28 @@ func TestCompute(t *testing.T) {
 	}
 }
 
+// Of a suspend, only what takes CPUs offline and online is the operation's.
+func TestComputeWithin(t *testing.T) {
+	op := operation(t, threads+trace(begin+
+		"100 0 ..... 20 "+work("queue_work", "00a", "async_run_entry_fn")+"=> async_schedule_node\n=> dpm_resume\n=> vfs_write\n"+
+		"100 0 ..... 30 "+work("queue_work", "00b", "g")+"=> cpuhp_invoke_callback\n=> freeze_secondary_cpus\n=> vfs_write\n"+
+		"29 3 ..... 40 "+work("queue_work", "00c", "h")+"=> sched_cpu_deactivate\n"+end))
+	op.Within = []string{"freeze_secondary_cpus", "thaw_secondary_cpus"}
+	l, err := ledger.Compute(op)
+	require.NoError(t, err)
+	var got []string
+	for _, d := range l.Deferrals {
+		got = append(got, summary(d))
+	}
+	assert.Equal(t, []string{"work g by the write LEFT for -1ns", "work h by cpuhp/3 LEFT for -1ns"}, got)
+}
+
 func TestComputeError(t *testing.T) {
 	for want, lines := range map[string]string{
-		`ledger: the trace has 0 marks "hotplugtest: return", want 1`: begin,
-		`ledger: the trace has 2 marks "hotplugtest: begin", want 1`:  begin + begin + end,
-		`of thread 100 at 7.00001s, mark "hotplugtest: return" of thread 101 at 7.00009s`: begin +
-			strings.Replace(end, "100", "101", 1),
+		`ledger: the trace has 1 marks "hotplugtest: begin", want 1, and 0 marks "hotplugtest: return", want 1 or more`: begin,
+		`ledger: the trace has 2 marks "hotplugtest: begin", want 1`:                                                    begin + begin + end,
+		`mark "hotplugtest: return" is at 7.00001s, before mark "hotplugtest: begin" at 7.00009s`: strings.Replace(begin, "begin", "return", 1) +
+			strings.Replace(end, "return", "begin", 1),
 		"the kernel does not print addresses yet":                    begin + "29 3 ..... 20 " + work("queue_work", "(____ptrval____)", "f") + end,
 		"sched_waking: comm=x does not say who is woken":             begin + "29 3 ..... 20 sched_waking: comm=x\n" + end,
 		"sched_switch: x does not say which threads":                 begin + "29 3 ..... 20 sched_switch: x\n" + end,

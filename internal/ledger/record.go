@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
@@ -34,7 +35,11 @@ type Recorder struct {
 	Missing []string
 
 	root     string
+	threads  threadTable
 	instance *tracefs.Instance
+	op       Operation
+	dirty    bool                  // the buffers may have events of an operation that was not read to its end
+	returned atomic.Pointer[error] // of the mark; nil: none was made
 }
 
 // NewRecorder enables the events of the ledger in an instance of that name, on
@@ -48,7 +53,7 @@ func NewRecorder(fs *tracefs.FS, root, name string, text io.Writer) (*Recorder, 
 	if err != nil {
 		return nil, err
 	}
-	r := &Recorder{root: root, instance: i}
+	r := &Recorder{root: root, threads: threadTable{root: root}, instance: i}
 	if err := r.enable(); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
@@ -100,51 +105,104 @@ func (r *Recorder) enable() error {
 // Close ends the recording and removes the instance.
 func (r *Recorder) Close() error { return r.instance.Close() }
 
-// lookEvery is how often Record looks whether all is finished by now. It looks
-// seldom, because a thread that looks takes a CPU from what it waits for.
-const lookEvery = 20 * time.Millisecond
-
-// Record runs an operation on a thread of its own and returns what it has put
-// off. An operation is one or several write(2), and must end with the last of
-// them: what comes between the write and its end hides what is unfinished.
-// After that, Record waits until all is finished, but not longer than wait.
+// Begin begins to record an operation. Within says which functions put off what
+// the operation did: see [Operation]. nil: write(2).
 //
-// The error is the operation's, or wraps [tracefs.ErrLost] if the buffers were
-// too small.
-func (r *Recorder) Record(operation func() error, wait time.Duration) (*Ledger, error) {
-	op := Operation{Begin: BeginMark, Return: ReturnMark}
-	var err error
-	if op.Threads, err = Threads(r.root); err != nil {
-		return nil, err
+// After Begin, the thread that does the operation must call [Recorder.Returned]
+// and then any thread [Recorder.End].
+func (r *Recorder) Begin(within []string) error {
+	if err := r.threads.scan(); err != nil {
+		return err
 	}
-	if err := errors.Join(r.instance.Clear(), r.instance.Start()); err != nil {
-		return nil, err
+	r.op = Operation{Begin: BeginMark, Return: ReturnMark, Within: within, Threads: r.threads.names()}
+	r.returned.Store(nil)
+	if err := r.empty(); err != nil {
+		return err
 	}
-	err = affinity.Thread(func() error {
-		return errors.Join(r.instance.Mark(BeginMark), operation(), r.instance.Mark(ReturnMark))
-	})
-	if err != nil {
-		return nil, errors.Join(err, r.instance.Stop())
+	r.dirty = true
+	return errors.Join(r.instance.Start(), r.instance.Mark(BeginMark))
+}
+
+// empty throws away what the buffers have. To clear them the kernel waits for
+// some grace periods of RCU, so what the last operation left is read instead if
+// none of it was lost.
+func (r *Recorder) empty() error {
+	if !r.dirty {
+		if _, err := r.instance.Read(); err == nil {
+			return nil
+		}
 	}
-	l, err := r.settle(&op, wait)
+	return r.instance.Clear()
+}
+
+// Returned marks the return of the operation. The thread that has written must
+// call it right after write(2): what comes in between hides what is unfinished.
+// If the operation is several writes, the last call counts.
+func (r *Recorder) Returned() {
+	err := r.instance.Mark(ReturnMark)
+	r.returned.Store(&err)
+}
+
+// ErrNotReturned is returned by [Recorder.End] if [Recorder.Returned] was not
+// called.
+var ErrNotReturned = errors.New("ledger: the return of the operation was not marked")
+
+// End returns what the operation has put off. It waits until all of this is
+// finished, but not longer than wait, and ends the recording. The error wraps
+// [tracefs.ErrLost] if the buffers were too small.
+func (r *Recorder) End(wait time.Duration) (*Ledger, error) {
+	l, err := r.settle(wait)
+	r.dirty = err != nil
 	return l, errors.Join(err, r.instance.Stop())
 }
 
+// Cancel ends a recording that nobody wants to know of.
+func (r *Recorder) Cancel() error { return r.instance.Stop() }
+
+// Record runs an operation on a thread of its own and returns what it has put
+// off. The operation must end with its last write(2): see [Recorder.Returned].
+// The error is the operation's, or that of [Recorder.End], to which wait is
+// passed.
+func (r *Recorder) Record(operation func() error, wait time.Duration) (*Ledger, error) {
+	if err := r.Begin(nil); err != nil {
+		return nil, err
+	}
+	err := affinity.Thread(func() error {
+		err := operation()
+		r.Returned()
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.Cancel())
+	}
+	return r.End(wait)
+}
+
+// lookEvery is how often End looks whether all is finished by now. It looks
+// seldom, because a thread that looks takes a CPU from what it waits for.
+const lookEvery = 20 * time.Millisecond
+
 // settle reads the trace until all that was put off is finished.
-func (r *Recorder) settle(op *Operation, wait time.Duration) (*Ledger, error) {
+func (r *Recorder) settle(wait time.Duration) (*Ledger, error) {
+	if err := r.returned.Load(); err == nil {
+		return nil, ErrNotReturned
+	} else if *err != nil {
+		return nil, *err
+	}
 	for deadline := time.Now().Add(wait); ; time.Sleep(lookEvery) {
 		events, err := r.instance.Read()
 		if err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
-		op.Events = append(op.Events, events...)
-		// Threads that were started meanwhile have their names by now.
-		later, err := Threads(r.root)
-		if err != nil {
-			return nil, err
+		if slices.ContainsFunc(events, func(e tracefs.Event) bool { return e.Name == "sched_process_fork" }) {
+			// Threads that were started meanwhile have their names by now.
+			if err := r.threads.scan(); err != nil {
+				return nil, err
+			}
+			maps.Copy(r.op.Threads, r.threads.names())
 		}
-		maps.Copy(op.Threads, later)
-		l, err := Compute(*op)
+		r.op.Events = append(r.op.Events, events...)
+		l, err := Compute(r.op)
 		if err != nil {
 			return nil, err
 		}

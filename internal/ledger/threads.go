@@ -16,26 +16,78 @@ const kernelThread = 0x00200000
 // /proc/PID/stat of the machine whose file system is at root. A thread that ends
 // meanwhile may be left out.
 func Threads(root string) (map[int]string, error) {
-	// The error is one of the pattern.
-	files, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/stat"))
+	t := threadTable{root: root}
+	if err := t.scan(); err != nil {
+		return nil, err
+	}
+	return t.names(), nil
+}
+
+// A threadTable is what is known of the processes. To read about one takes the
+// kernel long, so it is read once, when it is first there. The kernel gives an id
+// to another process only when it has been through all the others.
+type threadTable struct {
+	root  string
+	known map[int]thread
+}
+
+type thread struct {
+	name   string
+	kernel bool
+}
+
+// nameless is the name of a kernel thread that does not have its own yet.
+const nameless = "kthreadd"
+
+// scan brings the table up to date.
+func (t *threadTable) scan() error {
+	proc := filepath.Join(t.root, "proc")
+	dir, err := os.Open(proc)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	defer dir.Close()
+	entries, err := dir.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	now := make(map[int]thread)
+	kernel := 0
+	for _, entry := range entries {
+		tid, err := strconv.Atoi(entry)
+		if err != nil {
+			continue // it is no process
+		}
+		is, ok := t.known[tid]
+		if !ok || is.kernel && is.name == nameless && tid != kthreadd {
+			text, err := os.ReadFile(filepath.Join(proc, entry, "stat"))
+			if err != nil {
+				continue // it has ended
+			}
+			if _, is.name, is.kernel, err = parseStat(string(text)); err != nil {
+				return fmt.Errorf("ledger: %s: %w", filepath.Join(proc, entry, "stat"), err)
+			}
+		}
+		if now[tid] = is; is.kernel {
+			kernel++
+		}
+	}
+	if kernel == 0 {
+		return fmt.Errorf("ledger: %s has no thread of the kernel: this is not its first PID namespace", proc)
+	}
+	t.known = now
+	return nil
+}
+
+// names returns the kernel's threads.
+func (t *threadTable) names() map[int]string {
 	threads := make(map[int]string)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended
-		}
-		tid, name, kernel, err := parseStat(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("ledger: %s: %w", file, err)
-		}
-		if kernel {
-			threads[tid] = name
+	for tid, is := range t.known {
+		if is.kernel {
+			threads[tid] = is.name
 		}
 	}
-	if len(threads) == 0 {
-		return nil, fmt.Errorf("ledger: %s has no thread of the kernel: this is not its first PID namespace", filepath.Join(root, "proc"))
-	}
-	return threads, nil
+	return threads
 }
 
 // parseStat parses /proc/PID/stat, as in "29 (cpuhp/3) S 2 0 0 0 -1 69238848 …".

@@ -76,19 +76,26 @@ func ParseBool(text string) (bool, error) {
 
 // WriteFile writes value to the file, in one write(2), which ends when the
 // kernel is done with it. The error is a [*syserr.Error].
-func WriteFile(path, value string) error { return write(path, value, value, 0) }
+func WriteFile(path, value string) error { return write(path, value, value, 0, nil) }
+
+// WriteFileThen is [WriteFile]. If wrote is not nil, it is called on the same
+// thread as soon as write(2) has returned, before the file is closed.
+func WriteFileThen(path, value string, wrote func()) error {
+	return write(path, value, value, 0, wrote)
+}
 
 // WriteLine is [WriteFile] of value and a newline. Files of cgroups need the
 // newline if the value is empty: write(2) of nothing does nothing.
-func WriteLine(path, value string) error { return write(path, value, value+"\n", 0) }
+func WriteLine(path, value string) error { return write(path, value, value+"\n", 0, nil) }
 
 // ReplaceLine is [WriteLine] of what is then all that the file has, in a tree
 // of ordinary files too. Most files of the kernel's take no notice of O_TRUNC,
 // but some of tracefs do.
-func ReplaceLine(path, value string) error { return write(path, value, value+"\n", unix.O_TRUNC) }
+func ReplaceLine(path, value string) error { return write(path, value, value+"\n", unix.O_TRUNC, nil) }
 
-// write writes text, which the error calls value, with more flags of open(2).
-func write(path, value, text string, flags int) error {
+// write writes text, which the error calls value, with more flags of open(2). If
+// wrote is not nil, it is called after write(2).
+func write(path, value, text string, flags int, wrote func()) error {
 	failed := func(err error) error {
 		return &syserr.Error{Op: "write", Path: path, Value: value, Err: err}
 	}
@@ -103,6 +110,9 @@ func write(path, value, text string, flags int) error {
 		if _, err = unix.Write(fd, []byte(text)); err != unix.EINTR {
 			break
 		}
+	}
+	if wrote != nil {
+		wrote()
 	}
 	if err != nil {
 		return failed(err)

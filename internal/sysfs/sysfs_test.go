@@ -66,3 +66,20 @@ func TestWriteLine(t *testing.T) {
 	assert.Equal(t, "\n", string(data), "an empty value is written, too")
 	assert.EqualError(t, sysfs.WriteLine(path+"-not", "1"), `write "1" to `+path+"-not: ENOENT (no such file or directory)")
 }
+
+// A caller is told of the write, also if it failed, and not if there was none.
+func TestWriteFileThen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	wrote := 0
+	assert.ErrorIs(t, sysfs.WriteFileThen(path, "1", func() { wrote++ }), unix.ENOENT)
+	assert.Equal(t, 0, wrote)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.NoError(t, sysfs.WriteFileThen(path, "1", func() {
+		text, err := sysfs.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, "1", text)
+		wrote++
+	}))
+	assert.ErrorIs(t, sysfs.WriteFileThen("/dev/full", "1", func() { wrote++ }), unix.ENOSPC)
+	assert.Equal(t, 2, wrote)
+}

@@ -1,0 +1,188 @@
+package hotplugtest
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/internal/ledger"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// A deferral is what some kernels leave unfinished when a hotplug operation
+// returns, and may.
+type deferral struct {
+	Kind ledger.Kind
+	// Function is a pattern as in [path.Match], of the function or the thread.
+	Function string
+	// Via matches a function by which it must have been put off. nil: any.
+	Via *regexp.Regexp
+	// Kernels are those that do so.
+	Kernels Span
+	// After is the state of the CPU after the operations that put it off. 0:
+	// any.
+	After State
+	// Symbol is a function that only those kernels have, by their
+	// configuration. "": all have.
+	Symbol string
+	// When says on what it depends, beside the operation. "": each operation
+	// puts it off, though it may be finished in time.
+	When string
+	// Source is where the kernel does so.
+	Source string
+	// Why says why it may.
+	Why string
+}
+
+// knownDeferrals are the exceptions to the row settled.
+var knownDeferrals = []deferral{
+	{
+		Kind: ledger.DelayedWork, Function: "kfree_rcu_monitor", Kernels: Span{Until: Version{5, 11}},
+		Source: "kernel/rcu/tree.c: kvfree_call_rcu(), for the sysctl entries of the scheduling domains",
+		Why:    "it frees memory that nothing refers to any more",
+	},
+	{
+		Kind: ledger.DelayedWork, Function: "kfree_rcu_monitor", Kernels: Span{From: Version{5, 11}}, When: "whether something is freed by kfree_rcu()",
+		Source: "kernel/rcu/tree.c: kvfree_call_rcu()",
+		Why:    "it frees memory that nothing refers to any more",
+	},
+	{
+		Kind: ledger.Thread, Function: "*", Via: regexp.MustCompile(`^(smpboot_unpark_thread|kthread_unpark)`),
+		Source: "kernel/smpboot.c: smpboot_unpark_threads()",
+		Why:    "the CPU's own threads are ready with their CPU, and find nothing to do yet",
+	},
+	{
+		Kind: ledger.Thread, Function: "ksoftirqd/*", When: "whether the CPU that went offline has left softirqs",
+		Source: "kernel/softirq.c: takeover_tasklets(); net/core/dev.c: dev_cpu_dead(), by raise_softirq()",
+		Why:    "it serves what the CPU that went offline has left to others. Softirqs promise no time, and run at the end of an interrupt if they can",
+	},
+	{
+		Kind: ledger.Thread, Function: "rcu*", When: "whether a grace period goes on already",
+		Source: "kernel/rcu/tree.c: rcu_gp_kthread_wake()",
+		Why:    "it begins or ends a grace period. Whoever needs its end waits for it",
+	},
+	{
+		Kind: ledger.Work, Function: "hwlat_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Symbol: "hwlat_hotplug_workfn",
+		Source: "kernel/trace/trace_hwlat.c: hwlat_cpu_init(); CONFIG_HWLAT_TRACER",
+		Why:    "it starts the tracer's thread on the CPU, if this tracer runs with a thread on each CPU, and else does nothing. Who runs the tracer can tell: for some milliseconds, it does not see the CPU. This is an instance of the kind, and nobody waits for it",
+	},
+	{
+		Kind: ledger.Work, Function: "osnoise_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Symbol: "osnoise_hotplug_workfn",
+		Source: "kernel/trace/trace_osnoise.c: osnoise_cpu_init(); CONFIG_OSNOISE_TRACER",
+		Why:    "as hwlat_hotplug_workfn",
+	},
+}
+
+// matches reports whether a deferral is of the entry.
+func (k *deferral) matches(d ledger.Deferral) bool {
+	named, _ := path.Match(k.Function, d.Function)
+	return d.Kind == k.Kind && (named || k.Function == "*") && (k.Via == nil || slices.ContainsFunc(d.Stack, k.Via.MatchString))
+}
+
+// deferrals are the entries that apply to the running kernel, and what became
+// of them in a run.
+type deferrals struct {
+	applied    []*appliedDeferral
+	operations map[State]int // that were traced, by the state after them
+}
+
+// appliedDeferral is an entry, and how often it was true.
+type appliedDeferral struct {
+	*deferral
+	putOff, left int // times
+	longest      time.Duration
+}
+
+// newDeferrals picks the entries for the running kernel, whose version is v.
+func newDeferrals(v Version) deferrals {
+	all := deferrals{operations: make(map[State]int)}
+	for i := range knownDeferrals {
+		k := &knownDeferrals[i]
+		if k.Kernels.Has(v) && (k.Symbol == "" || hasSymbol(k.Symbol)) {
+			all.applied = append(all.applied, &appliedDeferral{deferral: k})
+		}
+	}
+	return all
+}
+
+// hasSymbol reports whether the running kernel has a function, by
+// /proc/kallsyms: lines such as "ffffffff81000000 t hwlat_cpu_init".
+func hasSymbol(name string) bool {
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 2 && fields[2] == name {
+			return true
+		}
+	}
+	return false
+}
+
+// judge returns what an operation has left unfinished and is in no entry, and
+// counts the others. after is the state of the CPU.
+func (s *deferrals) judge(l *ledger.Ledger, after State) (left []ledger.Deferral) {
+	s.operations[after]++
+	for _, d := range l.Deferrals {
+		i := slices.IndexFunc(s.applied, func(k *appliedDeferral) bool {
+			return k.matches(d) && (k.After == 0 || k.After == after)
+		})
+		switch {
+		case i >= 0:
+			s.applied[i].count(d)
+		case d.Unfinished:
+			left = append(left, d)
+		}
+	}
+	return left
+}
+
+func (k *appliedDeferral) count(d ledger.Deferral) {
+	k.putOff++
+	if !d.Unfinished {
+		return
+	}
+	k.left++
+	k.longest = max(k.longest, d.Lasted)
+	if d.Lasted < 0 {
+		k.longest = settleTimeout
+	}
+}
+
+// enoughOperations is how many operations must not have put off what is known
+// before an entry is said to be out of date.
+const enoughOperations = 4
+
+// Notes says of each entry how often it was true in the run, and which may be
+// out of date.
+func (s *deferrals) Notes() []string {
+	var notes []string
+	for _, k := range s.applied {
+		operations := 0
+		for after, n := range s.operations {
+			if k.After == 0 || k.After == after {
+				operations += n
+			}
+		}
+		name := fmt.Sprintf("%s %s", k.Kind, k.Function)
+		if k.Via != nil {
+			name += " by " + k.Via.String()
+		}
+		switch {
+		case k.left > 0:
+			notes = append(notes, fmt.Sprintf("%ssettled: known, and seen: %s was unfinished %d times after %d operations, for at most %v: %s",
+				suite.NotePrefix, name, k.left, operations, k.longest, k.Why))
+		case k.putOff == 0 && k.When == "" && operations >= enoughOperations:
+			notes = append(notes, fmt.Sprintf("%ssettled: known, and not seen: %s was not put off by any of %d operations: is the entry out of date? (%s)",
+				suite.NotePrefix, name, operations, k.Source))
+		}
+	}
+	return notes
+}
