@@ -20,7 +20,7 @@ var ErrCannot = errors.New("this kernel cannot be explored")
 //
 // The machine must be guarded by the caller: see package machine.
 func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done func() error, err error) {
-	h, err := cpuset.Find("/")
+	h, err := cpuset.New("/")
 	if errors.Is(err, cpuset.ErrNotFound) {
 		return nil, nil, fmt.Errorf("%w: it has no cpusets: %w", ErrCannot, err)
 	}

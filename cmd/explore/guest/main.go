@@ -86,7 +86,7 @@ func (o *options) run() error {
 		return err
 	}
 	// A suspend by pm_test turns back at once. Without CONFIG_PM_DEBUG there is none.
-	if err := suspend.New("/sys").SetTestDelay(0); err != nil && !errors.Is(err, suspend.ErrNotSupported) {
+	if err := suspend.New("/").SetTestDelay(0); err != nil && !errors.Is(err, suspend.ErrNotSupported) {
 		return err
 	}
 	runner.Begin = func(n int) { fmt.Printf("{\"Step\":%d}\n", n) } // 40 a second, on an emulated CPU
