@@ -17,16 +17,19 @@ import (
 //
 // It takes root: the error is that of [Lock]. It wraps [ErrUnwritable] if
 // something could not be restored later.
-func Guard(log io.Writer) (release func() error, err error) {
-	unlock, err := Lock(log)
+func Guard(log io.Writer) (release func() error, err error) { return guard("/", LockPath, log) }
+
+// guard is [Guard] of the machine at root.
+func guard(root, lockPath string, log io.Writer) (release func() error, err error) {
+	unlock, err := lock(lockPath, log)
 	if err != nil {
 		return nil, err
 	}
 	fail := func(err error) (func() error, error) { return nil, errors.Join(err, unlock()) }
-	if err := recoverAt("/", log); err != nil {
+	if err := recoverAt(root, log); err != nil {
 		return fail(err)
 	}
-	s, err := Take("/")
+	s, err := Take(root)
 	if err != nil {
 		return fail(err)
 	}
