@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 var update = flag.Bool("update", false, "write the parts of docs/ that come from the rows")
@@ -232,6 +234,14 @@ func TestDocsKnown(t *testing.T) {
 	if stale := firstDifference(string(want), string(is)); stale != "" {
 		t.Errorf("%s is stale: go test -short -run TestDocs -update .\n%s", file, stale)
 	}
+}
+
+// The signature of a defect is about the errors as they are now: here that of a
+// CPU that cannot be taken offline.
+func TestSignatureOfLoneIsolated(t *testing.T) {
+	err := &cpuhp.Error{Package: "cpuhp", Op: "write", Path: "/sys/devices/system/cpu/cpu1/online", Value: "0", Err: unix.EBUSY}
+	text := suite.Operation{Transition: &Transition{Name: "Offline"}, CPU: 1}.String() + ": the operation failed: " + err.Error()
+	assert.Regexp(t, loneIsolated.Signature.Symptom, text)
 }
 
 // knownEntries are the defects of the rows that have a signature.

@@ -145,6 +145,12 @@ func TestKnownReports(t *testing.T) {
 			results:   "TestA/b kernel 6.12.1, TestA/b pass, pass, no-longer busy",
 		},
 		{
+			name:      "known, and then cut short",
+			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail",
+		},
+		{
 			name:      "cut short",
 			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", "TestA/b pass"},
 			gotestsum: "TestA/b kernel 6.12.1, TestA/b pass",

@@ -23,13 +23,14 @@ type Matcher struct {
 	entries []*entry
 	count   map[*entry]int  // tests that failed by it
 	passed  map[*entry]bool // a test that it is about has passed
+	doubt   map[*entry]bool // one has failed in another way
 	release release
 }
 
 // Matcher returns a Matcher for a virtual machine. Expired entries match
 // nothing.
 func (l *Loader) Matcher(w Where) *Matcher {
-	m := &Matcher{where: w, count: make(map[*entry]int), passed: make(map[*entry]bool)}
+	m := &Matcher{where: w, count: make(map[*entry]int), passed: make(map[*entry]bool), doubt: make(map[*entry]bool)}
 	for _, e := range l.entries {
 		if !e.expired {
 			m.entries = append(m.entries, e)
@@ -87,19 +88,23 @@ func (m *Matcher) Crashed(test, output, report string) *Entry {
 
 func (m *Matcher) find(test string, crash bool, explains func(*entry) bool) *Entry {
 	for _, e := range m.entries {
-		if e.Crash == crash && (e.Most == 0 || m.count[e] < e.Most) && e.test.MatchString(test) && m.applies(e) && explains(e) {
+		if !e.test.MatchString(test) || !m.applies(e) {
+			continue
+		}
+		if e.Crash == crash && (e.Most == 0 || m.count[e] < e.Most) && explains(e) {
 			m.count[e]++
 			return &e.Entry
 		}
+		m.doubt[e] = true
 	}
 	return nil
 }
 
 // Gone returns the IDs of the defects that should have shown, but did not: a
-// test that they are about passed, and none failed by them.
+// test that they are about passed, and none failed.
 func (m *Matcher) Gone() (ids []string) {
 	for _, e := range m.entries {
-		if m.passed[e] && m.count[e] == 0 && !e.Rare {
+		if m.passed[e] && m.count[e] == 0 && !m.doubt[e] && !e.Rare {
 			ids = append(ids, e.ID)
 		}
 	}

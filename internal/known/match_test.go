@@ -142,6 +142,11 @@ func TestGone(t *testing.T) {
 	require.NotNil(t, m.Failed("TestOffline/at-return/b", string(data)))
 	assert.Empty(t, m.Gone())
 
+	m = ofBuiltin(t, "6.12.1", "isolcpus-one")
+	m.Passed("TestOffline/at-return/a")
+	require.Nil(t, m.Failed("TestOffline/at-return/b", "    a.go:1: another text\n"))
+	assert.Empty(t, m.Gone(), "it may be what failed, with another text")
+
 	m = ofBuiltin(t, "6.6.1", "isolcpus-one")
 	m.Passed("TestOffline/at-return/a")
 	assert.Empty(t, m.Gone(), "the kernel is another one")
