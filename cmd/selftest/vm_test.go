@@ -168,9 +168,10 @@ func TestForged(t *testing.T) {
 }
 
 // With a delay, the bug of 2021 shows in each row about affinity, without a crowd
-// of cpusets: each time, and not in most cycles.
+// of cpusets. It need not show in each probe: if the work of the offline before
+// is still waiting, that does the work of the online too.
 func TestDelay(t *testing.T) {
-	_, code, stdout, _ := selftest(t, "-poke", "cpuset_wait_for_hotplug=ret", "-delay", "cpuset_hotplug_workfn=200ms",
+	_, code, stdout, _ := selftest(t, "-poke", "cpuset_wait_for_hotplug=ret", "-delay", "cpuset_hotplug_workfn=1s",
 		"-run", "^TestOnline$/^at-.*$/^(affinity|getaffinity)$", "--", "-cpusets", "1", "-cycles", "3")
 	assert.Equal(t, 1, code)
 	for _, moment := range []string{"at-uevent", "at-return"} {
@@ -178,12 +179,8 @@ func TestDelay(t *testing.T) {
 			assert.Contains(t, stdout, "FAIL hotplugtest/bookworm.TestOnline/"+moment+"/"+row+" ")
 		}
 	}
-	seen := regexp.MustCompile(`broken in (\d+) of (\d+) probes; until it was kept: min (\d+)`).FindAllStringSubmatch(stdout, -1)
-	assert.Len(t, seen, 2*6, "each failure is shown as it happens, and in the list at the end")
-	for _, s := range seen {
-		assert.Equal(t, s[2], s[1], s[0])
-		assert.Len(t, s[3], 3, "more than 100 ms: %s", s[0])
-	}
+	windows := regexp.MustCompile(`broken in \d+ of 6 probes; until it was kept: .* max \d{3,}\.\d+ ms`).FindAllString(stdout, -1)
+	assert.Len(t, windows, 2*6, "each row shows its windows as it fails, and in the list at the end; one is longer than 100 ms")
 }
 
 // A failure that is tried again is a failure still. With the entry that is

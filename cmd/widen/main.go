@@ -34,10 +34,9 @@ func main() {
 	os.Exit(program.Run(err, w.run))
 }
 
-// defaultDelay is longer than any time that a machine without this delay was
-// seen to take for what an operation puts off, and short enough for a hundred
-// operations a minute.
-const defaultDelay = 200 * time.Millisecond
+// defaultDelay is longer than an operation takes on a machine that is not very
+// busy. A shorter one may be over before the operation returns.
+const defaultDelay = 500 * time.Millisecond
 
 // widen is what the command line says.
 type widen struct {

@@ -80,11 +80,11 @@ func found(file string) *state {
 func TestTable(t *testing.T) {
 	s := found("")
 	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-cycles", "2"}, state: s}
-	assert.Equal(t, "| delayed by 200ms | why | rows that failed | tests | again |\n|---|---|---|---|---|\n"+
+	assert.Equal(t, "| delayed by 500ms | why | rows that failed | tests | again |\n|---|---|---|---|---|\n"+
 		"| `fails` | unfinished at the return, cpuhp/3 | TestOnline/{affinity,effective} | 2 of 9 | 1 |\n"+
 		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0 |\n\n"+
-		"    ci/selftest -kernel bookworm -delay fails=200ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 -cycles 2\n"+
-		"    ci/selftest -kernel bookworm -delay kills=200ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 -cycles 2\n\n"+
+		"    ci/selftest -kernel bookworm -delay fails=500ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 -cycles 2\n"+
+		"    ci/selftest -kernel bookworm -delay kills=500ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 -cycles 2\n\n"+
 		"cannot be delayed: this kernel has no symbol cannot\n3 functions delayed, 2 noticed, 1 left: call it again to go on\n", s.table(w))
 	assert.Equal(t, "9 tests in 0s, 2 FAILED, 1 of them again: TestOnline/{affinity,effective}", s.Runs["fails"].String())
 	assert.Equal(t, "9 tests in 2s", s.Runs["passes"].String())

@@ -126,7 +126,7 @@ var plumbing = regexp.MustCompile(`^(` + strings.Join([]string{
 	`bringup_.*`, `takedown_cpu`, `do_cpu_(up|down)`, `work_for_cpu_fn`, `work_on_cpu.*`,
 	// system calls, files
 	`entry_SYSCALL.*`, `do_syscall_.*`, `x64_sys_call`, `__(x64|se)_sys_.*`, `ksys_.*`, `vfs_write`, `new_sync_write`, `kernfs_.*`,
-	`sysfs_.*`, `dev_attr_store`, `_*exit_to_user_mode.*`, `syscall_.*`, `__x64.*`, `0x[0-9a-f]+`,
+	`sysfs_.*`, `dev_attr_store`, `_*exit_to_user_mode.*`, `irqentry_.*`, `syscall_.*`, `__x64.*`, `0x[0-9a-f]+`,
 }, "|") + `)$`)
 
 // Plumbing reports whether a function of that name is not worth a delay.
