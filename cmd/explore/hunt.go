@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +130,8 @@ func (h *hunt) run(ctx context.Context) error {
 		}
 		var failure *vm.Failure
 		switch {
+		case h.all.failed != nil:
+			return h.all.failed
 		case s.begin.Lines == nil:
 			return err // it did not come so far
 		case errors.As(err, &failure):
@@ -201,8 +202,6 @@ func orOK(result string) string {
 	}
 	return result
 }
-
-var _ io.Writer = (*session)(nil)
 
 // known reports whether the key was found before.
 func (f *findings) known(key string) bool {
