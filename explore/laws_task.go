@@ -11,11 +11,11 @@ import (
 
 var taskLaws = []Law{
 	{
-		Name:   "task-in-cpuset",
-		Text:   "a task may run on CPUs of its cpuset alone",
+		Name: "task-in-cpuset",
+		Text: "a task may run on CPUs of its cpuset alone",
 		Source: cgroupDoc + ", Cpuset: it constrains \"the CPU and memory node placement of tasks to only the resources specified in the cpuset interface files " +
 			"in a task's current cgroup\"; cpuset.cpus.effective: \"These CPUs are allowed to be used by tasks within the current cgroup\"",
-		Check:  checkInCpuset,
+		Check: checkInCpuset,
 	},
 	{
 		Name:   "taskset",
