@@ -62,14 +62,14 @@ func lawOf(f *explore.Finding) (explore.Law, error) {
 
 // conclude runs the scripts and prints what was found.
 func (o *options) conclude(ctx context.Context, hunts []*hunt, all *findings) error {
-	if o.replay != "" {
-		return nil
-	}
 	var errs []error
 	if o.scripts && len(all.list) > 0 {
 		errs = append(errs, o.judge(ctx, hunts, all))
 	}
 	for _, h := range hunts {
+		if h.steps == 0 {
+			continue // it has replayed
+		}
 		fmt.Printf("%s: %d sequences, %d steps in %.0f s (%.1f a second)\n", h.name, h.sequences, h.steps, h.total.Seconds(), float64(h.steps)/max(h.total.Seconds(), 1))
 		for _, key := range slices.Sorted(maps.Keys(h.again)) {
 			fmt.Printf("%s: %d more times: %s\n", h.name, h.again[key], key)
