@@ -194,7 +194,7 @@ func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Find
 }
 
 // repeats is how often again has the last step done.
-const repeats = 10
+const repeats = 30
 
 // again returns lines with the last step undone and done again several times, if it
 // is a CPU offline or online: what shows for a moment only shows more often so.

@@ -22,7 +22,7 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	sys, err := cpuhp.New(t.Path("/sys"))
+	sys, err := cpuhp.New(t.Path("/"))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 		}
 	}
 	slices.Sort(f.IRQs)
-	power := suspend.New(t.Path("/sys"))
+	power := suspend.New(t.Path("/"))
 	if levels, err := power.PMTest(); err == nil {
 		for _, level := range suspend.Levels {
 			if levels.Has(level) {

@@ -20,8 +20,8 @@ var partitionLaws = []Law{
 	{
 		Name: "partitions-disjoint",
 		Text: "a CPU of a valid partition is in no cpuset that is not below it",
-		Source: cgroupDoc + ", cpuset.cpus.partition: a partition root has exclusive access to its CPUs, " +
-			"and they are taken away from the effective CPUs of its parent",
+		Source: cgroupDoc + ", cpuset.cpus.partition: \"A partition has exclusive access to the set of exclusive CPUs allocated to it. " +
+			"Other cgroups outside of that partition cannot use any CPUs in that set\"",
 		Check: checkDisjoint,
 	},
 	{
@@ -33,7 +33,7 @@ var partitionLaws = []Law{
 	{
 		Name:   "isolated-list",
 		Text:   "cpuset.cpus.isolated has the CPUs of the valid isolated partitions",
-		Source: cgroupDoc + ", cpuset.cpus.isolated: \"It shows the set of all isolated CPUs used in existing isolated partitions\"",
+		Source: cgroupDoc + ", cpuset.cpus.isolated: \"This file shows the set of all isolated CPUs used in existing isolated partitions\"",
 		Since:  Version{6, 7},
 		Check:  checkIsolated,
 	},

@@ -11,10 +11,11 @@ import (
 
 var taskLaws = []Law{
 	{
-		Name:   "task-in-cpuset",
-		Text:   "a task may run on CPUs of its cpuset alone",
-		Source: "cpuset(7): a task's CPUs are restricted to those of its cpuset; sched_setaffinity(2), \"the kernel silently restricts\"; " + cpusetSource + ": cpuset_update_tasks_cpumask()",
-		Check:  checkInCpuset,
+		Name: "task-in-cpuset",
+		Text: "a task may run on CPUs of its cpuset alone",
+		Source: cgroupDoc + ", Cpuset: it constrains \"the CPU and memory node placement of tasks to only the resources specified in the cpuset interface files " +
+			"in a task's current cgroup\"; cpuset.cpus.effective: \"These CPUs are allowed to be used by tasks within the current cgroup\"",
+		Check: checkInCpuset,
 	},
 	{
 		Name:   "taskset",

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // write writes a file of a tree.
@@ -53,5 +55,26 @@ func TestLook(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(root, "proc/stat")))
 	o.reader.closeBelow("")
 	_, err = o.Look()
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// The facts are those of the machine below the root.
+func TestFindFacts(t *testing.T) {
+	root := t.TempDir()
+	for path, text := range map[string]string{
+		"present": "0-3\n", "online": "0-3\n", "cpu1/online": "1\n", "cpu2/online": "1\n", "hotplug/states": "  0: offline\n236: online\n",
+	} {
+		write(t, root, cpuDir+path, text)
+	}
+	write(t, root, "/sys/power/pm_test", "[none] core processors platform devices freezer\n")
+	f, err := FindFacts(NewTarget(root, "/cg", ""), affinity.Of(0, 1))
+	require.NoError(t, err)
+	assert.Equal(t, "0-1", f.CPUs.String())
+	assert.Equal(t, "1", f.Pluggable.String())
+	assert.Equal(t, []int{0, 236}, f.FailStates)
+	assert.Len(t, f.Levels, 5)
+	assert.True(t, f.Exists("/sys/power/pm_test"))
+	assert.False(t, f.Exists("/sys/power/state"))
+	_, err = FindFacts(NewTarget(t.TempDir(), "/cg", ""), affinity.CPUSet{})
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }

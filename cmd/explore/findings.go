@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/explore"
@@ -11,8 +13,9 @@ import (
 
 // findings are those of all kernels. Each is on disk as soon as it is known.
 type findings struct {
-	dir  string
-	list []*explore.Finding
+	dir    string
+	list   []*explore.Finding
+	failed error // why one could not be written
 }
 
 // keys returns the keys, a line each.
@@ -32,7 +35,10 @@ func (f *findings) add(h *hunt, finding *explore.Finding) error {
 	for i, step := range finding.Steps {
 		fmt.Printf("    %s  # %s\n", step, orOK(finding.Results[i]))
 	}
-	return f.write(finding, nil)
+	if err := f.write(finding, nil); err != nil {
+		f.failed = err
+	}
+	return f.failed
 }
 
 // write writes the files of a finding.
@@ -56,17 +62,17 @@ func lawOf(f *explore.Finding) (explore.Law, error) {
 
 // conclude runs the scripts and prints what was found.
 func (o *options) conclude(ctx context.Context, hunts []*hunt, all *findings) error {
-	if o.replay != "" {
-		return nil
-	}
 	var errs []error
 	if o.scripts && len(all.list) > 0 {
 		errs = append(errs, o.judge(ctx, hunts, all))
 	}
 	for _, h := range hunts {
+		if h.steps == 0 {
+			continue // it has replayed
+		}
 		fmt.Printf("%s: %d sequences, %d steps in %.0f s (%.1f a second)\n", h.name, h.sequences, h.steps, h.total.Seconds(), float64(h.steps)/max(h.total.Seconds(), 1))
-		for key, n := range h.again {
-			fmt.Printf("%s: %d more times: %s\n", h.name, n, key)
+		for _, key := range slices.Sorted(maps.Keys(h.again)) {
+			fmt.Printf("%s: %d more times: %s\n", h.name, h.again[key], key)
 		}
 	}
 	fmt.Printf("%d findings, in %s\n", len(all.list), all.dir)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +130,8 @@ func (h *hunt) run(ctx context.Context) error {
 		}
 		var failure *vm.Failure
 		switch {
+		case h.all.failed != nil:
+			return h.all.failed
 		case s.begin.Lines == nil:
 			return err // it did not come so far
 		case errors.As(err, &failure):
@@ -180,8 +181,7 @@ func (h *hunt) replay(ctx context.Context) error {
 	var failure *vm.Failure
 	if errors.As(err, &failure) {
 		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
-		h.all.list = append(h.all.list, crashFinding(s, failure))
-		return nil
+		return h.all.add(h, crashFinding(s, failure))
 	}
 	for _, tried := range s.tried {
 		for i, step := range tried.Steps {
@@ -189,7 +189,16 @@ func (h *hunt) replay(ctx context.Context) error {
 		}
 		for _, v := range tried.Broken {
 			fmt.Printf("%s: BROKEN: %s: %s\n", h.name, v.Key(), v.Seen)
-			h.all.list = append(h.all.list, &explore.Finding{Violation: v, Steps: tried.Steps, Results: tried.Results, Log: tried.Log, Shown: 1, Tried: 1})
+			if h.all.known(v.Key()) {
+				continue
+			}
+			f := &explore.Finding{
+				Violation: v, Steps: tried.Steps, Results: tried.Results, Original: len(tried.Steps), Shown: 1, Tried: 1,
+				Kernel: h.source, Log: tried.Log,
+			}
+			if err := h.all.add(h, f); err != nil {
+				return err
+			}
 		}
 	}
 	return err
@@ -201,8 +210,6 @@ func orOK(result string) string {
 	}
 	return result
 }
-
-var _ io.Writer = (*session)(nil)
 
 // known reports whether the key was found before.
 func (f *findings) known(key string) bool {

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+func newHunt(dir string) *hunt {
+	return &hunt{name: "sid", source: "Debian sid", all: &findings{dir: dir}, options: &options{seed: 5}, again: make(map[string]int)}
+}
+
+const finding = `{"Finding":{"Violation":{"Law":"domains","Touches":"it","Seen":"s"},"Steps":["mkdir $A"],"Results":[""],"Shown":1,"Tried":1}}` + "\n"
+
+// What a guest tells comes in any pieces. A finding is on disk as soon as it is known.
+func TestSession(t *testing.T) {
+	h := newHunt(t.TempDir())
+	s := &session{hunt: h}
+	text := `{"Begin":{"Number":7,"Why":"explore","Lines":["mkdir $A","rmdir $A"]}}` + "\n" + `{"Step":1}` + "\n" +
+		finding + "vm: what init says\n" + `{"Again":"domains: it"}` + "\n" + `{"Stats":{"Steps":9}}` + "\n"
+	for i := range len(text) {
+		n, err := s.Write([]byte{text[i]})
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	}
+	assert.Equal(t, uint64(8), h.next)
+	assert.Equal(t, 1, s.step)
+	assert.Equal(t, 9, s.stats.Steps)
+	assert.Equal(t, 1, h.again["domains: it"])
+	assert.Equal(t, "domains: it", h.all.keys())
+	assert.FileExists(t, filepath.Join(h.all.dir, "domains-it", "repro.sh"))
+}
+
+// A finding that cannot be written ends the run, and is not lost: it was printed.
+func TestCannotWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	h := newHunt(file)
+	_, err := (&session{hunt: h}).Write([]byte(finding))
+	require.ErrorContains(t, err, "not a directory")
+	assert.ErrorIs(t, h.all.failed, err)
+	assert.Len(t, h.all.list, 1)
+}
+
+// A kernel that does not survive is a finding of the steps that had begun, told apart
+// by the function that it died in.
+func TestCrashFinding(t *testing.T) {
+	s := &session{hunt: newHunt(t.TempDir()), step: 1, begin: explore.Begin{Number: 3, Lines: []string{"mkdir $A", "mkdir $B", "rmdir $B"}}}
+	f := crashFinding(s, &vm.Failure{What: "the kernel panicked while the program ran (Linux 7.2)", Console: "Oops\nRIP: 0010:partition_sched_domains+0x1/0x2\nCR2: 0"})
+	assert.Equal(t, "survives: crash in partition_sched_domains", f.Violation.Key())
+	assert.Equal(t, []string{"mkdir $A", "mkdir $B"}, f.Steps)
+	f = crashFinding(s, &vm.Failure{What: "it was not done after 5m0s: thread 17 (Linux 7.2)"})
+	assert.Equal(t, "survives: it was not done after NmNs: thread N", f.Violation.Key())
+	require.NoError(t, s.hunt.all.add(s.hunt, f))
+}
