@@ -67,6 +67,11 @@ var knownDeferrals = []deferral{
 		Why:    "it begins or ends a grace period. Whoever needs its end waits for it",
 	},
 	{
+		Kind: ledger.SMPCall, Function: "__hrtick_start", When: "whether the CPU that a thread is woken on has a time slice to end",
+		Source: "kernel/sched/core.c: hrtick_start()",
+		Why:    "it starts the timer that ends the time slice of a thread. The thread that was woken is in the ledger itself",
+	},
+	{
 		Kind: ledger.Work, Function: "hwlat_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Symbol: "hwlat_hotplug_workfn",
 		Source: "kernel/trace/trace_hwlat.c: hwlat_cpu_init(); CONFIG_HWLAT_TRACER",
 		Why:    "it starts the tracer's thread on the CPU, if this tracer runs with a thread on each CPU, and else does nothing. Who runs the tracer can tell: for some milliseconds, it does not see the CPU. This is an instance of the kind, and nobody waits for it",

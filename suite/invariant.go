@@ -49,8 +49,9 @@ type Invariant struct {
 	// a transition that can be done to a CPU once, it shares the operation.
 	Own bool
 	// Repeat is how many operations a row with Own gets for each that
-	// [Options.Cycles] asks for, after a transition of which each row has its
-	// own cycle. It gets no more once the promise is broken. 0: one.
+	// [Options.Cycles] asks for, after a transition that changes the CPU's state
+	// and of which each row has its own cycle. It gets no more once the promise
+	// is broken. 0: one.
 	Repeat int
 
 	// Lag is for how long it may be broken at first, if that is by design;

@@ -111,7 +111,7 @@ func (x *trial) ownCycles(res *result, cpus []int, moment Moment, at subject, va
 		return err
 	}
 	repeat := m.Options.Cycles
-	if !x.tr.Together && x.tr.Variants == nil {
+	if !x.tr.Together && x.tr.Variants == nil && x.tr.Before != x.tr.After {
 		repeat *= max(at.inv.Repeat, 1)
 	}
 	for range repeat {

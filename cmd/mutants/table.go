@@ -56,6 +56,14 @@ func (m *mutant) pokesFor(k series) (pokes []string, ok bool) {
 // smt are the flags for a machine with two threads a core.
 var smt = []string{"-smp", "4,cores=2,threads=2"}
 
+// queueRebuild is a poke of kobject_synth_uevent that queues the work of a
+// name, which rebuilds the scheduling domains, and returns 0.
+func queueRebuild(work string) string {
+	// lea rdx, [rip + …]; mov rsi, [rip + …]; mov edi, NR_CPUS, which is
+	// WORK_CPU_UNBOUND; sub rsp, 8; call; add rsp, 8; xor eax, eax; ret
+	return "kobject_synth_uevent=488d15{" + work + "}488b35{system_highpri_wq}bf002000004883ec08e8{queue_work_on}4883c40831c0c3"
+}
+
 func all(pokes string) map[string]string { return map[string]string{every: pokes} }
 
 // mutants are for amd64. Where code has to be added it is put into
@@ -285,6 +293,22 @@ var mutants = []mutant{
 		breaks: "the scheduling domains stay as they were when a CPU comes or goes",
 		pokes:  map[string]string{"6.1": "cpuset_hotplug_workfn:rebuild_sched_domains_locked=nop", every: "cpuset_handle_hotplug:rebuild_sched_domains_locked=nop"},
 		rows:   []string{"TestOffline/at-return/sched-domains"},
+	},
+	{
+		name:   "domains-rebuilt-later",
+		breaks: "the scheduling domains are rebuilt by work that nobody waits for",
+		pokes: map[string]string{
+			"6.12": queueRebuild("rebuild_sd_work") + " cpuset_handle_hotplug:rebuild_sched_domains_locked=e8{kobject_synth_uevent}",
+			"7.x":  queueRebuild("rebuild_sd_work.0") + " cpuset_handle_hotplug:rebuild_sched_domains_locked=e8{kobject_synth_uevent}",
+		},
+		rows: []string{"TestOnline/at-return/settled"},
+	},
+	{
+		name:   "vmstat-later",
+		breaks: "the thresholds of the memory statistics are left to work that nobody waits for",
+		// The work has to take the lock that the operation holds.
+		pokes: map[string]string{"6.12": queueRebuild("rebuild_sd_work") + " vmstat_cpu_online=e9{kobject_synth_uevent}"},
+		rows:  []string{"TestOnline/at-return/settled"},
 	},
 	{
 		name:   "timers-not-migrated",

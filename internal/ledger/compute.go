@@ -22,7 +22,7 @@ type computation struct {
 	ledger      *Ledger
 	names       map[int]string
 	writer      int
-	within      []string // of the writer; nil: write(2)
+	within      []string // of the writer; nil: inWrite
 	begin, back time.Duration
 
 	// Indexes are those of ledger.Deferrals.
@@ -123,12 +123,14 @@ func (c *computation) cause(e tracefs.Event) (thread, context string, ok bool) {
 	return "", "", false
 }
 
-// inWrite are the functions of write(2).
-var inWrite = []string{"vfs_write"}
+// inWrite are the functions of a write(2) to sysfs that do what the file is for,
+// the second before v5.11. Those above them also tell whoever watches the file.
+var inWrite = []string{"kernfs_fop_write_iter", "kernfs_fop_write"}
 
 // inOperation reports whether the thread that does the operation is in it, by
-// the stack if there is one. The thread also opens and closes the file, and ends
-// system calls with work that others have left to it.
+// the stack if there is one. The thread also opens and closes the file, tells
+// whoever watches it, and ends system calls with work that others have left to
+// it.
 func (c *computation) inOperation(stack []string) bool {
 	within := c.within
 	if within == nil {

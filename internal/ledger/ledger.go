@@ -90,7 +90,8 @@ type Operation struct {
 	// last counts.
 	Begin, Return string
 	// Within are kernel functions: what that thread puts off is the
-	// operation's if one of them is in its stack. nil: it is in write(2).
+	// operation's if one of them is in its stack. nil: those that write to a file
+	// of sysfs.
 	Within []string
 	// Threads are the names of the kernel's threads by their id; see
 	// [Threads]. Those that start meanwhile need not be in it.
@@ -177,7 +178,7 @@ func (d Deferral) String() string {
 func (d Deferral) Where() string { return strings.Join(d.Stack, " <- ") }
 
 // Compute returns what was put off in the operation's name, between its marks:
-//   - by the thread that marked the return, while it is in write(2), or in one
+//   - by the thread that marked the return, while it is in the write of sysfs, or in one
 //     of the functions that [Operation] names,
 //   - by the threads cpuhp/N, which do nothing else,
 //   - by a thread migration/N that one of these has woken, until it sleeps,

@@ -124,8 +124,9 @@ var computations = []struct {
 		begin + "29 3 d.h1. 20 " + work("queue_work", "00a", "f") + "29 3 d.s1. 21 " + work("queue_work", "00b", "g") + "100 0 d.H1. 22 " + work("queue_work", "00c", "h") + end, nil},
 	{"work of somebody else, and of the writer before and after",
 		"100 0 ..... 5 " + work("queue_work", "00a", "f") + begin + "101 1 ..... 20 " + work("queue_work", "00b", "f") + end + "100 0 ..... 95 " + work("queue_work", "00c", "f"), nil},
-	{"work of the writer in write(2), and when it closes the file",
-		begin + "100 0 ..... 20 " + work("queue_work", "00a", "f") + "=> queue_work_on\n=> vfs_write\n" + "100 0 ..... 30 " + work("queue_work", "00b", "g") + "=> queue_work_on\n=> kernfs_fop_release\n" + end,
+	{"work of the writer in write(2), when it closes the file, and when somebody watches it",
+		begin + "100 0 ..... 20 " + work("queue_work", "00a", "f") + "=> queue_work_on\n=> kernfs_fop_write_iter\n=> vfs_write\n" + "100 0 ..... 30 " + work("queue_work", "00b", "g") + "=> queue_work_on\n=> kernfs_fop_release\n" +
+			"100 0 ..... 20 " + work("queue_work", "00c", "h") + "=> queue_work_on\n=> fsnotify\n=> vfs_write\n" + end,
 		[]string{"work f by the write LEFT for -1ns"}},
 	{"work that work queues, and what the worker does next",
 		begin + "100 0 ..... 20 " + work("queue_work", "00a", "f") +
@@ -183,8 +184,8 @@ var computations = []struct {
 		begin + "29 3 d..1. 20 rcu_callback: rcu_preempt rhp=00a func=f 12\n" + end + "0 3 ..s1. 99 rcu_invoke_callback: rcu_preempt rhp=00a func=f\n",
 		[]string{"RCU callback f by cpuhp/3 LEFT for 9µs"}},
 	{"several writes of another thread than the mark before them, of which the last counts",
-		strings.Replace(begin, "100", "99", 1) + "100 0 ..... 20 " + work("queue_work", "00a", "f") + "=> vfs_write\n" +
-			"100 0 ..... 30 tracing_mark_write: hotplugtest: return\n100 0 ..... 40 " + work("queue_work", "00b", "g") + "=> vfs_write\n" + "55 2 ..... 50 " + work("execute_start", "00a", "f") + "55 2 ..... 51 " + work("execute_end", "00a", "f") + end,
+		strings.Replace(begin, "100", "99", 1) + "100 0 ..... 20 " + work("queue_work", "00a", "f") + "=> kernfs_fop_write\n=> vfs_write\n" +
+			"100 0 ..... 30 tracing_mark_write: hotplugtest: return\n100 0 ..... 40 " + work("queue_work", "00b", "g") + "=> kernfs_fop_write\n=> vfs_write\n" + "55 2 ..... 50 " + work("execute_start", "00a", "f") + "55 2 ..... 51 " + work("execute_end", "00a", "f") + end,
 		[]string{"work f by the write", "work g by the write LEFT for -1ns"}},
 	{"a kernel thread that starts meanwhile",
 		begin + "2 1 ..... 15 sched_process_fork: comm=kthreadd pid=2 child_comm=kthreadd child_pid=110\n29 3 d..3. 20 " + waking(110) + end,

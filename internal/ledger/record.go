@@ -106,7 +106,7 @@ func (r *Recorder) enable() error {
 func (r *Recorder) Close() error { return r.instance.Close() }
 
 // Begin begins to record an operation. Within says which functions put off what
-// the operation did: see [Operation]. nil: write(2).
+// the operation did: see [Operation].
 //
 // After Begin, the thread that does the operation must call [Recorder.Returned]
 // and then any thread [Recorder.End].
