@@ -38,6 +38,7 @@ func (o Operation) prepare(cpus []int) error {
 			return err
 		}
 	}
+	time.Sleep(o.Machine.Options.Settle)
 	return o.Machine.Events.Forget()
 }
 

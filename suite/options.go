@@ -40,6 +40,11 @@ type Options struct {
 
 	// SoakContinue makes a soak go on after a failure.
 	SoakContinue bool
+	// Settle is a pause before each operation, after the machine was brought
+	// into the state before it. A kernel whose work was made late on purpose
+	// finishes that of the operation before meanwhile: what was still waiting
+	// would do the work of both. 0: no pause.
+	Settle time.Duration
 	// Destructive also runs rows that may crash a broken kernel.
 	Destructive bool
 	// Sleep makes the machine really sleep, until the real-time clock wakes
@@ -55,7 +60,7 @@ const (
 
 // Flags defines a flag for each option that a command line can have: -cpus,
 // -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -must-test,
-// -destructive and -sleep. The default of each is what the option is by then.
+// -settle, -destructive and -sleep. The default of each is what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
@@ -66,6 +71,7 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.Require, "require", o.Require, "`regexp` of tests that fail instead of being skipped")
 	flags.BoolVar(&o.MustTest, "must-test", o.MustTest, "fail if nothing is tested")
 	flags.BoolVar(&o.Sleep, "sleep", o.Sleep, "really suspend, too: the real-time clock must be able to wake the machine")
+	flags.DurationVar(&o.Settle, "settle", o.Settle, "pause before each operation, for a kernel whose work is made late on purpose")
 	flags.BoolVar(&o.Destructive, "destructive", o.Destructive, "also run what may crash a broken kernel")
 }
 

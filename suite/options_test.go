@@ -13,7 +13,7 @@ import (
 func TestFlags(t *testing.T) {
 	want := Options{
 		CPUs: "2-3", AllCPUs: true, Cycles: 7, Cpusets: 100, Soak: time.Second, Require: "x", MustTest: true,
-		SoakContinue: true, Destructive: true, Sleep: true,
+		SoakContinue: true, Settle: time.Second, Destructive: true, Sleep: true,
 	}
 	o := want
 	flags := flag.NewFlagSet("test", flag.ContinueOnError)

@@ -127,9 +127,26 @@ func (o *options) argv(binary string, p *profile) []string {
 	// What may take the kernel down takes nothing else along here. Whether
 	// anything was tested is judged over all virtual machines, by outcome.
 	argv = append(argv, "-require=^[^/]*$", "-must-test=false", "-destructive")
+	argv = append(argv, o.settle()...)
 	return slices.Concat(argv, p.args, o.args)
 }
 
 // beforeAndAfter is the time that tests may take beside a soak: go test's
 // default.
 const beforeAndAfter = 10 * time.Minute
+
+// settle returns the test binary's argument for the pause before each operation,
+// in which work of the one before that is delayed ends: twice the longest delay,
+// because work may have been queued while it waited.
+func (o *options) settle() []string {
+	var longest time.Duration
+	for _, text := range o.vm.Delays {
+		// It was parsed before.
+		d, _ := vm.ParseDelay(text)
+		longest = max(longest, d.Wait)
+	}
+	if longest == 0 {
+		return nil
+	}
+	return []string{"-settle=" + (2 * longest).String()}
+}
