@@ -19,8 +19,11 @@ type Explorer struct {
 	// Length is the number of steps of a sequence. 0: 40.
 	Length int
 
-	// Known are the keys of findings that are counted and not reduced again.
-	Known []string
+	// Found are the keys of findings that are counted and not reduced again.
+	Found []string
+
+	// Known are findings that are counted and not reduced at all.
+	Known []Known
 
 	// Kernel is the release of the kernel, for the findings.
 	Kernel string
@@ -73,7 +76,7 @@ func (e *Explorer) Run(ctx context.Context) error {
 	if length == 0 {
 		length = defaultLength
 	}
-	found := slices.Clone(e.Known)
+	found := slices.Clone(e.Found)
 	for n := e.First; ctx.Err() == nil; n++ {
 		lines, err := Sequence(e.Seed, n, length, e.Runner.Facts, e.Tables.Actions)
 		if err != nil {
@@ -85,7 +88,7 @@ func (e *Explorer) Run(ctx context.Context) error {
 			return fmt.Errorf("sequence %d: %w", n, err)
 		}
 		for _, v := range out.Broken {
-			if slices.Contains(found, v.Key()) {
+			if slices.Contains(found, v.Key()) || explained(e.Known, v.Key()) {
 				key := v.Key()
 				e.tell(Event{Again: &key})
 				continue

@@ -63,7 +63,7 @@ func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error
 		}
 	}
 	r.Begin = func(n int) { note(j.Step(n)) }
-	e := &Explorer{Runner: r, Tables: tables, Seed: o.Seed, Kernel: release()}
+	e := &Explorer{Runner: r, Tables: tables, Seed: o.Seed, Kernel: release(), Known: KnownIn(r.Facts.Version)}
 	e.Report = func(event Event) {
 		switch {
 		case event.Begin != nil:

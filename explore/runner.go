@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -149,6 +150,10 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	}
 	c.Earlier = w.earlier
 	broken, err := w.judge(c)
+	// A task that is gone looks like a kernel that refuses.
+	if lost := r.Target.Lost(); err == nil && broken != nil && lost != nil {
+		return nil, fmt.Errorf("no verdict: the tasks %v have ended, which no step makes them do", lost)
+	}
 	w.before = after
 	w.earlier = append(w.earlier, after)
 	if broken != nil {

@@ -122,7 +122,7 @@ func (h *hunt) run(ctx context.Context) error {
 		began := time.Now()
 		left := time.Until(end)
 		s, err := h.boot(ctx, left+shrinkLimit, "-seed", fmt.Sprint(h.options.seed), "-first", fmt.Sprint(h.next),
-			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-known", h.all.keys())
+			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-found", h.all.keys(), fmt.Sprintf("-known=%t", !h.options.all))
 		h.count(s)
 		h.progress(s)
 		if err == nil || ctx.Err() != nil {

@@ -53,6 +53,7 @@ type options struct {
 	replay    string
 	sequences string // the text of the file replay
 	scripts   bool   // run them
+	all       bool   // findings that are known too
 }
 
 func parse(args []string) (*options, error) {
@@ -68,6 +69,7 @@ func parse(args []string) (*options, error) {
 	flags.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
 	flags.IntVar(&o.length, "length", 40, "`steps` of a sequence")
 	flags.StringVar(&o.replay, "replay", "", "run the sequence in this `file` instead, such as out/findings/NAME/sequence.txt")
+	flags.BoolVar(&o.all, "all", false, "show findings too that are known to be defects of the kernel; otherwise they are counted")
 	flags.BoolVar(&o.scripts, "scripts", true, "run the script of each finding on each kernel")
 	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for findings/ and console.log")
 	o.vm.Flags(flags)

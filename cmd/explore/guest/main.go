@@ -26,7 +26,8 @@ type options struct {
 	seed, first uint64
 	length      int
 	time        time.Duration
-	known       string // keys, a line each
+	found       string // keys, a line each
+	known       bool
 	replay      string // sequences, with empty lines between
 	law         string // the key of what replays must show
 }
@@ -41,7 +42,8 @@ func main() {
 	flag.Uint64Var(&o.first, "first", 0, "`number` of the first sequence")
 	flag.IntVar(&o.length, "length", 0, "`steps` of a sequence")
 	flag.DurationVar(&o.time, "for", time.Minute, "`time` to explore")
-	flag.StringVar(&o.known, "known", "", "keys of findings that are known, a line each")
+	flag.StringVar(&o.found, "found", "", "keys of findings that were made, a line each")
+	flag.BoolVar(&o.known, "known", true, "do not reduce findings that are known to be defects of this kernel")
 	flag.StringVar(&o.replay, "replay", "", "sequences to try instead, with empty lines between")
 	flag.StringVar(&o.law, "law", "", "the `key` of what they must show; \"\": anything")
 	flag.Parse()
@@ -94,8 +96,11 @@ func (o *options) run() error {
 		Runner: runner, Tables: tables, Seed: o.seed, First: o.first, Length: o.length,
 		Kernel: unix.ByteSliceToString(uname.Release[:]), Report: report,
 	}
-	if o.known != "" {
-		e.Known = strings.Split(o.known, "\n")
+	if o.known {
+		e.Known = explore.KnownIn(runner.Facts.Version)
+	}
+	if o.found != "" {
+		e.Found = strings.Split(o.found, "\n")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), o.time)
 	defer cancel()

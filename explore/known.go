@@ -1,0 +1,55 @@
+package explore
+
+import (
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// A Known is a finding that is a defect of some kernels. It is counted when it shows,
+// and not reduced again.
+type Known struct {
+	// Key begins the keys of the finding: see [Violation.Key].
+	Key string
+
+	// Defect says in which kernels it was seen, and what is seen.
+	Defect suite.Defect
+}
+
+// known are the findings of the explorer so far. Each has a sequence in
+// testdata/findings.
+var known = []Known{
+	{"task-in-cpuset: ", suite.Defect{
+		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
+		Symptom: "a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: " +
+			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
+	}},
+	{"kernel-log: warning in partition_xcpus_del", suite.Defect{
+		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
+		Symptom: "a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them",
+	}},
+}
+
+// KnownIn returns the findings that are known to be defects of kernel v.
+func KnownIn(v Version) []Known {
+	var all []Known
+	for _, k := range known {
+		for _, span := range k.Defect.Kernels {
+			if span.Has(v) {
+				all = append(all, k)
+				break
+			}
+		}
+	}
+	return all
+}
+
+// explained reports whether one of the findings is known to have the key.
+func explained(all []Known, key string) bool {
+	for _, k := range all {
+		if strings.HasPrefix(key, k.Key) {
+			return true
+		}
+	}
+	return false
+}
