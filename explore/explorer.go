@@ -143,16 +143,7 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Findi
 	}
 	steps := Shrink(out.Steps, func(candidates [][]Line) int {
 		return slices.IndexFunc(candidates, func(part []Line) bool {
-			for n := 0; n < tries && ctx.Err() == nil; n++ {
-				lines := part
-				if tries > 1 {
-					lines = again(part)
-				}
-				if shown, _, _ := e.rate(ctx, lines, v, 1); shown > 0 {
-					return true
-				}
-			}
-			return false
+			return e.shows(ctx, part, v, tries)
 		})
 	})
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), rateTime)
@@ -194,6 +185,29 @@ func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Find
 		return 0
 	}
 	return min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns)
+}
+
+// shows reports whether lines break the law of v in one of several tries. What showed
+// each time must do so twice: once may be an accident, of which the rest would then be
+// made.
+func (e *Explorer) shows(ctx context.Context, lines []Line, v Violation, tries int) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if tries == 1 {
+		first, _, _ := e.rate(ctx, lines, v, 1)
+		if first == 0 {
+			return false
+		}
+		second, _, _ := e.rate(ctx, lines, v, 1)
+		return second > 0
+	}
+	for n := 0; n < tries && ctx.Err() == nil; n++ {
+		if shown, _, _ := e.rate(ctx, again(lines), v, 1); shown > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // repeats is how often again has the last step done.
