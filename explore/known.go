@@ -24,6 +24,14 @@ var known = []Known{
 		Symptom: "a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: " +
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
 	}},
+	{"domains: isolated partition is load-balanced", suite.Defect{
+		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "a cpuset that is given its CPUs after it was made an isolated partition says that it is valid, and is load-balanced with the others",
+	}},
+	{"domains: the root cpuset is balanced with CPUs of others", suite.Defect{
+		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "the other side of that: the root cpuset's CPUs are balanced with the isolated one",
+	}},
 	{"kernel-log: warning in partition_xcpus_del", suite.Defect{
 		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
 		Symptom: "a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them",
