@@ -67,6 +67,31 @@ var knownDeferrals = []deferral{
 		Why:    "it begins or ends a grace period. Whoever needs its end waits for it",
 	},
 	{
+		Kind: ledger.DelayedWork, Function: "*", Via: regexp.MustCompile(`^psi_`), When: "whether the averages are computed already",
+		Source: "kernel/sched/psi.c: psi_task_change(), CONFIG_PSI",
+		Why:    "any thread that wakes up begins the averages of /proc/pressure, which are computed every two seconds",
+	},
+	{
+		Kind: ledger.Thread, Function: "kswapd*", When: "whether memory is short",
+		Source: "mm/vmscan.c: wakeup_kswapd()",
+		Why:    "it frees memory for whoever allocates next",
+	},
+	{
+		Kind: ledger.Thread, Function: "kcompactd*", When: "whether memory is in pieces",
+		Source: "mm/compaction.c: wakeup_kcompactd()",
+		Why:    "it makes larger pieces of free memory for whoever allocates next",
+	},
+	{
+		Kind: ledger.Work, Function: "pcpu_balance_workfn", When: "whether the memory for variables of each CPU is nearly used up, or mostly free",
+		Source: "mm/percpu.c: pcpu_schedule_balance_work()",
+		Why:    "it gets or frees memory for whoever allocates next",
+	},
+	{
+		Kind: ledger.Work, Function: "kernfs_notify_workfn", When: "whether a partition becomes valid or invalid",
+		Source: "fs/kernfs/file.c: kernfs_notify(), by cgroup_file_notify()",
+		Why:    "it tells who polls or watches cpuset.cpus.partition. The file itself has changed before, and poll(2) promises no time",
+	},
+	{
 		Kind: ledger.SMPCall, Function: "__hrtick_start", When: "whether the CPU that a thread is woken on has a time slice to end",
 		Source: "kernel/sched/core.c: hrtick_start()",
 		Why:    "it starts the timer that ends the time slice of a thread. The thread that was woken is in the ledger itself",

@@ -44,10 +44,12 @@ func TestDeferralsJudge(t *testing.T) {
 		left(ledger.DelayedWork, "kfree_rcu_monitor"), left(ledger.Thread, "ksoftirqd/3"), left(ledger.Thread, "rcu_preempt"),
 		left(ledger.Thread, "idle_inject/3", "try_to_wake_up", "smpboot_unpark_threads"),
 		left(ledger.Thread, "any/thing", "kthread_unpark"),
+		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "psi_task_change", "try_to_wake_up"),
 	}
 	unknown := []ledger.Deferral{
 		left(ledger.Work, "cpuset_hotplug_workfn", "queue_work_on", "sched_cpu_activate"),
 		left(ledger.Work, "kfree_rcu_monitor"), left(ledger.Thread, "idle_inject/3", "wake_up_process"), left(ledger.Thread, "cpuhp/3"),
+		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "sched_cpu_activate"),
 	}
 	for _, v := range []Version{{5, 10}, {6, 1}, {7, 2}} {
 		got := settledOn(v).judge(&ledger.Ledger{Deferrals: append(known, unknown...)}, Online)
