@@ -52,7 +52,7 @@ var knownDeferrals = []deferral{
 		Why:    "it frees memory that nothing refers to any more",
 	},
 	{
-		Kind: ledger.Thread, Function: "*", Via: regexp.MustCompile(`^(smpboot_unpark_thread|kthread_unpark)`),
+		Kind: ledger.Thread, Function: "*", Via: regexp.MustCompile(`^(smpboot_unpark_thread|kthread_unpark)`), When: "whether a CPU comes online, if only for a moment",
 		Source: "kernel/smpboot.c: smpboot_unpark_threads()",
 		Why:    "the CPU's own threads are ready with their CPU, and find nothing to do yet",
 	},
