@@ -50,6 +50,8 @@ type Instance struct {
 	pipe   int // trace_pipe
 	copy   io.Writer
 	parser parser
+
+	lostBefore map[loss]uint64 // by the last Clear
 }
 
 // flags are the files in options/ on which the text of the trace depends. An

@@ -1,10 +1,13 @@
 package tracefs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,11 +49,16 @@ func (i *Instance) Read() ([]Event, error) {
 		}
 	}
 	events, lost := i.parser.take()
-	more, err := i.lost()
+	counts, err := i.lost()
 	if err != nil {
 		return events, err
 	}
-	if lost = append(lost, more...); len(lost) > 0 {
+	for _, of := range slices.SortedFunc(maps.Keys(counts), loss.compare) {
+		if n, before := counts[of], i.lostBefore[of]; n > before {
+			lost = append(lost, fmt.Sprintf("%s: %d %s", of.cpu, n-before, of.counter))
+		}
+	}
+	if len(lost) > 0 {
 		return events, fmt.Errorf("%w: %s", ErrLost, strings.Join(lost, ", "))
 	}
 	return events, nil
@@ -60,15 +68,21 @@ func (i *Instance) Read() ([]Event, error) {
 // cannot be read any more, or were never written.
 var lostCounters = []string{"overrun", "commit overrun", "dropped events"}
 
-// lost returns what the statistics of the buffers say about lost events, such
-// as "cpu1: 12 dropped events".
-func (i *Instance) lost() ([]string, error) {
+// A loss is a counter of the buffer of a CPU, such as "dropped events" of "cpu1".
+type loss struct{ cpu, counter string }
+
+func (l loss) compare(o loss) int {
+	return cmp.Or(strings.Compare(l.cpu, o.cpu), strings.Compare(l.counter, o.counter))
+}
+
+// lost returns the counters that are not zero.
+func (i *Instance) lost() (map[loss]uint64, error) {
 	// The error is one of the pattern.
 	files, _ := filepath.Glob(i.path("per_cpu/cpu*/stats"))
 	if len(files) == 0 {
 		return nil, fmt.Errorf("tracefs: there is no %s", i.path("per_cpu/cpu*/stats"))
 	}
-	var lost []string
+	lost := make(map[loss]uint64)
 	for _, file := range files {
 		counts, err := sysfs.Read(file, parseLost)
 		if err != nil {
@@ -76,7 +90,7 @@ func (i *Instance) lost() ([]string, error) {
 		}
 		for _, name := range lostCounters {
 			if n := counts[name]; n > 0 {
-				lost = append(lost, fmt.Sprintf("%s: %d %s", filepath.Base(filepath.Dir(file)), n, name))
+				lost[loss{filepath.Base(filepath.Dir(file)), name}] = n
 			}
 		}
 	}
@@ -117,5 +131,10 @@ func (i *Instance) Clear() error {
 		return failed("open", i.path("trace"), err)
 	}
 	i.parser = parser{}
-	return syserr.In("tracefs", os.NewSyscallError("close", unix.Close(fd)))
+	if err := unix.Close(fd); err != nil {
+		return syserr.In("tracefs", os.NewSyscallError("close", err))
+	}
+	// The kernel does not reset the counters of a CPU that is offline.
+	i.lostBefore, err = i.lost()
+	return err
 }

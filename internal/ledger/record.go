@@ -14,6 +14,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
@@ -23,10 +24,24 @@ const (
 	ReturnMark = "hotplugtest: return"
 )
 
-// bufferKB is the size of each CPU's buffer. All that an operation on 4 emulated
-// CPUs records takes less. It is small because a machine may have hundreds of
-// CPUs, and each CPU that is possible has a buffer.
-const bufferKB = 512
+// Sizes of the buffers, of which each CPU that is possible has one. An operation
+// on one of 4 emulated CPUs records less than leastKB, and one on several CPUs
+// at once ten times as much. A machine with hundreds of CPUs gets leastKB.
+const (
+	leastKB = 512
+	mostKB  = 8 << 10
+	allKB   = 32 << 10
+)
+
+// bufferKB returns the size of each buffer on the machine whose file system is
+// at root.
+func bufferKB(root string) (int, error) {
+	possible, err := sysfs.Read(filepath.Join(root, "sys/devices/system/cpu/possible"), affinity.ParseList)
+	if err != nil {
+		return 0, syserr.In("ledger", err)
+	}
+	return min(max(allKB/max(possible.Count(), 1), leastKB), mostKB), nil
+}
 
 // A Recorder records operations in an instance of tracefs. Make one with
 // [NewRecorder], before the operation: it takes some tens of milliseconds.
@@ -49,7 +64,11 @@ type Recorder struct {
 // The error wraps [tracefs.ErrNotSupported] if the kernel lacks one of
 // [Required].
 func NewRecorder(fs *tracefs.FS, root, name string, text io.Writer) (*Recorder, error) {
-	i, err := fs.Create(name, &tracefs.Options{BufferKB: bufferKB, Copy: text})
+	size, err := bufferKB(root)
+	if err != nil {
+		return nil, err
+	}
+	i, err := fs.Create(name, &tracefs.Options{BufferKB: size, Copy: text})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +151,14 @@ func (r *Recorder) empty() error {
 			return nil
 		}
 	}
-	return r.instance.Clear()
+	if err := r.instance.Clear(); err != nil {
+		return err
+	}
+	// The buffers of CPUs that are offline are not cleared.
+	if _, err := r.instance.Read(); err != nil && !errors.Is(err, tracefs.ErrLost) {
+		return err
+	}
+	return nil
 }
 
 // Returned marks the return of the operation. The thread that has written must
