@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
-	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/internal/syserr"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
