@@ -52,6 +52,13 @@ var knownDeferrals = []deferral{
 		Why:    "it frees memory that nothing refers to any more",
 	},
 	{
+		// Its timer may take five seconds. Until then, the trace does not tell
+		// the function.
+		Kind: ledger.DelayedWork, Function: "*", Via: regexp.MustCompile(`^kv?free_call_rcu`), When: "whether something is freed by kfree_rcu()",
+		Source: "kernel/rcu/tree.c, or since v6.14 mm/slab_common.c: kvfree_call_rcu()",
+		Why:    "as kfree_rcu_monitor, which it is",
+	},
+	{
 		Kind: ledger.Thread, Function: "*", Via: regexp.MustCompile(`^(smpboot_unpark_thread|kthread_unpark)`), When: "whether a CPU comes online, if only for a moment",
 		Source: "kernel/smpboot.c: smpboot_unpark_threads()",
 		Why:    "the CPU's own threads are ready with their CPU, and find nothing to do yet",

@@ -45,6 +45,7 @@ func TestDeferralsJudge(t *testing.T) {
 		left(ledger.Thread, "idle_inject/3", "try_to_wake_up", "smpboot_unpark_threads"),
 		left(ledger.Thread, "any/thing", "kthread_unpark"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "psi_task_change", "try_to_wake_up"),
+		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "kvfree_call_rcu", "__netif_set_xps_queue"),
 	}
 	unknown := []ledger.Deferral{
 		left(ledger.Work, "cpuset_hotplug_workfn", "queue_work_on", "sched_cpu_activate"),

@@ -136,7 +136,7 @@ func failures(out string) string {
 	for i, line := range lines {
 		if strings.Contains(line, "FAIL") || strings.Contains(line, "hotplugtest:") {
 			// What a test says stands above it.
-			about = append(about, lines[max(0, i-12):i+1]...)
+			about = append(about, lines[max(0, i-40):i+1]...)
 		}
 	}
 	if len(about) == 0 {
