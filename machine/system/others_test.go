@@ -2,6 +2,7 @@ package system_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,6 +66,11 @@ func othersSettings(t *testing.T, g *guest) {
 		{service, "0-1", "systemctl set-property --runtime tenant-allowed AllowedCPUs=0-1", "systemctl set-property --runtime tenant-allowed AllowedCPUs=2-3"},
 		{"file /proc/irq/default_smp_affinity", "3", "echo 3 >/proc/irq/default_smp_affinity", "echo f >/proc/irq/default_smp_affinity"},
 	}
+	if *suite == "bookworm" {
+		// Before v6.2, the kernel gives the tasks of a cpuset all of its CPUs at each
+		// hotplug. Nobody can tell then what somebody made of an affinity.
+		changes = slices.Delete(changes, 2, 3)
+	}
 	before := g.look(t)
 	var do, undo []string
 	want := make(state)
@@ -73,9 +79,7 @@ func othersSettings(t *testing.T, g *guest) {
 		want[c.fact] = []string{c.value}
 		do, undo = append(do, c.script), append(undo, c.undo)
 	}
-	// CPU 1 stays online: before v6.2, the kernel forgets an affinity when all of
-	// its CPUs are offline, and so nobody can tell that it has changed meanwhile.
-	out, code := inTheMiddle(t, g, static(long, "-cpus=2-3"), func() { g.must(t, "root", "set -e\n"+strings.Join(do, "\n")) })
+	out, code := inTheMiddle(t, g, static(long), func() { g.must(t, "root", "set -e\n"+strings.Join(do, "\n")) })
 	passes(t, out, code)
 	after := g.look(t)
 	for fact, value := range want {
