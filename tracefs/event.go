@@ -98,6 +98,7 @@ type parser struct {
 	stackOf key         // the event that it belongs to
 	last    map[key]int // indexes of events
 	events  []Event
+	entries uint64 // events and stacks, as the kernel counts them
 	lost    []string
 }
 
@@ -172,6 +173,7 @@ func (p *parser) endBegun() {
 
 // event takes in what [header] returned.
 func (p *parser) event(parts []string) error {
+	p.entries++
 	name, text := parts[0], parts[6]
 	numbers := make([]int64, 4)
 	for n, digits := range []string{parts[1], parts[2], parts[4], parts[5]} {

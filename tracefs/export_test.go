@@ -1,3 +1,3 @@
 package tracefs
 
-var ParseLost = parseLost
+var ParseStats = parseStats

@@ -51,7 +51,7 @@ type Instance struct {
 	copy   io.Writer
 	parser parser
 
-	lostBefore map[loss]uint64 // by the last Clear
+	lostBefore map[statistic]uint64 // by the last Clear
 }
 
 // flags are the files in options/ on which the text of the trace depends. An

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,6 +200,40 @@ func TestKernelLost(t *testing.T) {
 	events, err = i.Read()
 	require.NoError(t, err)
 	assert.Len(t, events, 1)
+}
+
+// A machine that records faster than a thread reads does not keep the reader.
+func TestKernelReadEnds(t *testing.T) {
+	i := create(t, open(t), &tracefs.Options{BufferKB: 512})
+	require.NoError(t, i.Start())
+	var writers sync.WaitGroup
+	var enough atomic.Bool
+	text := strings.Repeat("x", 100)
+	for range 2 * runtime.NumCPU() {
+		writers.Go(func() {
+			for !enough.Load() {
+				_ = i.Mark(text) // it fails when the buffer is full
+			}
+		})
+	}
+	ended := make(chan int)
+	go func() {
+		n := 0
+		for n == 0 {
+			events, _ := i.Read() // an error says that some are lost
+			n = len(events)
+		}
+		ended <- n
+	}()
+	select {
+	case n := <-ended:
+		assert.Positive(t, n)
+	case <-time.After(time.Minute):
+		t.Error("Read goes on as long as others write")
+	}
+	enough.Store(true)
+	writers.Wait()
+	require.NoError(t, i.Stop())
 }
 
 // What others trace is as it was after an instance has come and gone.

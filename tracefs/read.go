@@ -24,13 +24,23 @@ var ErrLost = errors.New("tracefs: events were lost")
 
 // Read returns the events that were recorded since the last Read, in the order
 // of their times, and does not wait for more. It may be called while the
-// recording goes on.
+// recording goes on: what is recorded after the call began may be among them or
+// not. A machine may record faster than a thread reads.
 //
 // The error wraps [ErrLost] if any event since the last [Instance.Clear] was
 // lost. The events that were not lost are returned with it.
 func (i *Instance) Read() ([]Event, error) {
-	buf := make([]byte, 64<<10)
-	for {
+	before, err := i.stats()
+	if err != nil {
+		return nil, err
+	}
+	unread := uint64(0)
+	for of, n := range before {
+		if of.counter == unreadCounter {
+			unread += n
+		}
+	}
+	for buf := make([]byte, 64<<10); i.parser.entries < unread; {
 		n, err := unix.Read(i.pipe, buf)
 		if err == unix.EINTR {
 			continue
@@ -49,12 +59,12 @@ func (i *Instance) Read() ([]Event, error) {
 		}
 	}
 	events, lost := i.parser.take()
-	counts, err := i.lost()
+	counts, err := i.stats()
 	if err != nil {
 		return events, err
 	}
-	for _, of := range slices.SortedFunc(maps.Keys(counts), loss.compare) {
-		if n, before := counts[of], i.lostBefore[of]; n > before {
+	for _, of := range slices.SortedFunc(maps.Keys(counts), statistic.compare) {
+		if n, before := counts[of], i.lostBefore[of]; n > before && of.counter != unreadCounter {
 			lost = append(lost, fmt.Sprintf("%s: %d %s", of.cpu, n-before, of.counter))
 		}
 	}
@@ -65,57 +75,59 @@ func (i *Instance) Read() ([]Event, error) {
 }
 
 // lostCounters are the lines of per_cpu/cpuN/stats that count events which
-// cannot be read any more, or were never written.
-var lostCounters = []string{"overrun", "commit overrun", "dropped events"}
+// cannot be read any more, or were never written. unreadCounter is the one of
+// the events, and of their stacks, that wait to be read.
+var (
+	lostCounters  = []string{"overrun", "commit overrun", "dropped events"}
+	unreadCounter = "entries"
+)
 
-// A loss is a counter of the buffer of a CPU, such as "dropped events" of "cpu1".
-type loss struct{ cpu, counter string }
+// A statistic is a counter of the buffer of a CPU, such as "dropped events" of
+// "cpu1".
+type statistic struct{ cpu, counter string }
 
-func (l loss) compare(o loss) int {
-	return cmp.Or(strings.Compare(l.cpu, o.cpu), strings.Compare(l.counter, o.counter))
+func (s statistic) compare(o statistic) int {
+	return cmp.Or(strings.Compare(s.cpu, o.cpu), strings.Compare(s.counter, o.counter))
 }
 
-// lost returns the counters that are not zero.
-func (i *Instance) lost() (map[loss]uint64, error) {
+// stats returns the counters of all buffers.
+func (i *Instance) stats() (map[statistic]uint64, error) {
 	// The error is one of the pattern.
 	files, _ := filepath.Glob(i.path("per_cpu/cpu*/stats"))
 	if len(files) == 0 {
 		return nil, fmt.Errorf("tracefs: there is no %s", i.path("per_cpu/cpu*/stats"))
 	}
-	lost := make(map[loss]uint64)
+	stats := make(map[statistic]uint64)
 	for _, file := range files {
-		counts, err := sysfs.Read(file, parseLost)
+		counts, err := sysfs.Read(file, parseStats)
 		if err != nil {
 			return nil, syserr.In("tracefs", err)
 		}
-		for _, name := range lostCounters {
-			if n := counts[name]; n > 0 {
-				lost[loss{filepath.Base(filepath.Dir(file)), name}] = n
-			}
+		for name, n := range counts {
+			stats[statistic{filepath.Base(filepath.Dir(file)), name}] = n
 		}
 	}
-	return lost, nil
+	return stats, nil
 }
 
-// parseLost parses the counters of lost events in per_cpu/cpuN/stats, which has
-// lines such as "overrun: 0" and "oldest event ts: 13.052405". Each counter must
-// be there: a kernel without it could not tell.
-func parseLost(text string) (map[string]uint64, error) {
+// parseStats parses the counters in per_cpu/cpuN/stats, which has lines such as
+// "overrun: 0" and "oldest event ts: 13.052405". Each counter must be there: a
+// kernel without it could not tell.
+func parseStats(text string) (map[string]uint64, error) {
+	wanted := append([]string{unreadCounter}, lostCounters...)
 	counts := make(map[string]uint64)
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		for _, counter := range lostCounters {
-			if name != counter {
-				continue
-			}
-			n, err := strconv.ParseUint(value, 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("line %q: %w", line, err)
-			}
-			counts[name] = n
+		if !slices.Contains(wanted, name) {
+			continue
 		}
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("line %q: %w", line, err)
+		}
+		counts[name] = n
 	}
-	for _, counter := range lostCounters {
+	for _, counter := range wanted {
 		if _, ok := counts[counter]; !ok {
 			return nil, fmt.Errorf("there is no line %q", counter+": N")
 		}
@@ -135,6 +147,6 @@ func (i *Instance) Clear() error {
 		return syserr.In("tracefs", os.NewSyscallError("close", err))
 	}
 	// The kernel does not reset the counters of a CPU that is offline.
-	i.lostBefore, err = i.lost()
+	i.lostBefore, err = i.stats()
 	return err
 }

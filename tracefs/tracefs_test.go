@@ -154,16 +154,16 @@ func TestOpenError(t *testing.T) {
 	assert.NoError(t, f.Close())
 }
 
-func TestParseLost(t *testing.T) {
+func TestParseStats(t *testing.T) {
 	const none = "entries: 1012\noverrun: 0\ncommit overrun: 0\nbytes: 84300\noldest event ts:    13.052405\nnow ts:    18.249431\ndropped events: 0\nread events: 0\n"
-	counts, err := tracefs.ParseLost(none)
+	counts, err := tracefs.ParseStats(none)
 	require.NoError(t, err)
-	assert.Equal(t, map[string]uint64{"overrun": 0, "commit overrun": 0, "dropped events": 0}, counts)
-	counts, err = tracefs.ParseLost(strings.Replace(none, "dropped events: 0", "dropped events: 12", 1))
+	assert.Equal(t, map[string]uint64{"entries": 1012, "overrun": 0, "commit overrun": 0, "dropped events": 0}, counts)
+	counts, err = tracefs.ParseStats(strings.Replace(none, "dropped events: 0", "dropped events: 12", 1))
 	require.NoError(t, err)
 	assert.Equal(t, uint64(12), counts["dropped events"])
-	_, err = tracefs.ParseLost(strings.Replace(none, "\noverrun: 0", "", 1))
+	_, err = tracefs.ParseStats(strings.Replace(none, "\noverrun: 0", "", 1))
 	assert.EqualError(t, err, `there is no line "overrun: N"`)
-	_, err = tracefs.ParseLost(strings.Replace(none, "\noverrun: 0", "\noverrun: many", 1))
+	_, err = tracefs.ParseStats(strings.Replace(none, "\noverrun: 0", "\noverrun: many", 1))
 	assert.ErrorContains(t, err, `line "overrun: many\n"`)
 }
