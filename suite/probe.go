@@ -144,6 +144,7 @@ type Finding struct {
 	Moment  Moment
 	Outcome *Outcome      // of the operation before it
 	Err     error         // of the first check; nil: the promise was kept
+	Looked  time.Duration // from the moment until the first check was over
 	Window  time.Duration // from the moment until the promise was kept
 	Tries   int           // checks after the first
 	Never   bool          // it was not kept while it was looked at
@@ -165,6 +166,7 @@ func (p *Probe) first(check Check) Finding {
 // poll looks at a broken promise until it is kept; at is the moment. The error
 // is an [*UncheckedError].
 func (f *Finding) poll(check Check, at time.Time) error {
+	f.Looked = time.Since(at)
 	if unchecked := (*UncheckedError)(nil); errors.As(f.Err, &unchecked) {
 		f.Err = nil
 		return unchecked

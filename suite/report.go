@@ -72,6 +72,9 @@ func (r *result) attach(t *testing.T) {
 			t.Attr(d.name+"-ns", samplesOf(d.values...).String())
 		}
 	}
+	if r.shown != nil {
+		t.Attr("cycle", r.shown.timeline().String())
+	}
 }
 
 // attach makes the placement an attribute of the test.

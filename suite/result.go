@@ -14,6 +14,7 @@ type result struct {
 	toUevent, toReturn []time.Duration
 	windows            []time.Duration // of broken promises
 	broken             []Finding
+	shown              *Finding   // whose cycle is an attribute of the test: that of the longest window, or the first
 	missed             []*Outcome // whose uevent never came
 	failed             []*Outcome // of operations that did not do what they must
 	state              string     // the machine after them; "": it is asked when they are reported
@@ -37,6 +38,9 @@ func (r *result) add(f Finding) {
 	}
 	if atUevent && out.missed() && !slices.Contains(r.missed, out) {
 		r.missed = append(r.missed, out)
+	}
+	if r.shown == nil || f.Err != nil && (r.shown.Err == nil || f.Window > r.shown.Window) {
+		r.shown = &f
 	}
 	if f.Err != nil {
 		r.broken = append(r.broken, f)
@@ -68,6 +72,9 @@ func (r *result) merge(o *result) {
 	}
 	r.toUevent, r.toReturn = append(r.toUevent, o.toUevent...), append(r.toReturn, o.toReturn...)
 	r.windows = append(r.windows, o.windows...)
+	if r.shown == nil {
+		r.shown = o.shown
+	}
 }
 
 // operationFailed says how an operation that was done for all invariants

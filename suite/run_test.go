@@ -156,8 +156,8 @@ func TestAllIsRight(t *testing.T) {
 	assert.Equal(t, want, p.verdicts, p.text)
 	assert.Equal(t, 8, ops, "two CPUs, two cycles, two promises; one operation serves both moments")
 	for test, names := range map[string]string{
-		"Online/at-uevent/mask": "kernel cpus probes broken time-to-uevent time-to-uevent-ns time-to-return time-to-return-ns",
-		"Online/at-return/mask": "kernel cpus probes broken time-to-return time-to-return-ns",
+		"Online/at-uevent/mask": "kernel cpus probes broken time-to-uevent time-to-uevent-ns time-to-return time-to-return-ns cycle",
+		"Online/at-return/mask": "kernel cpus probes broken time-to-return time-to-return-ns cycle",
 	} {
 		attrs := p.attributes(test)
 		assert.Len(t, attrs, len(strings.Fields(names)), "%s: %v", test, attrs)
@@ -169,6 +169,8 @@ func TestAllIsRight(t *testing.T) {
 		samples, err := ParseSamples(attrs["time-to-return-ns"])
 		assert.NoError(t, err)
 		assert.Len(t, samples, 4)
+		_, err = ParseTimeline(attrs["cycle"])
+		assert.NoError(t, err)
 	}
 }
 

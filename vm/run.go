@@ -39,6 +39,9 @@ type Options struct {
 	stall time.Duration // how long the guest may stand still; 0: stallLimit
 }
 
+// ConsoleFile is the file in [Options.Out] with what the kernel said.
+const ConsoleFile = "console.log"
+
 // Defaults of what a command line may leave out.
 const (
 	DefaultKernel = "stable"
@@ -211,12 +214,12 @@ func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (
 	vm.keys = filepath.Join(dir, "keys")
 	vm.qmp = filepath.Join(dir, "qmp")
 	vm.gdb = filepath.Join(dir, "gdb")
-	vm.console = filepath.Join(dir, "console.log")
+	vm.console = filepath.Join(dir, ConsoleFile)
 	if opts.Out != "" {
 		if err := os.MkdirAll(opts.Out, 0o755); err != nil {
 			return 0, err
 		}
-		if vm.console, err = filepath.Abs(filepath.Join(opts.Out, "console.log")); err != nil {
+		if vm.console, err = filepath.Abs(filepath.Join(opts.Out, ConsoleFile)); err != nil {
 			return 0, err
 		}
 	}

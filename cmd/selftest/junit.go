@@ -49,9 +49,9 @@ type property struct {
 // markJUnit makes the report say of skipped test cases which are failures of a
 // known defect: "known: ID" is the message, and the text of the failure is the
 // output. Test cases that were tried again have a property that says what came
-// of it. A report without any stays as it is. There is none if gotestsum did
-// not get as far.
-func markJUnit(file string, again []*tries) error {
+// of it. facts are properties of the suites, by their names. There is no report
+// if gotestsum did not get as far.
+func markJUnit(file string, again []*tries, facts map[string][]property) error {
 	data, err := os.ReadFile(file)
 	if os.IsNotExist(err) {
 		return nil
@@ -63,17 +63,15 @@ func markJUnit(file string, again []*tries) error {
 	if err := xml.Unmarshal(data, &report); err != nil {
 		return &os.PathError{Op: "parse", Path: file, Err: err}
 	}
-	marked := false
-	for _, s := range report.Suites {
+	for i := range report.Suites {
+		s := &report.Suites[i]
+		s.Properties = append(s.Properties, facts[attr(s.Attrs, "name")]...)
 		for _, c := range s.Cases {
-			marked = c.mark() || marked
+			c.mark()
 			for _, t := range again {
-				marked = c.noteTries(t) || marked
+				c.noteTries(t)
 			}
 		}
-	}
-	if !marked {
-		return nil
 	}
 	data, err = xml.MarshalIndent(report, "", "\t")
 	if err != nil {
@@ -82,20 +80,19 @@ func markJUnit(file string, again []*tries) error {
 	return os.WriteFile(file, append([]byte(xml.Header), data...), 0o644)
 }
 
-// noteTries reports whether the test case is the one that was tried again.
-func (c *junitCase) noteTries(t *tries) bool {
-	if c.attr("classname") != t.pkg || c.attr("name") != t.name {
-		return false
+// noteTries notes what came of a test that was tried again, if it is this one.
+func (c *junitCase) noteTries(t *tries) {
+	if attr(c.Attrs, "classname") != t.pkg || attr(c.Attrs, "name") != t.name {
+		return
 	}
 	if c.Properties == nil {
 		c.Properties = &properties{}
 	}
 	c.Properties.List = append(c.Properties.List, property{testjson.Attempts, t.String()})
-	return true
 }
 
-func (c *junitCase) attr(name string) string {
-	for _, a := range c.Attrs {
+func attr(attrs []xml.Attr, name string) string {
+	for _, a := range attrs {
 		if a.Name.Local == name {
 			return a.Value
 		}
@@ -103,16 +100,15 @@ func (c *junitCase) attr(name string) string {
 	return ""
 }
 
-// mark reports whether the test case is a known failure.
-func (c *junitCase) mark() bool {
+// mark says so if the test case is a known failure.
+func (c *junitCase) mark() {
 	if c.Skipped == nil || c.Properties == nil {
-		return false
+		return
 	}
 	i := slices.IndexFunc(c.Properties.List, func(p property) bool { return p.Name == testjson.Known })
 	if i < 0 {
-		return false
+		return
 	}
 	c.Output = strings.TrimLeft(withoutFrames(c.Skipped.Message), "\n")
 	c.Skipped.Message = knownPrefix + c.Properties.List[i].Value
-	return true
 }

@@ -82,7 +82,7 @@ func TestKnownReports(t *testing.T) {
 			name:      "known",
 			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", "TestA fail", "fail"},
 			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestA known busy, TestA original-result fail, TestA skip, pass",
-			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestA known busy, TestA original-result fail, TestA fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, known-defect busy: it is busy, TestA/b fail, TestA known busy, TestA original-result fail, TestA fail, fail",
 			onlyKnown: true,
 		},
 		{
@@ -94,39 +94,39 @@ func TestKnownReports(t *testing.T) {
 			name:      "another below the same test is new",
 			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", "TestA/d run", "TestA/d fail", "TestA fail", "fail"},
 			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestA/d fail, TestA fail, fail",
-			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestA/d fail, TestA fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, known-defect busy: it is busy, TestA/b fail, TestA/d fail, TestA fail, fail",
 		},
 		{
 			name:      "the test above it has something to say",
 			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", "TestA:     a.go:3: left", "TestA fail", "fail"},
 			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestA fail, fail",
-			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestA fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, known-defect busy: it is busy, TestA/b fail, TestA fail, fail",
 		},
 		{
 			name:      "and the machine was left changed",
 			in:        []string{"TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail", ": FAIL: the machine is not as it was found", "fail"},
 			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip, TestMain fail, fail",
-			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail, TestMain fail, fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, known-defect busy: it is busy, TestA/b fail, TestMain fail, fail",
 		},
 		{
 			name:      "the whole is known",
 			in:        []string{"TestA run", "TestA kernel 6.12.1", "TestA pass", ": FAIL: leaked descriptor 7", "fail"},
 			gotestsum: "TestA kernel 6.12.1, TestA pass, TestMain known leak, TestMain original-result fail, TestMain skip, pass",
-			results:   "TestA kernel 6.12.1, TestA pass, TestMain known leak, TestMain original-result fail, TestMain fail, fail",
+			results:   "TestA kernel 6.12.1, TestA pass, TestMain known leak, TestMain original-result fail, known-defect leak: it leaks, TestMain fail, fail",
 			onlyKnown: true,
 		},
 		{
 			name:      "a known crash",
 			in:        []string{"TestA run", "TestA/c run", died, "TestA/c fail"},
 			gotestsum: "TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA known crash, TestA original-result fail, TestA skip, pass",
-			results:   "TestA/c known crash, TestA/c original-result fail, TestA/c fail, TestA known crash, TestA original-result fail, TestA fail, fail",
+			results:   "TestA/c known crash, TestA/c original-result fail, known-defect crash: it crashes, TestA/c fail, TestA known crash, TestA original-result fail, TestA fail, fail",
 			onlyKnown: true,
 		},
 		{
 			name:      "a known crash after a new failure",
 			in:        []string{"TestA run", "TestA/d run", "TestA/d fail", "TestA/c run", died, "TestA/c fail"},
 			gotestsum: "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA fail, fail",
-			results:   "TestA/d fail, TestA/c known crash, TestA/c original-result fail, TestA/c fail, TestA fail, fail",
+			results:   "TestA/d fail, TestA/c known crash, TestA/c original-result fail, known-defect crash: it crashes, TestA/c fail, TestA fail, fail",
 		},
 		{
 			name:      "a new crash",
@@ -148,7 +148,7 @@ func TestKnownReports(t *testing.T) {
 			name:      "known, and then cut short",
 			in:        []string{"TestA run", "TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/b fail"},
 			gotestsum: "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b skip",
-			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, TestA/b fail",
+			results:   "TestA/b kernel 6.12.1, TestA/b known busy, TestA/b original-result fail, known-defect busy: it is busy, TestA/b fail",
 		},
 		{
 			name:      "cut short",
@@ -204,15 +204,15 @@ func TestMarkJUnit(t *testing.T) {
 	</testsuite>
 </testsuites>`
 	file := filepath.Join(t.TempDir(), "junit.xml")
-	require.NoError(t, markJUnit(file, nil), "there is none")
+	require.NoError(t, markJUnit(file, nil, nil), "there is none")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, report, "    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;", ""), 0o644))
-	require.NoError(t, markJUnit(file, nil))
+	require.NoError(t, markJUnit(file, nil, nil))
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, fmt.Sprintf(report, "known: busy", "\n\t\t\t<system-out>    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;</system-out>"), string(data))
 
 	require.NoError(t, os.WriteFile(file, data[:100], 0o644))
-	assert.ErrorContains(t, markJUnit(file, nil), "parse "+file+": XML syntax error")
+	assert.ErrorContains(t, markJUnit(file, nil, nil), "parse "+file+": XML syntax error")
 }
 
 func TestKnownFlag(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -211,10 +212,10 @@ func (o *options) test(ctx context.Context) error {
 	}
 	// Nobody is to take the reports of an earlier run for those of one that
 	// made none.
-	if err := os.RemoveAll(filepath.Join(o.vm.Out, reproDir)); err != nil {
+	if err := os.RemoveAll(filepath.Join(o.vm.Out, report.ReproDir)); err != nil {
 		return err
 	}
-	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile, suggestFile} {
+	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -36,6 +38,34 @@ type guest struct {
 
 // packagePrefix begins the names that results go under.
 const packagePrefix = "hotplugtest/"
+
+// facts are attributes for the results: which kernel it is.
+func (g *guest) facts() []property {
+	return []property{{testjson.KernelSource, g.Origin.Source}, {testjson.KernelSum, g.Origin.Sum}}
+}
+
+// facts are those of all guests, by package.
+func (p *plan) facts() map[string][]property {
+	all := make(map[string][]property)
+	for _, g := range p.VMs {
+		all[g.Package] = g.facts()
+	}
+	return all
+}
+
+// describe writes what the guest is to the results, which are in a file.
+func (g *guest) describe(file string, results io.Writer) error {
+	attrs := g.facts()
+	console := filepath.Join(g.Options.Out, vm.ConsoleFile)
+	if rel, err := filepath.Rel(filepath.Dir(file), console); err == nil {
+		attrs = append(attrs, property{testjson.Console, rel})
+	}
+	var errs []error
+	for _, a := range attrs {
+		errs = append(errs, testjson.Write(results, testjson.Event{Time: time.Now(), Action: "attr", Package: g.Package, Key: a.Name, Value: a.Value}))
+	}
+	return errors.Join(errs...)
+}
 
 func readPlan(file string) (p plan, err error) {
 	data, err := os.ReadFile(file)

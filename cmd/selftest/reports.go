@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/internal/known"
@@ -32,6 +33,7 @@ type forReports struct {
 	said     []string // outside of tests, of what is wrong
 	died     bool     // the runner of the VM said some of it
 	ended    bool     // the event that ends the package has come
+	told     []string // known defects that the results have told of
 }
 
 func (f *forReports) Write(p []byte) (int, error) { return f.lines.write(p, f.pass) }
@@ -109,12 +111,28 @@ func (f *forReports) markKnown(e testjson.Event, defect *known.Entry) error {
 			return err
 		}
 	}
+	if err := f.tellDefect(e.Package, defect); err != nil {
+		return err
+	}
 	text := knownPrefix + defect.ID + ": " + defect.Why + "\n"
 	if defect.Crash {
 		text += "       What comes after it in this virtual machine did not run.\n"
 	}
 	why := testjson.Event{Time: e.Time, Action: "output", Package: e.Package, Test: e.Test, Output: text}
 	return errors.Join(testjson.Write(f.w, why), f.differ(e, "skip"))
+}
+
+// tellDefect adds to the results what a known defect is, once.
+func (f *forReports) tellDefect(pkg string, defect *known.Entry) error {
+	if slices.Contains(f.told, defect.ID) {
+		return nil
+	}
+	f.told = append(f.told, defect.ID)
+	text := defect.ID + ": " + defect.Why
+	if defect.Link != "" {
+		text += " (" + defect.Link + ")"
+	}
+	return testjson.Write(f.results, testjson.Event{Time: f.verdicts.last, Action: "attr", Package: pkg, Key: testjson.Defect, Value: text})
 }
 
 // differ writes an event to the results as it is, and with another action to

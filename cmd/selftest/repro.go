@@ -12,11 +12,9 @@ import (
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
-
-// reproDir has a script for each test that failed.
-const reproDir = "repro"
 
 // mostRepros is how many scripts a run writes: a kernel that fails more tests
 // needs no script for each.
@@ -75,7 +73,7 @@ func sha256File(path string) (string, error) {
 // writeRepros writes a script for each test that failed by no known defect, and
 // says where they are.
 func (p *plan) writeRepros(v *verdicts, module, out string, screen io.Writer) error {
-	dir := filepath.Join(out, reproDir)
+	dir := filepath.Join(out, report.ReproDir)
 	n := 0
 	var errs []error
 	for _, g := range p.VMs {
@@ -83,7 +81,7 @@ func (p *plan) writeRepros(v *verdicts, module, out string, screen io.Writer) er
 			if n++; n > mostRepros {
 				break
 			}
-			file := filepath.Join(dir, fileName(strings.TrimPrefix(g.Package, packagePrefix)+"-"+name)+".sh")
+			file := filepath.Join(dir, report.ReproFile(strings.TrimPrefix(g.Package, packagePrefix), name))
 			text := g.repro(name, firstLine(v.output[test{g.Package, name}]), v.release[g.Package], module)
 			errs = append(errs, os.MkdirAll(dir, 0o755), os.WriteFile(file, []byte(text), 0o755))
 		}
@@ -101,11 +99,6 @@ func firstLine(output string) string {
 	line, _, _ := strings.Cut(texts[0], "\n")
 	return line
 }
-
-// fileName makes a file's name of a test's.
-func fileName(name string) string { return notInName.ReplaceAllString(name, "-") }
-
-var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // repro is a script that runs a test as it was run when it failed.
 func (g *guest) repro(name, why, release, module string) string {

@@ -61,5 +61,5 @@ func TestNoRepro(t *testing.T) {
 	p := &plan{VMs: []guest{{Package: "p"}}}
 	require.NoError(t, p.writeRepros(of(t, events(t, "TestA pass", "TestB known busy", "TestB fail", "fail")), "/", out, &screen))
 	assert.Empty(t, screen.String())
-	assert.NoDirExists(t, filepath.Join(out, reproDir))
+	assert.NoDirExists(t, filepath.Join(out, "repro"))
 }

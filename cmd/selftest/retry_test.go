@@ -92,10 +92,11 @@ func TestNoteTries(t *testing.T) {
 	assert.Nil(t, m.Failed("TestA/b", "    a.go:1: lost a file\n"))
 
 	junit := filepath.Join(dir, "junit.xml")
-	require.NoError(t, os.WriteFile(junit, []byte(`<testsuites><testsuite><testcase classname="p" name="TestA/b"><failure message="Failed">x</failure></testcase><testcase classname="p" name="TestA"></testcase></testsuite></testsuites>`), 0o644))
-	require.NoError(t, markJUnit(junit, again))
+	require.NoError(t, os.WriteFile(junit, []byte(`<testsuites><testsuite name="p"><properties><property name="go.version" value="1"></property></properties><testcase classname="p" name="TestA/b"><failure message="Failed">x</failure></testcase><testcase classname="p" name="TestA"></testcase></testsuite></testsuites>`), 0o644))
+	require.NoError(t, markJUnit(junit, again, map[string][]property{"p": {{testjson.KernelSum, "4711"}}}))
 	report, err := os.ReadFile(junit)
 	require.NoError(t, err)
 	assert.Equal(t, 1, strings.Count(string(report), `<property name="`+testjson.Attempts+`" value="flaky 1/3"></property>`))
+	assert.Contains(t, string(report), `<property name="`+testjson.KernelSum+`" value="4711"></property>`)
 	assert.Contains(t, string(report), `<failure message="Failed">x</failure>`)
 }

@@ -68,7 +68,8 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		err = errors.Join(err, p.noteTries(again, v, out, os.Stdout))
 	}
 	module, moduleErr := os.Getwd() // the script runs this there
-	err = errors.Join(err, markJUnit(junit, again), moduleErr, p.writeRepros(v, module, out, os.Stdout))
+	err = errors.Join(err, markJUnit(junit, again, p.facts()), moduleErr, p.writeRepros(v, module, out, os.Stdout))
+	err = errors.Join(err, writePage(out, os.Stdout))
 	return cmp.Or(err, verdict(v, runErr))
 }
 
@@ -213,7 +214,7 @@ func (r *runner) one(ctx context.Context, i int, out *piece) {
 	if r.plan.AtOnce > 1 {
 		reports.label = g.Package + ": "
 	}
-	err := errors.Join(r.plan.test(ctx, r.file, i, reports), reports.close())
+	err := errors.Join(g.describe(r.plan.Results, out.to(1)), r.plan.test(ctx, r.file, i, reports), reports.close())
 	out.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()

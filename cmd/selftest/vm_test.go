@@ -114,6 +114,16 @@ func TestPass(t *testing.T) {
 	console, err := os.ReadFile(filepath.Join(reports, "console.log"))
 	require.NoError(t, err)
 	assert.Contains(t, string(console), "Linux version 6.1.")
+
+	page, err := os.ReadFile(filepath.Join(reports, "report.html"))
+	require.NoError(t, err)
+	assert.Regexp(t, `Debian bookworm linux-image-6\.1\.\S+ \S+<br>6\.1\.`, string(page))
+	assert.Regexp(t, `sha256 [0-9a-f]{64}<`, string(page))
+	assert.Contains(t, string(page), `<a href="./console.log">`)
+	assert.Regexp(t, `id="verdict">\d+ passed, \d+ skipped, 0 failed<`, string(page))
+	summary, err := os.ReadFile(filepath.Join(reports, "summary.md"))
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^\| bookworm \| 6\.1\.\S+ \| \d+ \| \d+ \| 0 \| 0 \|  \|$`, string(summary))
 }
 
 // Each profile is a VM of its own, and all of them are one report. The rows are
