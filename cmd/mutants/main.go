@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
@@ -21,7 +22,8 @@ import (
 var program = &cli.Program{
 	Name: "mutants", Call: "ci/mutants", Synopsis: "[flags] [-- flags of the test binary]",
 	About: "Runs the suite on broken kernels, each in a virtual machine of its own, and prints which tests notice.\n" +
-		"Exits 0 only if each mutant was noticed by the tests that are to notice it.",
+		"Exits 0 only if each mutant was noticed by the tests that are to notice it. With -callbacks, the mutants are the callbacks\n" +
+		"of hotplug states that the kernel itself names, and the exit status is 0 if one of them could be knocked out.",
 	Stray: "mutants are named by -run, and flags of the test binary come after --",
 }
 
@@ -32,16 +34,19 @@ func main() {
 
 // bench is what the command line says.
 type bench struct {
-	kernels  []series
-	mutants  *regexp.Regexp
-	short    bool
-	rows     bool
-	healthy  bool
-	delays   bool
-	out      string
-	markdown string
-	dir      cli.Dir  // what paths are relative to
-	args     []string // for the test binary
+	names     []string // of kernels
+	kernels   []series // the same, for all but callbacks
+	mutants   *regexp.Regexp
+	callbacks bool
+	limit     time.Duration // begin no further callback after it; 0: there is no limit
+	short     bool
+	rows      bool
+	healthy   bool
+	delays    bool
+	out       string
+	markdown  string
+	dir       cli.Dir  // what paths are relative to
+	args      []string // for the test binary
 
 	runner *lab.Runner
 }
@@ -51,20 +56,18 @@ func parse(args []string) (*bench, error) {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	l.dir.Flag(flags)
 	flags.Func("kernel", "Debian `suite` whose kernel is broken; may be repeated (default each of "+strings.Join(suites(), ", ")+")", func(s string) error {
-		i := slices.IndexFunc(kernels, func(k series) bool { return k.suite == s })
-		if i < 0 {
-			return fmt.Errorf("there are no mutants of it, only of %s", strings.Join(suites(), ", "))
-		}
-		l.kernels = append(l.kernels, kernels[i])
+		l.names = append(l.names, s)
 		return nil
 	})
-	flags.Func("run", "only the mutants whose name matches the `regexp`", func(s string) (err error) {
+	flags.BoolVar(&l.callbacks, "callbacks", false, "instead of the mutants of the table, knock out each callback of a hotplug state, until a test notices; goes on where it was if it is called again")
+	flags.DurationVar(&l.limit, "for", 0, "with -callbacks, begin no further callback after this `time` (default: as long as it takes)")
+	flags.Func("run", "only the mutants, or callbacks, whose name matches the `regexp`", func(s string) (err error) {
 		l.mutants, err = regexp.Compile(s)
 		return err
 	})
 	flags.BoolVar(&l.short, "short", false, "a few mutants, with -rows")
 	flags.BoolVar(&l.rows, "rows", false, "of the suite, run only what has to notice each mutant, and all for those that nothing has to")
-	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it has to pass there")
+	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it must pass there")
 	flags.BoolVar(&l.delays, "delays", true, "delay what a mutant's delays say: without them, what only a delay shows survives")
 	flags.StringVar(&l.out, "out", "out/mutants", "`directory` for the reports of each run")
 	flags.StringVar(&l.markdown, "markdown", "", "write the score as a Markdown table to this `file`")
@@ -73,8 +76,11 @@ func parse(args []string) (*bench, error) {
 		return l, err
 	}
 	l.rows = l.rows || l.short
-	if len(l.kernels) == 0 {
-		l.kernels = kernels
+	if len(l.names) == 0 {
+		l.names = suites()
+	}
+	if err := l.check(flags); err != nil {
+		return l, err
 	}
 	l.out = l.dir.Path(l.out)
 	if l.markdown != "" {
@@ -83,12 +89,43 @@ func parse(args []string) (*bench, error) {
 	return l, nil
 }
 
+// check finds the kernels that the mutants of the table are for, and tells which
+// flags do not go together.
+func (l *bench) check(flags *flag.FlagSet) (err error) {
+	if l.limit < 0 {
+		return fmt.Errorf("-for %v: it takes time", l.limit)
+	}
+	flags.Visit(func(f *flag.Flag) {
+		table := slices.Contains([]string{"short", "rows", "delays", "markdown"}, f.Name)
+		switch {
+		case l.callbacks && table:
+			err = fmt.Errorf("-%s is for the mutants of the table, not for -callbacks", f.Name)
+		case !l.callbacks && f.Name == "for":
+			err = errors.New("-for is for -callbacks only")
+		}
+	})
+	for _, name := range l.names {
+		i := slices.IndexFunc(kernels, func(k series) bool { return k.suite == name })
+		if l.callbacks || err != nil {
+			continue
+		}
+		if i < 0 {
+			return fmt.Errorf("-kernel %s: there are no mutants of it, only of %s", name, strings.Join(suites(), ", "))
+		}
+		l.kernels = append(l.kernels, kernels[i])
+	}
+	return err
+}
+
 // run tests each kernel, and each mutant of it.
 func (l *bench) run(ctx context.Context) (err error) {
 	if l.runner, err = lab.NewRunner(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.runner.Close()) }()
+	if l.callbacks {
+		return l.runCallbacks(ctx)
+	}
 
 	var s score
 	for _, k := range l.kernels {

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,35 +14,18 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
-	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // findSuspects traces a CPU that goes offline and online.
 func (w *widen) findSuspects(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "widen-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "guest")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "./cmd/widen/guest")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building the guest's program: %w", err)
-	}
 	opts := w.vm
 	opts.Timeout = 5 * time.Minute
 	opts.Out = filepath.Join(w.reports(), "trace")
-	var out bytes.Buffer
-	code, err := vm.Run(ctx, opts, []string{program}, &out, os.Stderr)
+	out, err := lab.Guest(ctx, opts, "./cmd/widen/guest")
 	if err != nil {
 		return fmt.Errorf("tracing: %w", err)
 	}
-	if code != 0 {
-		return fmt.Errorf("tracing: exit status %d: %s", code, strings.TrimSpace(out.String()))
-	}
-	trace, err := readTrace(out.Bytes())
+	trace, err := readTrace(out)
 	if err != nil {
 		return err
 	}

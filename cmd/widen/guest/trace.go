@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
+	"github.com/hotplugtest/hotplugtest/internal/callback"
 	"github.com/hotplugtest/hotplugtest/internal/ledger"
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
@@ -52,10 +52,8 @@ func (g *guest) deferrals(cycles int) error {
 
 // Events of calls.
 const (
-	callback      = "cpuhp:cpuhp_enter"
-	multiCallback = "cpuhp:cpuhp_multi_enter"
-	waking        = "sched:sched_waking"
-	switching     = "sched:sched_switch"
+	waking    = "sched:sched_waking"
+	switching = "sched:sched_switch"
 )
 
 // calls notes the callbacks of hotplug states that ran in operations, what the
@@ -85,7 +83,10 @@ func (g *guest) record(i *tracefs.Instance, operate func() error) (events []trac
 	err = affinity.Thread(func() error {
 		// The threads of the operation.
 		filter := fmt.Sprintf(`%%s == %d || %%s == "cpuhp/%d"`, unix.Gettid(), g.cpu)
-		errs := []error{i.Enable(callback, ""), i.Enable(multiCallback, "")}
+		var errs []error
+		for _, event := range callback.Events {
+			errs = append(errs, i.Enable(event, ""))
+		}
 		for event, filter := range map[string]string{
 			waking:    fmt.Sprintf(filter, "pid", "comm"),
 			switching: fmt.Sprintf(filter, "prev_pid", "prev_comm"),
@@ -114,18 +115,12 @@ func (g *guest) record(i *tracefs.Instance, operate func() error) (events []trac
 	return events, back, err
 }
 
-// callbackName matches the function of an event of [callback], as in "cpu: 0003
-// target: 236 step: 231 (sched_cpu_activate)".
-var callbackName = regexp.MustCompile(`\(([^()]+)\)$`)
-
 // sightings returns the functions that an event of a call tells of.
 func sightings(e tracefs.Event) (seen []suspect.Sighting) {
+	if function, ok := callback.Function(e); ok && !suspect.Plumbing(function) {
+		seen = append(seen, suspect.Sighting{Kind: suspect.Callback, Function: function})
+	}
 	switch e.Name {
-	case "cpuhp_enter", "cpuhp_multi_enter":
-		// Without a callback the name is that of NULL.
-		if name := callbackName.FindStringSubmatch(e.Args); name != nil && !suspect.Plumbing(name[1]) {
-			seen = append(seen, suspect.Sighting{Kind: suspect.Callback, Function: name[1]})
-		}
 	case "sched_waking":
 		for _, f := range suspect.OwnFunctions(e.Stack) {
 			seen = append(seen, suspect.Sighting{Kind: suspect.Waker, Function: f})

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// knockouts are what -callbacks asks for on one kernel: each callback of
+// hotplug states returns 0 at once, one after the other.
+type knockouts struct {
+	*bench
+	kernel string // as of ci/selftest -kernel
+	dir    string // of the reports
+	key    string // all that what was found so far depends on
+}
+
+// callbackSMP is a machine with two threads a core, on which the kernel has more
+// callbacks, and more rows of the suite run.
+const callbackSMP = "4,cores=2,threads=2"
+
+// testTimeout bounds one run of the suite: a healthy kernel needs a third of
+// it on a busy host.
+const testTimeout = 5 * time.Minute
+
+// runCallbacks knocks out the callbacks of each kernel, and prints the tables.
+func (l *bench) runCallbacks(ctx context.Context) error {
+	runtime.LockOSThread() // QEMU ends with it
+	begun := time.Now()
+	var told []error
+	for _, kernel := range l.names {
+		prepared, err := vm.Prepare(ctx, vm.Options{Kernel: kernel}, runtime.GOARCH, os.Stderr)
+		if err != nil {
+			return err
+		}
+		k := &knockouts{
+			bench: l, kernel: kernel, dir: filepath.Join(l.out, strings.ReplaceAll(kernel, "/", "-"), "callbacks"),
+			key: strings.Join(append([]string{prepared.Kernel(), callbackSMP}, l.args...), "\n"),
+		}
+		functions, err := k.list(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", kernel, err)
+		}
+		functions = slices.DeleteFunc(functions, func(f string) bool { return !l.mutants.MatchString(f) })
+		if len(functions) == 0 {
+			return fmt.Errorf("%s has no callback that matches %v", kernel, l.mutants)
+		}
+		results, err := k.all(ctx, functions, begun)
+		if err != nil {
+			return fmt.Errorf("%s: %w", kernel, err)
+		}
+		fmt.Print(results.markdown(prepared.Kernel()))
+		told = append(told, results.err(kernel))
+	}
+	return errors.Join(told...)
+}
+
+// all knocks out the functions that were not knocked out before, until -for is
+// over. An interrupt loses the one that is running.
+func (k *knockouts) all(ctx context.Context, functions []string, begun time.Time) (results knockoutList, err error) {
+	if err := k.healthyFirst(ctx); err != nil {
+		return nil, err
+	}
+	done := 0
+	for n, f := range functions {
+		r, err := k.load(f)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil && (done == 0 || k.limit == 0 || time.Since(begun) < k.limit) {
+			if r, err = k.knockOut(ctx, f); err != nil {
+				return nil, err
+			}
+			if err := k.save(f, r); err != nil {
+				return nil, err
+			}
+			done++
+			fmt.Printf("%d of %d %s: %v\n", n+1, len(functions), f, r)
+		}
+		results = append(results, function{f, r})
+	}
+	return results, nil
+}
+
+// listFile is the list of a kernel's callbacks, beside the reports.
+const listFile = "list"
+
+// list returns the callbacks of the running kernel, in the order in which one
+// cycle calls them.
+func (k *knockouts) list(ctx context.Context) ([]string, error) {
+	if r, err := k.load(listFile); err != nil || r != nil {
+		return r.functions(), err
+	}
+	out, err := lab.Guest(ctx, k.vm(listFile, 5*time.Minute), guestPackage)
+	if err != nil {
+		return nil, fmt.Errorf("listing the callbacks: %w", err)
+	}
+	functions, err := parseFunctions(out)
+	if err != nil {
+		return nil, err
+	}
+	return functions, k.save(listFile, &knockout{Functions: functions})
+}
+
+// parseFunctions reads what the guest's program prints.
+func parseFunctions(out []byte) (functions []string, err error) {
+	if err := json.Unmarshal(out, &functions); err != nil {
+		return nil, fmt.Errorf("listing the callbacks: the guest's program printed %q: %w", out, err)
+	}
+	if len(functions) == 0 {
+		return nil, errors.New("listing the callbacks: the kernel has told of none: does it have the trace events cpuhp_enter and cpuhp_multi_enter?")
+	}
+	return functions, nil
+}
+
+// guestPackage is the program of the guest.
+const guestPackage = "./cmd/mutants/guest"
+
+// vm are the options of a VM in which the guest's program runs.
+func (k *knockouts) vm(name string, timeout time.Duration, pokes ...string) vm.Options {
+	return vm.Options{Kernel: k.kernel, SMP: callbackSMP, Mem: "1G", Timeout: timeout, Pokes: pokes, Out: filepath.Join(k.dir, name)}
+}
+
+// healthyFirst fails if the suite does on a kernel that is not broken, which
+// would say nothing of the broken ones.
+func (k *knockouts) healthyFirst(ctx context.Context) error {
+	if !k.healthy {
+		return nil
+	}
+	const name = "healthy"
+	r, err := k.load(name)
+	if err == nil && r == nil {
+		if r, err = k.suite(ctx, name, ""); err == nil {
+			err = k.save(name, r)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s healthy: %d tests\n", k.kernel, r.Tests)
+	if len(r.Failed) > 0 || r.Died != "" {
+		return fmt.Errorf("the suite fails on the healthy kernel, so it says nothing of the broken ones: %v; see %s, and remove it to try again", r, filepath.Join(k.dir, name))
+	}
+	return nil
+}
+
+// pokeError is how the VM's runner begins what it says of a function that it
+// cannot find or write to.
+const pokeError = "poke: "
+
+// knockOut sees whether a CPU goes offline and online without a callback, and if
+// so, runs the suite until a test fails. What failed runs once more by itself.
+func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
+	poke := f + "=ret0"
+	if _, err := vm.ParsePoke(poke); err != nil {
+		return &knockout{Impossible: err.Error()}, nil
+	}
+	begun := time.Now()
+	_, err := lab.Guest(ctx, k.vm(f, 2*time.Minute, poke), guestPackage, "-try")
+	var failure *vm.Failure
+	var exit *lab.ExitError
+	var noCPU string
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.As(err, &failure):
+		return &knockout{NoCPU: failure.What}, nil
+	case errors.As(err, &exit):
+		// Which row says so first is worth to know all the same.
+		noCPU = strings.TrimSpace(exit.Output)
+	case err != nil:
+		if what, ok := strings.CutPrefix(err.Error(), pokeError); ok {
+			return &knockout{Impossible: what}, nil
+		}
+		return nil, err
+	}
+	r, err := k.suite(ctx, f, "", "-poke", poke)
+	if err != nil {
+		return nil, err
+	}
+	r.NoCPU = noCPU
+	if len(r.Failed) > 0 && r.Died == "" {
+		again, err := k.suite(ctx, f+"/again", exactly(r.Failed[0]), "-poke", poke)
+		if err != nil {
+			return nil, err
+		}
+		r.Again = len(again.Failed) > 0 || again.Died != ""
+	}
+	r.Took = time.Since(begun)
+	return r, nil
+}
+
+// exactly is a pattern for one test, as in go test -run. The name of the whole
+// suite is none.
+func exactly(test string) string {
+	if strings.HasPrefix(test, "(") {
+		return ""
+	}
+	var parts []string
+	for part := range strings.SplitSeq(test, "/") {
+		parts = append(parts, "^"+regexp.QuoteMeta(part)+"$")
+	}
+	return strings.Join(parts, "/")
+}
+
+// suite runs the suite until a test fails.
+func (k *knockouts) suite(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
+	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
+	args = append(append(args, "--", "-test.failfast"), k.args...)
+	o, err := k.runner.Run(ctx, filepath.Join(k.dir, name), args...)
+	if err != nil {
+		return nil, err
+	}
+	return &knockout{Tests: o.Tests, Failed: o.Failed, Died: o.Died}, nil
+}

@@ -1,0 +1,155 @@
+// Command guest is the part of cmd/mutants that runs in its virtual machine: it
+// takes the last CPU offline and online, and prints the callbacks of hotplug
+// states that the kernel called for it, as JSON: a list of functions. Those that
+// run on a CPU which is not online are the last.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/callback"
+	"github.com/hotplugtest/hotplugtest/tracefs"
+)
+
+func main() {
+	if os.Getppid() != 1 {
+		fmt.Fprintln(os.Stderr, "guest: takes CPUs offline: it is made for the VMs of ci/mutants")
+		os.Exit(2)
+	}
+	try := flag.Bool("try", false, "trace nothing: exit 0 if the CPU goes offline and online, and 1 if not")
+	flag.Parse()
+	if err := run(*try); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func run(try bool) error {
+	sys, err := cpuhp.New("/")
+	if err != nil {
+		return err
+	}
+	online, err := sys.Online()
+	if err != nil {
+		return err
+	}
+	cpu := slices.Max(slices.Collect(online.All()))
+	if try {
+		return bounded(func() error { return offAndOn(sys, cpu, online) })
+	}
+	if err := makeCpuset(); err != nil {
+		return err
+	}
+	functions, err := callbacks(func() error { return offAndOn(sys, cpu, online) })
+	if err != nil {
+		return err
+	}
+	states, err := sys.States()
+	if err != nil {
+		return err
+	}
+	more, err := dyingAndStarting(states)
+	if err != nil {
+		return err
+	}
+	for _, f := range more {
+		if !slices.Contains(functions, f) {
+			functions = append(functions, f)
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(functions)
+}
+
+// makeCpuset makes a child cpuset, without which the kernel has less to do.
+func makeCpuset() error {
+	h, err := cpuset.New("/")
+	if errors.Is(err, cpuset.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := h.EnableController(); err != nil {
+		return err
+	}
+	_, err = h.Root().Create("mutants")
+	return err
+}
+
+// tryTimeout is more than the kernel's own wait for a CPU, 10 s.
+const tryTimeout = 30 * time.Second
+
+// bounded calls f, and returns an error if it has not returned by [tryTimeout].
+func bounded(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(tryTimeout):
+		return fmt.Errorf("an operation has not returned for %v", tryTimeout)
+	}
+}
+
+// offAndOn takes a CPU offline and online. The error says if it is not where it
+// should be then.
+func offAndOn(sys cpuhp.FS, cpu int, online affinity.CPUSet) error {
+	for _, up := range []bool{false, true} {
+		if err := sys.SetOnline(cpu, up); err != nil {
+			return err
+		}
+		now, err := sys.Online()
+		if err != nil {
+			return err
+		}
+		want := online
+		if !up {
+			want = online.Without(cpu)
+		}
+		if !now.Equal(want) {
+			return fmt.Errorf("cpu%d/online was written, and CPUs %v are online, want %v", cpu, now, want)
+		}
+	}
+	return nil
+}
+
+// callbacks returns the functions that are called in operate, each once, in the
+// order of their first calls.
+func callbacks(operate func() error) (functions []string, err error) {
+	fs, err := tracefs.Open("/")
+	if err != nil {
+		return nil, err
+	}
+	i, err := fs.Create(fmt.Sprintf("%s%d-callbacks", tracefs.NamePrefix, os.Getpid()), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	for _, event := range callback.Events {
+		if err := i.Enable(event, ""); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(i.Start(), operate(), i.Stop()); err != nil {
+		return nil, err
+	}
+	events, err := i.Read()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		if f, ok := callback.Function(e); ok && !slices.Contains(functions, f) {
+			functions = append(functions, f)
+		}
+	}
+	return functions, nil
+}

@@ -1,0 +1,31 @@
+// Package callback reads the kernel's trace events of the callbacks of hotplug
+// states.
+package callback
+
+import (
+	"regexp"
+
+	"github.com/hotplugtest/hotplugtest/tracefs"
+)
+
+// Events are those that a callback is entered with: of a state, and of one of
+// several instances of a state.
+var Events = []string{"cpuhp:cpuhp_enter", "cpuhp:cpuhp_multi_enter"}
+
+// name matches the function of an event, as in "cpu: 0003 target: 236 step: 231
+// (sched_cpu_activate)". A state without a callback has the address of NULL,
+// which is in parentheses too.
+var name = regexp.MustCompile(`\(([A-Za-z_][^()]*)\)$`)
+
+// Function returns the function that an event enters, and whether the event is
+// one of [Events] and its state has a callback.
+func Function(e tracefs.Event) (string, bool) {
+	if e.Name != "cpuhp_enter" && e.Name != "cpuhp_multi_enter" {
+		return "", false
+	}
+	found := name.FindStringSubmatch(e.Args)
+	if found == nil {
+		return "", false
+	}
+	return found[1], true
+}
