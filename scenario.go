@@ -1,12 +1,17 @@
 package hotplugtest
 
 import (
+	"slices"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // scenarios are what must hold while CPUs go offline and online.
-var scenarios = []Scenario{
+var scenarios = slices.Concat(taskScenarios, lockScenarios)
+
+// taskScenarios are about tasks, timers and interrupts.
+var taskScenarios = []Scenario{
 	{
 		Name:    "timers",
 		Promise: "a timer that was armed on a CPU which goes offline expires, and not before its time",

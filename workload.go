@@ -24,6 +24,8 @@ var workloads = []Workload{
 	{Name: "rt-hogs", Actors: []Actor{rtHogs}},
 	{Name: "timers", Actors: []Actor{timerfds, nanosleeps}},
 	{Name: "affinity-storm", Actors: []Actor{affinities, policies}},
+	{Name: "readers", Actors: []Actor{readers}},
+	{Name: "hotplug-lock", Actors: []Actor{lockReaders, cgroupBursts}},
 }
 
 // perCPU counts one thread for each CPU that is online.

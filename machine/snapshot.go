@@ -110,6 +110,7 @@ var parts = []part{
 	resctrlControl,
 	resctrlMonitor,
 	governors,
+	sysctls,
 	memSleep,
 	rtcTime,
 	wakeAlarm,
