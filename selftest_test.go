@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if code, ok := recorded(); ok {
+		os.Exit(code)
+	}
 	// A test that was not asked for is not one that was skipped.
 	if skip := flag.Lookup("test.skip").Value; options.Soak == 0 {
 		_ = skip.Set(strings.TrimPrefix(skip.String()+"|^TestSoak$", "|"))

@@ -166,8 +166,8 @@ func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writ
 	return r, os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
-// kernelFile is where a Debian package has its kernel.
-var kernelFile = regexp.MustCompile(`^(?:\./)?(?:boot/vmlinu[xz]-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinu[xz])$`)
+// kernelFile is where a package has its kernel.
+var kernelFile = regexp.MustCompile(`^(?:\./|/)?(?:boot/(?:vmlinu[xz]|Image)-([^/]+)|(?:usr/)?lib/modules/([^/]+)/(?:vmlinu[xz]|Image))$`)
 
 // extractKernel writes the kernel in the Debian package to path, and returns
 // its release.

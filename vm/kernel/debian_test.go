@@ -150,7 +150,7 @@ func TestResolveSuite(t *testing.T) {
 			img, log, err := m.resolve(tt.name, tt.goarch)
 			require.NoError(t, err)
 			tt.image.Arch, tt.image.Given = tt.goarch, filepath.Join(m.cache, "debian", tt.entry, "vmlinuz")
-			tt.image.Boot = tt.image.Given
+			tt.image.Boot, tt.image.Named = tt.image.Given, tt.image.Given
 			if tt.goarch == "amd64" {
 				tt.image.Boot = img.Boot
 				assert.Equal(t, filepath.Join(m.cache, "unpacked"), filepath.Dir(img.Boot))

@@ -106,7 +106,7 @@ func TestResolveFile(t *testing.T) {
 				assert.True(t, bytes.Equal(tt.boot, boot), "the unpacked kernel is not the one packed")
 			}
 			img.Boot = ""
-			assert.Equal(t, &kernel.Image{Given: path, Source: path, Release: tt.release, Arch: tt.goarch}, img)
+			assert.Equal(t, &kernel.Image{Given: path, Named: path, Source: path, Release: tt.release, Arch: tt.goarch}, img)
 			if tt.log == "" {
 				assert.Empty(t, log.String())
 			} else {
@@ -171,7 +171,7 @@ func TestResolveName(t *testing.T) {
 		"/nowhere":       "no kernel file /nowhere",
 		"foo/bzImage":    "no kernel file foo/bzImage, and not like a Debian suite: bookworm, bookworm/rt, bookworm/cloud",
 		"trixie/mips":    "no kernel file trixie/mips, and not like a Debian suite: bookworm, bookworm/rt, bookworm/cloud",
-		"./linux-6.1":    "kernel ./linux-6.1: not a kernel image that QEMU boots (not a regular file)",
+		"./linux-6.1":    "kernel ./linux-6.1: no kernel in this directory: neither a kernel tree, nor vmlinuz-VERSION, boot/vmlinuz-VERSION or lib/modules/VERSION/vmlinuz",
 		"bookworm/x":     "kernel: stat bookworm/x: not a directory",
 		"":               "no kernel file , and not like a Debian suite: bookworm, bookworm/rt, bookworm/cloud",
 		"suite\nE: oops": "no kernel file suite\nE: oops, and not like a Debian suite: bookworm, bookworm/rt, bookworm/cloud",

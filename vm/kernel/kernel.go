@@ -1,6 +1,7 @@
 // Package kernel turns what people call a kernel into a file that QEMU boots:
-// a bzImage, vmlinux or Image of one's own, or the kernel of a Debian suite,
-// which it gets from the mirror that this machine's APT uses.
+// a bzImage, vmlinux or Image of one's own, the kernel in a package or a
+// directory, or that of a Debian suite, which it gets from the mirror that this
+// machine's APT uses.
 //
 // An x86-64 kernel boots in well under half the time as an uncompressed
 // vmlinux, entered by its PVH note, so a bzImage is unpacked wherever it has
@@ -32,9 +33,18 @@ type Image struct {
 	// Given is the kernel as given or downloaded, packed or not.
 	Given string
 
-	// Source is where the kernel comes from, for people: its path as given, or
-	// "Debian bookworm linux-image-6.1.0-47-amd64 6.1.170-1".
+	// Named is the file that the kernel was named by or found in: the package,
+	// or Given.
+	Named string
+
+	// Source is where the kernel comes from, for people: its path as given, a
+	// package and its version, or "Debian bookworm linux-image-6.1.0-47-amd64
+	// 6.1.170-1".
 	Source string
+
+	// Config is the file with the kernel's configuration, or "" if there is
+	// none with it.
+	Config string
 
 	// Release is what uname -r says in this kernel, such as "6.1.0-47-amd64".
 	// It is empty where the file does not tell.
@@ -49,11 +59,18 @@ var suiteName = regexp.MustCompile(`^([a-z][a-z0-9-]*)(?:/(rt|cloud))?$`)
 
 // Resolve finds the kernel called name for the architecture goarch.
 //
-// The name is the path of a file that exists: an x86 bzImage, an ELF vmlinux
-// (x86-64 with CONFIG_PVH, ppc64le, s390x, riscv64), an s390x bzImage, or an
-// arm64 or riscv64 Image, which may be gzipped or an EFI zboot image. Otherwise
-// it is a Debian suite, such as "bookworm", "stable" or "sid", or a flavour of
-// one: "trixie/rt", "bookworm/cloud".
+// The name is a path, a Debian suite, such as "bookworm", "stable" or "sid", or
+// a flavour of one: "trixie/rt", "bookworm/cloud". A path is that of
+//
+//   - a kernel: an x86 bzImage, an ELF vmlinux (x86-64 with CONFIG_PVH,
+//     ppc64le, s390x, riscv64), an s390x bzImage, or an arm64 or riscv64 Image,
+//     which may be gzipped or an EFI zboot image;
+//   - a package with one: a .deb, or an .rpm;
+//   - a directory with one: a kernel tree that is built, or what was installed
+//     by make install, modules_install, or tar-pkg.
+//
+// A path goes before a suite, except that of a directory whose name could be a
+// suite's and that is no kernel tree.
 //
 // What is unpacked or downloaded goes below the directory cache, which is
 // created as needed; of the kernels unpacked it keeps the ten used last. Any
@@ -71,8 +88,11 @@ func Resolve(ctx context.Context, name, goarch, cache string, log io.Writer) (*I
 		return nil, fmt.Errorf("kernel cache: %w", err)
 	}
 	fi, err := os.Stat(name)
-	if err == nil && fi.Mode().IsRegular() {
-		return open(name, name, goarch, cache, log)
+	switch {
+	case err == nil && fi.Mode().IsRegular():
+		return fromFile(name, goarch, cache, log)
+	case err == nil && fi.IsDir() && IsPath(name, ""):
+		return fromDir(name, goarch, cache, log)
 	}
 	if m := suiteName.FindStringSubmatch(name); m != nil {
 		s := suite{name: m[1], flavour: m[2], goarch: goarch}
@@ -88,6 +108,19 @@ func Resolve(ctx context.Context, name, goarch, cache string, log io.Writer) (*I
 	default:
 		return nil, fmt.Errorf("no kernel file %s, and not like a Debian suite: bookworm, bookworm/rt, bookworm/cloud", name)
 	}
+}
+
+// fromFile makes an Image of a package or a kernel.
+func fromFile(name, goarch, cache string, log io.Writer) (*Image, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	defer f.Close()
+	if isPackage(f) {
+		return fromPackage(f, name, goarch, cache, log)
+	}
+	return open(name, name, goarch, cache, log)
 }
 
 // open makes an Image of the kernel file at path, which messages call name.
@@ -122,5 +155,5 @@ func open(path, name, goarch, cache string, log io.Writer) (*Image, error) {
 	if err := k.bootable(); err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", name, err)
 	}
-	return &Image{Boot: boot, Given: path, Source: path, Release: k.release, Arch: k.arch}, nil
+	return &Image{Boot: boot, Given: path, Named: path, Source: path, Release: k.release, Arch: k.arch}, nil
 }

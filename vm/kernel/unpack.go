@@ -77,7 +77,7 @@ func inspectInner(path string) (*layout, error) {
 	return k, nil
 }
 
-// prune removes all but the n files of dir that were used last.
+// prune removes all but the n entries of dir that were used last.
 func prune(dir string, n int) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -91,7 +91,7 @@ func prune(dir string, n int) error {
 	}
 	slices.SortFunc(entries, func(a, b os.DirEntry) int { return used[b.Name()].Compare(used[a.Name()]) })
 	for _, e := range entries[min(n, len(entries)):] {
-		os.Remove(filepath.Join(dir, e.Name()))
+		os.RemoveAll(filepath.Join(dir, e.Name()))
 	}
 	return nil
 }
@@ -119,6 +119,17 @@ func (k *layout) unpack(w io.Writer) error {
 		return fmt.Errorf("unpacking: %d bytes, %d expected", n, k.size)
 	}
 	return nil
+}
+
+// maybeDecompress is [decompress] for what may be a tar archive that is not
+// packed.
+func maybeDecompress(r io.Reader) (io.Reader, error) {
+	const at, magic = 257, "ustar"
+	b := bufio.NewReader(r)
+	if head, _ := b.Peek(at + len(magic)); len(head) == at+len(magic) && string(head[at:]) == magic {
+		return b, nil
+	}
+	return decompress(b)
 }
 
 // decompress returns a reader of the one compressed stream that r holds, in one

@@ -1,0 +1,178 @@
+package record
+
+import (
+	"encoding/xml"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+)
+
+// The environment in which this test binary is one that is recorded.
+const recordedEnv = "HOTPLUGTEST_RECORDED"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if os.Getenv(recordedEnv) != "" {
+		fmt.Println("times: transition  count")
+		if os.Getenv(recordedEnv) == "left" {
+			fmt.Println("FAIL: the machine is not as it was found")
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// TestRecorded has one test of each kind.
+func TestRecorded(t *testing.T) {
+	kind := os.Getenv(recordedEnv)
+	if kind == "" {
+		t.Skip("it is for TestRun")
+	}
+	t.Run("good", func(t *testing.T) {
+		t.Attr("window-ns", "5000000")
+		fmt.Print("no newline")
+	})
+	if kind == "left" {
+		return
+	}
+	t.Run("skipped", func(t *testing.T) { t.Skip("no SMT <here>") })
+	t.Run("bad", func(t *testing.T) {
+		t.Attr("kernel", "6.1.0")
+		t.Error("it is\nbroken")
+	})
+	if kind == "exit" {
+		t.Run("cut", func(*testing.T) { os.Exit(3) })
+	}
+}
+
+// plain is a text without numbers of lines and times.
+func plain(text string) string {
+	return regexp.MustCompile(`\(\d\.\d\ds\)|(_test\.go:)\d+`).ReplaceAllStringFunc(text, func(s string) string {
+		if s[0] == '(' {
+			return "(N)"
+		}
+		return "_test.go:N"
+	})
+}
+
+// texts are the events of results in a line each.
+func texts(t *testing.T, dir string) (lines []string) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, testjson.ResultsFile))
+	require.NoError(t, err)
+	defer f.Close()
+	for e, err := range testjson.Read(f) {
+		require.NoError(t, err)
+		assert.Equal(t, "hotplugtest/6.1", e.Package)
+		assert.False(t, e.Time.IsZero())
+		switch {
+		case e.Action == "output" && !strings.HasPrefix(e.Output, "=== ") && !strings.HasPrefix(e.Output, "--- "):
+			lines = append(lines, e.Test+": "+strings.TrimSpace(plain(e.Output)))
+		case e.Action == "attr":
+			lines = append(lines, e.Test+" "+e.Key+"="+e.Value)
+		case e.Verdict():
+			lines = append(lines, e.Test+" "+e.Action)
+		}
+	}
+	return lines
+}
+
+func TestRun(t *testing.T) {
+	for _, tt := range []struct {
+		name, kind string
+		code       int
+		want       []string
+		screen     string
+	}{
+		{"a failure", "bad", 1, []string{
+			"TestRecorded/good window-ns=5000000", "TestRecorded/good: no newline", "TestRecorded/good pass",
+			"TestRecorded/skipped: record_test.go:N: no SMT <here>", "TestRecorded/skipped skip",
+			"TestRecorded/bad kernel=6.1.0", "TestRecorded/bad: record_test.go:N: it is", "TestRecorded/bad: broken", "TestRecorded/bad fail",
+			"TestRecorded fail", ": FAIL", ": times: transition  count", " fail",
+		}, "    record_test.go:N: it is\n        broken\n--- FAIL: TestRecorded/bad (N)\n--- FAIL: TestRecorded (N)\nFAIL\ntimes: transition  count\n"},
+		{"a test that does not end", "exit", 3, []string{
+			"TestRecorded/good window-ns=5000000", "TestRecorded/good: no newline", "TestRecorded/good pass",
+			"TestRecorded/skipped: record_test.go:N: no SMT <here>", "TestRecorded/skipped skip",
+			"TestRecorded/bad kernel=6.1.0", "TestRecorded/bad: record_test.go:N: it is", "TestRecorded/bad: broken", "TestRecorded/bad fail",
+			"TestRecorded/cut fail", "TestRecorded fail", " fail",
+		}, "    record_test.go:N: it is\n        broken\n--- FAIL: TestRecorded/bad (N)\n"},
+		{"a failure outside of tests", "left", 1, []string{
+			"TestRecorded/good window-ns=5000000", "TestRecorded/good: no newline", "TestRecorded/good pass", "TestRecorded pass",
+			": PASS", ": times: transition  count", ": FAIL: the machine is not as it was found",
+			"TestMain: FAIL: the machine is not as it was found", "TestMain fail", " fail",
+		}, "PASS\ntimes: transition  count\nFAIL: the machine is not as it was found\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "out")
+			t.Setenv(recordedEnv, tt.kind)
+			var b strings.Builder
+			code := Run(Options{Binary: os.Args[0], Args: []string{"-test.run=^TestRecorded$"}, Dir: dir, Name: "hotplugtest/6.1"}, &b)
+			assert.Equal(t, tt.code, code)
+			assert.Equal(t, tt.want, texts(t, dir))
+			assert.Equal(t, tt.screen+"page: "+dir+"/report.html\n", plain(b.String()))
+			page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+			require.NoError(t, err)
+			assert.Contains(t, string(page), "<h1>Linux 6.1</h1>")
+			assert.FileExists(t, filepath.Join(dir, "summary.md"))
+			assert.NoFileExists(t, filepath.Join(dir, consoleFile), "nobody asked for it")
+		})
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(recordedEnv, "bad")
+	var b strings.Builder
+	assert.Equal(t, 1, Run(Options{Binary: os.Args[0], Args: []string{"-test.run=^TestRecorded$"}, Dir: dir, Name: "hotplugtest/6.1", Verbose: true}, &b))
+	assert.Contains(t, b.String(), "=== RUN   TestRecorded/good\n")
+	assert.NotContains(t, b.String(), "\x16")
+	data, err := os.ReadFile(filepath.Join(dir, junitFile))
+	require.NoError(t, err)
+	var report struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+		Suites   []struct {
+			Name  string `xml:"name,attr"`
+			Cases []struct {
+				Name       string     `xml:"name,attr"`
+				Properties []property `xml:"properties>property"`
+				Failure    string     `xml:"failure"`
+				Skipped    *message   `xml:"skipped"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	require.NoError(t, xml.Unmarshal(data, &report))
+	assert.Equal(t, 4, report.Tests)
+	assert.Equal(t, 2, report.Failures)
+	require.Len(t, report.Suites, 1)
+	assert.Equal(t, "hotplugtest/6.1", report.Suites[0].Name)
+	cases := report.Suites[0].Cases
+	require.Len(t, cases, 4)
+	assert.Equal(t, []property{{"window-ns", "5000000"}}, cases[0].Properties)
+	require.NotNil(t, cases[1].Skipped)
+	assert.Equal(t, "record_test.go:N: no SMT <here>", plain(cases[1].Skipped.Message))
+	assert.Equal(t, "    record_test.go:N: it is\n        broken\n", plain(cases[2].Failure))
+}
+
+func TestRunError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	var b strings.Builder
+	assert.Equal(t, 1, Run(Options{Binary: os.Args[0], Dir: file}, &b))
+	assert.Equal(t, "hotplugtest: mkdir "+file+": not a directory\n", b.String())
+}
+
+func TestWithout(t *testing.T) {
+	args := strings.Fields("-test.v=true -out d -cpus 2-3 --out=e -test.run X -test.v out -- -out")
+	assert.Equal(t, strings.Fields("-cpus 2-3 -test.run X out -- -out"), Without(args, "out", "test.v"))
+}
