@@ -37,8 +37,26 @@ type Stats struct {
 	States int
 
 	// Kernel is the time that the steps themselves took, Look that of the
-	// snapshots, Judge that of the laws, and Total that of all.
-	Kernel, Look, Judge, Total time.Duration
+	// snapshots, Judge that of the laws, Wait that to see what becomes of a broken
+	// one, and Total that of all.
+	Kernel, Look, Judge, Wait, Total time.Duration
+}
+
+// Add adds the figures of another run. States are no sum: two runs may have seen
+// the same.
+func (s *Stats) Add(other Stats) {
+	s.Sequences, s.Steps = s.Sequences+other.Sequences, s.Steps+other.Steps
+	s.States = max(s.States, other.States)
+	s.Kernel, s.Look, s.Judge = s.Kernel+other.Kernel, s.Look+other.Look, s.Judge+other.Judge
+	s.Wait, s.Total = s.Wait+other.Wait, s.Total+other.Total
+}
+
+// String says how fast the run was, and what it spent its time with.
+func (s Stats) String() string {
+	total := max(s.Total.Seconds(), 0.001)
+	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / total }
+	return fmt.Sprintf("%d sequences, %d steps in %.0f s: %.1f a second; %.0f%% of the time in operations, %.0f%% in snapshots, %.0f%% in laws, %.0f%% waiting",
+		s.Sequences, s.Steps, s.Total.Seconds(), float64(s.Steps)/total, percent(s.Kernel), percent(s.Look), percent(s.Judge), percent(s.Wait))
 }
 
 // maxStates bounds what the runner remembers of the states it has seen.
@@ -138,12 +156,14 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	r.Stats.Kernel += result.Took
 	w.outcome.Steps, w.outcome.Results = append(w.outcome.Steps, l), append(w.outcome.Results, result)
 	looked := time.Now()
-	after, err := r.Observer.Look()
+	after, err := r.Observer.LookAfter(l)
 	r.Stats.Look += time.Since(looked)
 	if err != nil {
 		return nil, err
 	}
-	r.count(after)
+	if after.state != w.before.state || after.state == 0 {
+		r.count(after)
+	}
 	c := &Case{Base: w.base, Before: w.before, Step: l, Result: result, After: after}
 	if _, ok := plugged(l); !ok {
 		w.earlier = nil
@@ -178,6 +198,8 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if w.wanted != nil && !r.lags(broken) {
 		return broken, nil
 	}
+	waited := time.Now()
+	defer func() { r.Stats.Wait += time.Since(waited) }()
 	late := *c
 	deadline := time.Now().Add(settleTime)
 	var later []Violation

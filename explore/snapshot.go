@@ -18,6 +18,10 @@ type Snapshot struct {
 	// Readings are the texts that were read, by what was read: see [Key].
 	Readings map[Key]string
 
+	// state is the same for snapshots of one [Observer] that have the same readings,
+	// and 0 for others.
+	state uint64
+
 	// Log is what the kernel has logged since the snapshot before this one.
 	Log []kmsg.Record
 

@@ -2,7 +2,6 @@ package explore
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -27,6 +26,8 @@ type Target struct {
 	// hierarchy, $A to $C are cpusets below it, and $T1 and $T2 process IDs.
 	Vars map[string]string
 
+	forker *forker
+	pids   map[string]int    // of the tasks, by their variables
 	groups map[string]bool   // directories that were made, by their path in lines
 	asked  map[string]string // the masks that taskset has given
 	first  map[string]string // what files had before they were written, by their path in lines
@@ -36,7 +37,10 @@ type Target struct {
 // mount point of cgroup v2, without root before it; prefix begins the name of
 // each cgroup that is made there.
 func NewTarget(root, mount, prefix string) *Target {
-	t := &Target{Root: root, Vars: map[string]string{"R": mount}, groups: make(map[string]bool), asked: make(map[string]string), first: make(map[string]string)}
+	t := &Target{
+		Root: root, Vars: map[string]string{"R": mount}, pids: make(map[string]int), groups: make(map[string]bool),
+		asked: make(map[string]string), first: make(map[string]string),
+	}
 	for _, name := range topGroups {
 		t.Vars[name] = mount + "/" + prefix + strings.ToLower(name)
 	}
@@ -170,11 +174,11 @@ func (t *Target) perform(c Command) error {
 }
 
 // pid returns the process ID that a variable stands for.
-func (t *Target) pid(task string) (pid int, err error) {
-	if _, err := fmt.Sscan(t.expand(task), &pid); err != nil {
-		return 0, unix.ESRCH
+func (t *Target) pid(task string) (int, error) {
+	if pid, ok := t.pids[task]; ok {
+		return pid, nil
 	}
-	return pid, nil
+	return 0, unix.ESRCH
 }
 
 // errno returns the errno of an error, which is EIO if it has none.

@@ -23,12 +23,10 @@ type hunt struct {
 	all          *findings
 	options      *options
 
-	steps, sequences int
-	kernel, total    time.Duration
-	states           int // most that one VM has seen
-	again            map[string]int
-	began            time.Time
-	next             uint64 // the number of the next sequence
+	stats explore.Stats // of all VMs
+	again map[string]int
+	began time.Time
+	next  uint64 // the number of the next sequence
 }
 
 // session is what one VM has told so far.
@@ -123,7 +121,7 @@ func (h *hunt) run(ctx context.Context) error {
 		left := time.Until(end)
 		s, err := h.boot(ctx, left+shrinkLimit, "-seed", fmt.Sprint(h.options.seed), "-first", fmt.Sprint(h.next),
 			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-found", h.all.keys(), fmt.Sprintf("-known=%t", !h.options.all))
-		h.count(s)
+		h.stats.Add(s.stats)
 		h.progress(s)
 		if err == nil || ctx.Err() != nil {
 			continue
@@ -155,24 +153,11 @@ func (h *hunt) run(ctx context.Context) error {
 // shrinkLimit is the time that a VM may take beyond that to explore.
 const shrinkLimit = 5 * time.Minute
 
-func (h *hunt) count(s *session) {
-	h.steps += s.stats.Steps
-	h.sequences += s.stats.Sequences
-	h.kernel += s.stats.Kernel
-	h.total += s.stats.Total
-	h.states = max(h.states, s.stats.States)
-}
-
-// progress prints the figures.
+// progress prints the figures of one VM.
 func (h *hunt) progress(s *session) {
-	if s.stats.Total == 0 {
-		return
+	if s.stats.Total > 0 {
+		fmt.Printf("%s: %v; %d states, %d findings\n", h.name, s.stats, s.stats.States, len(h.all.list))
 	}
-	total := s.stats.Total.Seconds()
-	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / total }
-	fmt.Printf("%s: %d sequences, %d steps, %.1f a second, of the time %.0f%% the kernel's, %.0f%% snapshots, %.0f%% laws; %d states, %d findings\n",
-		h.name, s.stats.Sequences, s.stats.Steps, float64(s.stats.Steps)/total, percent(s.stats.Kernel), percent(s.stats.Look), percent(s.stats.Judge),
-		s.stats.States, len(h.all.list))
 }
 
 // replay runs the sequences of the file.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suspend"
 )
 
@@ -47,7 +49,9 @@ func main() {
 	flag.StringVar(&o.replay, "replay", "", "sequences to try instead, with empty lines between")
 	flag.StringVar(&o.law, "law", "", "the `key` of what they must show; \"\": anything")
 	flag.Parse()
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) // CPUs come and go
+	// CPUs come and go. At most two commands run at the same time.
+	runtime.GOMAXPROCS(2)
+	debug.SetGCPercent(500) // the program has few megabytes
 	if err := o.run(); err != nil {
 		tell := err.Error()
 		report(explore.Event{Trouble: &tell})
@@ -89,6 +93,11 @@ func (o *options) run() error {
 	}
 	// A suspend by pm_test turns back at once. Without CONFIG_PM_DEBUG there is none.
 	if err := suspend.New("/").SetTestDelay(0); err != nil && !errors.Is(err, suspend.ErrNotSupported) {
+		return err
+	}
+	// The console is a slow serial line, and each operation has a message. Warnings
+	// go on to be printed: they are the last words of a kernel that dies.
+	if err := sysfs.WriteLine("/proc/sys/kernel/printk", "5"); err != nil {
 		return err
 	}
 	runner.Begin = func(n int) { fmt.Printf("{\"Step\":%d}\n", n) } // 40 a second, on an emulated CPU
