@@ -59,8 +59,12 @@ func checkInCpuset(c *Case) []Violation {
 		if outside.Empty() {
 			continue
 		}
+		touches := "a task in a " + g.Kind()
+		if outside.Difference(c.After.Online().Difference(c.Before.Online())).Empty() {
+			touches = "a CPU that came online, and " + touches
+		}
 		broken = append(broken, Violation{
-			Touches: "a task in a " + g.Kind(),
+			Touches: touches,
 			Seen:    fmt.Sprintf("task %s may run on CPU %v, and its cpuset %s has %q", task, outside, g.Name, g.Effective()),
 			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
 		})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -22,7 +21,7 @@ var groupFiles = []string{
 
 // machineFiles are the other files that any line may change.
 var machineFiles = []string{
-	cpuDir + "online", "$R/cpuset.cpus.effective", "$R/cpuset.cpus.isolated", "$R/cpuset.mems.effective",
+	cpuDir + "online", "$R/cpuset.cpus.isolated", "$R/cpuset.mems.effective",
 	cpuDir + "isolated", workqueueDir + "cpumask", workqueueDir + "cpumask_isolated", workqueueDir + "cpumask_requested",
 }
 
@@ -41,6 +40,7 @@ type Observer struct {
 	log    *kmsg.Log // nil: there is none
 	reader *reader
 
+	root            *file // the root's effective CPUs
 	machine, cpus   []*file
 	stat, schedstat *file
 	domainKeys      []Key              // of schedstat
@@ -73,6 +73,7 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 	}
 	o := &Observer{target: t, log: log, reader: newReader(), readings: make(map[Key]string)}
 	o.groups, o.tasks = make(map[string][]*file), make(map[string]*taskFiles)
+	o.root = newFile("$R/cpuset.cpus.effective", t.Path("$R/cpuset.cpus.effective"))
 	o.stat, o.schedstat = newFile("/proc/stat#cpus", t.Path("/proc/stat")), newFile("/proc/schedstat", t.Path("/proc/schedstat"))
 	o.stat.records, o.schedstat.records = true, true
 	for _, name := range machineFiles {
@@ -101,7 +102,7 @@ func (o *Observer) add(files []*file, name string) []*file {
 // Close closes the files that are kept open, but for the log.
 func (o *Observer) Close() {
 	o.Forget()
-	for _, f := range slices.Concat(o.machine, o.cpus, []*file{o.stat, o.schedstat}) {
+	for _, f := range slices.Concat(o.machine, o.cpus, []*file{o.root, o.stat, o.schedstat}) {
 		f.close()
 	}
 }
@@ -204,6 +205,10 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 		o.partial = 0
 	}
 	s := &Snapshot{Groups: o.target.Groups()}
+	// What an operation left to be done later may be done in a moment.
+	if err := o.read(o.root); err != nil && o.root.text != "" {
+		return nil, err
+	}
 	o.lookAtGroups(s.Groups, groups)
 	online := o.readings[onlineKey]
 	if err := o.readAll(o.machine); err != nil {
@@ -328,77 +333,3 @@ func (o *Observer) group(text string) string {
 	}
 	return ""
 }
-
-// proc reads the parts of long files of /proc that are about CPUs.
-func (o *Observer) proc(cpus, domains bool) error {
-	if cpus {
-		text, err := o.reader.read(o.stat)
-		if err != nil {
-			return err
-		}
-		o.set(o.stat.key, statCPUs(text))
-	}
-	if !domains || o.schedstat.absent {
-		return nil
-	}
-	text, err := o.reader.read(o.schedstat)
-	if err != nil {
-		return nil // without CONFIG_SCHEDSTATS
-	}
-	all := domainsOf(text)
-	for _, key := range o.domainKeys {
-		if _, ok := all[key]; !ok {
-			o.drop(key)
-		}
-	}
-	o.domainKeys = slices.Collect(maps.Keys(all))
-	for key, masks := range all {
-		o.set(key, masks)
-	}
-	return nil
-}
-
-// hexMask matches a CPU mask. The names of domains are in capitals.
-var hexMask = regexp.MustCompile(`^[0-9a-f,]+$`)
-
-// statCPUs returns the CPUs that have a line in a text like that of /proc/stat,
-// with blanks between.
-func statCPUs(stat []byte) string {
-	var cpus []byte
-	for line := range bytes.Lines(stat) {
-		word, _, _ := bytes.Cut(line, []byte(" "))
-		n, ok := bytes.CutPrefix(word, []byte("cpu"))
-		if !ok {
-			break // they come first
-		}
-		if len(n) > 0 {
-			cpus = append(append(cpus, ' '), n...)
-		}
-	}
-	return string(bytes.TrimSpace(cpus))
-}
-
-// domainsOf returns the masks of the scheduling domains of each CPU in a text like
-// that of /proc/schedstat, by their keys. The mask is the second word, or the third
-// since v6.14, where the second is the domain's name.
-func domainsOf(schedstat []byte) map[Key]string {
-	all := make(map[Key]string)
-	key := Key("")
-	for line := range bytes.Lines(schedstat) {
-		word, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-		switch {
-		case len(rest) > 0 && bytes.HasPrefix(word, []byte("cpu")):
-			key = domainKey(string(word))
-			all[key] = ""
-		case len(rest) > 0 && bytes.HasPrefix(word, []byte("domain")):
-			mask, rest, _ := bytes.Cut(rest, []byte(" "))
-			if !hexMask.Match(mask) {
-				mask, _, _ = bytes.Cut(rest, []byte(" "))
-			}
-			all[key] = strings.TrimSpace(all[key] + " " + string(mask))
-		}
-	}
-	return all
-}
-
-func domainKey(cpu string) Key { return Key("/proc/schedstat#" + cpu) }

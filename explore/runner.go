@@ -82,6 +82,10 @@ type Outcome struct {
 
 	// Log is what the kernel logged in that step.
 	Log []string
+
+	// Spoiled says how the machine differs from what it was before the sequence, though
+	// all was undone. What it shows after that proves nothing.
+	Spoiled string
 }
 
 // settleTime is how long a law that lags has, and how long it takes until a
@@ -116,7 +120,31 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 			r.Target.Do(l)
 		}
 	}
+	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
+		w.outcome.Spoiled, err = r.spoiled(base)
+	}
 	return w.outcome, err
+}
+
+// spoiled says how the machine differs from the state base, or returns "". What is
+// late has time to settle.
+func (r *Runner) spoiled(base *Snapshot) (string, error) {
+	waited := time.Now()
+	defer func() { r.Stats.Wait += time.Since(waited) }()
+	for {
+		now, err := r.Observer.Look()
+		if err != nil {
+			return "", err
+		}
+		changed := differences(base, now, ofSequence)
+		switch {
+		case len(changed) == 0:
+			return "", nil
+		case time.Since(waited) > settleTime:
+			return story(base, now, changed), nil
+		}
+		time.Sleep(settleTime / 20)
+	}
 }
 
 // forgetWarnings lets the kernel's warnings that come once a boot come again.

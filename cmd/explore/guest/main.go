@@ -30,6 +30,7 @@ type options struct {
 	time        time.Duration
 	found       string // keys, a line each
 	known       bool
+	most        int
 	replay      string // sequences, with empty lines between
 	law         string // the key of what replays must show
 }
@@ -45,6 +46,7 @@ func main() {
 	flag.IntVar(&o.length, "length", 0, "`steps` of a sequence")
 	flag.DurationVar(&o.time, "for", time.Minute, "`time` to explore")
 	flag.StringVar(&o.found, "found", "", "keys of findings that were made, a line each")
+	flag.IntVar(&o.most, "findings", 0, "end after this `number` of new findings; 0: go on")
 	flag.BoolVar(&o.known, "known", true, "do not reduce findings that are known to be defects of this kernel")
 	flag.StringVar(&o.replay, "replay", "", "sequences to try instead, with empty lines between")
 	flag.StringVar(&o.law, "law", "", "the `key` of what they must show; \"\": anything")
@@ -102,7 +104,7 @@ func (o *options) run() error {
 	}
 	runner.Begin = func(n int) { fmt.Printf("{\"Step\":%d}\n", n) } // 40 a second, on an emulated CPU
 	e := &explore.Explorer{
-		Runner: runner, Tables: tables, Seed: o.seed, First: o.first, Length: o.length,
+		Runner: runner, Tables: tables, Seed: o.seed, First: o.first, Length: o.length, Most: o.most,
 		Kernel: unix.ByteSliceToString(uname.Release[:]), Report: report,
 	}
 	if o.known {
