@@ -108,3 +108,26 @@ func TestReplay(t *testing.T) {
 	e, _ = explorerOf(t, isolatedKey)
 	require.ErrorIs(t, e.Replay(all[1:], "other: law"), ErrSpoiled)
 }
+
+// What shows for a moment is tried with the operation alone, again and again.
+func TestOperation(t *testing.T) {
+	const cpu1 = cpuDir + "cpu1/online"
+	offline, online := "echo 0 > "+cpu1, "echo 1 > "+cpu1
+	race := "echo 0 > " + cpu1 + " & taskset -p 1 $T1 & wait"
+	for _, test := range []struct {
+		last      string
+		operation []string
+		repeated  []string // at first
+	}{
+		{offline, []string{offline}, []string{offline, online, offline}},
+		{online, []string{offline, online}, []string{online, offline, online}},
+		{race, []string{race}, []string{race, online, race}},
+		{"mkdir $A", nil, []string{"mkdir $A"}},
+	} {
+		last := lines(t, test.last)
+		assert.Equal(t, test.operation, texts(operation(last[0])), test.last)
+		repeated := again(last)
+		assert.Equal(t, test.repeated, texts(repeated[:min(3, len(repeated))]), test.last)
+	}
+	assert.Len(t, again(lines(t, "mkdir $A", offline)), 2+2*repeats)
+}

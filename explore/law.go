@@ -36,6 +36,10 @@ type Case struct {
 	Result Result
 	After  *Snapshot
 
+	// Road is the state that the same settings have led to by another road, at the end
+	// of a sequence. nil: none was gone.
+	Road *Snapshot
+
 	// Earlier are the states since the last step that was more than a CPU offline
 	// or online. It is empty after any other step.
 	Earlier []*Snapshot

@@ -33,4 +33,4 @@ var laws = slices.Concat([]Law{
 			return broken
 		},
 	},
-}, cpuLaws, partitionLaws, invalidLaws, taskLaws)
+}, cpuLaws, partitionLaws, invalidLaws, taskLaws, []Law{roadLaw})

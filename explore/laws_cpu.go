@@ -153,7 +153,7 @@ func checkOnline(c *Case) []Violation {
 // fails.
 func volatile(key Key) bool {
 	_, fail := cpuOf(key, "hotplug/fail")
-	return fail || strings.HasSuffix(string(key), "#asked")
+	return fail || strings.HasSuffix(string(key), "#asked") || strings.HasSuffix(string(key), "#class")
 }
 
 // refused reports whether all that the line was to do has failed. To inject a
@@ -195,7 +195,7 @@ func checkRefused(c *Case) []Violation {
 // file returns what a command is about, the same for any cgroup and CPU.
 func (c Command) file() string {
 	switch c.Op {
-	case Mkdir, Rmdir, Taskset:
+	case Mkdir, Rmdir, Taskset, Chrt:
 		word, _, _ := strings.Cut(c.String(), " ")
 		return word
 	}

@@ -25,6 +25,15 @@ var invalidLaws = []Law{
 		Lags:  true,
 		Check: checkWorkqueues,
 	},
+	{
+		Name: "isolated-file",
+		Text: "/sys/devices/system/cpu/isolated has the CPUs of the isolated partitions",
+		Source: "Documentation/ABI/testing/sysfs-devices-system-cpu, isolated: the CPUs \"that are isolated and don't participate in load balancing\"; " +
+			"drivers/base/cpu.c: print_cpus_isolated(), which is about HK_TYPE_DOMAIN, and kernel/sched/isolation.c: housekeeping_update()",
+		Since: Version{7, 0},
+		Lags:  true,
+		Check: checkIsolatedFile,
+	},
 }
 
 // invalid reports whether the cpuset is an invalid partition, and returns the reason
@@ -90,26 +99,38 @@ func (g Group) wants() affinity.CPUSet {
 	return g.CPUs().Union(g.snap.List(g.Key("exclusive")))
 }
 
-const workqueuesKey = Key(workqueueDir + "cpumask_isolated")
+const (
+	workqueuesKey   = Key(workqueueDir + "cpumask_isolated")
+	isolatedFileKey = Key(cpuDir + "isolated")
+)
 
 func checkWorkqueues(c *Case) []Violation {
-	if !c.After.Has(workqueuesKey) || !c.After.Has(isolatedKey) {
+	return asIsolated(c, workqueuesKey, func(s *Snapshot) affinity.CPUSet { return parseMask(s.Readings[workqueuesKey]) })
+}
+
+func checkIsolatedFile(c *Case) []Violation {
+	return asIsolated(c, isolatedFileKey, func(s *Snapshot) affinity.CPUSet { return s.List(isolatedFileKey) })
+}
+
+// asIsolated judges a file that must have the CPUs of the isolated partitions. By
+// isolcpus= it may have others at first.
+func asIsolated(c *Case, key Key, cpus func(*Snapshot) affinity.CPUSet) []Violation {
+	if !c.After.Has(key) || !c.After.Has(isolatedKey) {
 		return nil
 	}
-	// By isolcpus=, the one has CPUs that the other may not have.
-	atBoot := parseMask(c.Base.Readings[workqueuesKey])
+	atBoot := cpus(c.Base)
 	want := c.After.List(isolatedKey).Union(atBoot)
-	got := parseMask(c.After.Readings[workqueuesKey])
-	if got.Equal(want) || got.Union(atBoot).Equal(want) {
+	got := cpus(c.After)
+	if got.Union(atBoot).Equal(want) {
 		return nil
 	}
-	touches := "a CPU of an isolated partition is not in the mask"
+	touches := "a CPU of an isolated partition is not in it"
 	if !got.Difference(want).Empty() {
-		touches = "a CPU of no isolated partition is in the mask"
+		touches = "a CPU of no isolated partition is in it"
 	}
 	return []Violation{{
 		Touches: touches,
-		Seen:    fmt.Sprintf("%s has %q, and the isolated partitions have %q", workqueuesKey, got, want),
-		Facts:   c.After.facts(workqueuesKey, isolatedKey),
+		Seen:    fmt.Sprintf("%s has %q, and the isolated partitions have %q", key, got, want),
+		Facts:   c.After.facts(key, isolatedKey),
 	}}
 }

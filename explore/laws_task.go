@@ -83,6 +83,9 @@ func checkTaskset(c *Case) []Violation {
 	if err != nil || !ok || !c.Before.Has(affinityKey(command.Task)) {
 		return nil
 	}
+	if strings.HasPrefix(c.Before.Readings[Key(command.Task+"#class")], deadline) {
+		return nil // SCHED_DEADLINE has rules of its own: sched(7)
+	}
 	can := asked.Intersect(g.Effective()).Intersect(c.Before.Online())
 	facts := c.After.facts(affinityKey(command.Task), Key(command.Task+"#cgroup"), g.Key("effective"), onlineKey)
 	is := c.After.List(affinityKey(command.Task))

@@ -187,7 +187,7 @@ func (o *Observer) LookAfter(l Line) (*Snapshot, error) {
 func touches(l Line) (cpus, domains, groups bool) {
 	for _, c := range l.Commands {
 		switch {
-		case c.Op == Taskset:
+		case c.Op == Taskset || c.Op == Chrt:
 		case c.Op == Mkdir || c.Op == Rmdir, strings.HasSuffix(c.Path, "/cgroup.subtree_control"):
 			domains, groups = true, true
 		case strings.HasPrefix(c.Path, "$"):
@@ -288,6 +288,9 @@ func (o *Observer) task(name string) bool {
 	if asked, ok := t.asked[name]; ok {
 		o.set(Key(name+"#asked"), asked)
 	}
+	if class, ok := t.class[name]; ok {
+		o.set(Key(name+"#class"), class)
+	}
 	if text, err := o.reader.read(files.status); err == nil {
 		_, rest, _ := bytes.Cut(text, []byte("\nCpus_allowed_list:\t"))
 		list, _, _ := bytes.Cut(rest, []byte("\n"))
@@ -309,7 +312,7 @@ func (o *Observer) forgetTask(name string) {
 	if files := o.tasks[name]; files != nil {
 		files.status.close()
 		files.cgroup.close()
-		for _, key := range []Key{files.status.key, files.cgroup.key, affinityKey(name), Key(name + "#asked")} {
+		for _, key := range []Key{files.status.key, files.cgroup.key, affinityKey(name), Key(name + "#asked"), Key(name + "#class")} {
 			o.drop(key)
 		}
 	}

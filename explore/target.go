@@ -30,6 +30,8 @@ type Target struct {
 	pids   map[string]int    // of the tasks, by their variables
 	groups map[string]bool   // directories that were made, by their path in lines
 	asked  map[string]string // the masks that taskset has given
+	class  map[string]string // the options of chrt that gave the task its class
+	limits bool              // cgroups were given a cpu.max
 	first  map[string]string // what files had before they were written, by their path in lines
 }
 
@@ -39,7 +41,7 @@ type Target struct {
 func NewTarget(root, mount, prefix string) *Target {
 	t := &Target{
 		Root: root, Vars: map[string]string{"R": mount}, pids: make(map[string]int), groups: make(map[string]bool),
-		asked: make(map[string]string), first: make(map[string]string),
+		asked: make(map[string]string), class: make(map[string]string), first: make(map[string]string),
 	}
 	for _, name := range topGroups {
 		t.Vars[name] = mount + "/" + prefix + strings.ToLower(name)
@@ -146,6 +148,12 @@ func (t *Target) note(c Command) {
 		delete(t.groups, c.Path)
 	case Taskset:
 		t.asked[c.Task] = c.Value
+	case Chrt:
+		t.class[c.Task] = c.Value
+	case Write:
+		if c.Path == limitControl {
+			t.limits = c.Value == "+cpu"
+		}
 	}
 }
 
@@ -168,6 +176,16 @@ func (t *Target) perform(c Command) error {
 			return err
 		}
 		return affinity.Set(pid, cpus)
+	case Chrt:
+		attr, err := parseClass(c.Value)
+		if err != nil {
+			return unix.EINVAL
+		}
+		pid, err := t.pid(c.Task)
+		if err != nil {
+			return err
+		}
+		return unix.SchedSetAttr(pid, attr, 0)
 	default:
 		return sysfs.WriteLine(t.Path(c.Path), t.expand(c.Value))
 	}

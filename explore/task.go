@@ -47,6 +47,7 @@ func (t *Target) StopTasks() {
 		delete(t.Vars, name)
 		delete(t.pids, "$"+name)
 		delete(t.asked, "$"+name)
+		delete(t.class, "$"+name)
 	}
 }
 
