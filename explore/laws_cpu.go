@@ -14,6 +14,7 @@ var cpuLaws = []Law{
 		Name:   "cpu-files",
 		Text:   "the list of online CPUs, the files of each CPU and the lines of /proc/stat say the same",
 		Source: "Documentation/ABI/testing/sysfs-devices-system-cpu; " + hotplugDoc + "; proc(5)",
+		State:  true,
 		Check:  checkCPUFiles,
 	},
 	{

@@ -14,6 +14,7 @@ var invalidLaws = []Law{
 		Source: cgroupDoc + ", cpuset.cpus.partition: \"In the case of an invalid partition root, a descriptive string on why the partition is invalid is " +
 			"included within parentheses\"; \"External events like hotplug [...] can cause a valid partition root to become invalid and vice versa\"",
 		Since: Version{6, 1},
+		State: true,
 		Check: checkInvalid,
 	},
 	{
@@ -23,6 +24,7 @@ var invalidLaws = []Law{
 			"kernel/workqueue.c: workqueue_unbound_exclude_cpumask()",
 		Since: Version{6, 8},
 		Lags:  true,
+		State: true,
 		Check: checkWorkqueues,
 	},
 	{
@@ -32,6 +34,7 @@ var invalidLaws = []Law{
 			"drivers/base/cpu.c: print_cpus_isolated(), which is about HK_TYPE_DOMAIN, and kernel/sched/isolation.c: housekeeping_update()",
 		Since: Version{7, 0},
 		Lags:  true,
+		State: true,
 		Check: checkIsolatedFile,
 	},
 }

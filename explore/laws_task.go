@@ -15,6 +15,7 @@ var taskLaws = []Law{
 		Text: "a task may run on CPUs of its cpuset alone",
 		Source: cgroupDoc + ", Cpuset: it constrains \"the CPU and memory node placement of tasks to only the resources specified in the cpuset interface files " +
 			"in a task's current cgroup\"; cpuset.cpus.effective: \"These CPUs are allowed to be used by tasks within the current cgroup\"",
+		State: true,
 		Check: checkInCpuset,
 	},
 	{
