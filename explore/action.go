@@ -80,6 +80,7 @@ type Drawer struct {
 	groups  []string
 	offline affinity.CPUSet
 	nested  map[string]bool // groups whose children have the controller
+	limits  bool            // cgroups have a cpu.max
 }
 
 // NewDrawer returns a drawer for one sequence.
@@ -147,7 +148,9 @@ func (d *Drawer) note(l Line) {
 		case c.Op == Rmdir:
 			d.groups = slices.DeleteFunc(d.groups, func(g string) bool { return g == c.Path })
 			delete(d.nested, c.Path)
-		case c.Op == Write && strings.HasSuffix(c.Path, "/cgroup.subtree_control"):
+		case c.Op == Write && c.Path == limitControl:
+			d.limits = d.limits || c.Value == "+cpu"
+		case c.Op == Write && strings.HasSuffix(c.Path, "/cgroup.subtree_control") && strings.HasSuffix(c.Value, "cpuset"):
 			d.nested[strings.TrimSuffix(c.Path, "/cgroup.subtree_control")] = c.Value == "+cpuset"
 		case c.Op == Write:
 			if _, err := fmt.Sscanf(c.Path, cpuDir+"cpu%d/online", &cpu); err != nil {

@@ -129,8 +129,20 @@ var cpusetActions = []Action{
 		return d.set("cgroup.subtree_control", Pick(d, []string{"+cpuset", "+cpuset", "+cpuset", "+cpuset", "-cpuset"}))
 	}},
 	{Name: "threaded", Draw: func(d *Drawer) string { return d.set("cgroup.type", "threaded") }},
+	{Name: "cpu-max", Alone: true, Needs: NeedsFile("/proc/sys/kernel/sched_cfs_bandwidth_slice_us", "the kernel has no cpu.max"), Draw: func(d *Drawer) string {
+		switch {
+		case !d.limits:
+			return "echo +cpu > " + limitControl
+		case d.IntN(4) == 0:
+			return d.set("cgroup.subtree_control", "+cpu")
+		}
+		return d.set("cpu.max", Pick(d, []string{"max", "1000 100000", "20000 100000", "100000 20000", "5 10"}))
+	}},
 	{Name: "rmdir", Weight: 2, Draw: func(d *Drawer) string { return d.withGroup(func(g string) string { return "rmdir " + g }) }},
 }
+
+// limitControl is the file that has the cgroups below the root get a cpu.max.
+const limitControl = rootGroup + "/cgroup.subtree_control"
 
 var taskActions = []Action{
 	{Name: "move", Weight: 2, Draw: func(d *Drawer) string {
@@ -148,6 +160,7 @@ var taskActions = []Action{
 		}
 		return "taskset -p " + set.Mask() + " $" + Pick(d, taskNames)
 	}},
+	{Name: "class", Draw: drawClass},
 	{Name: "taskset-race", Draw: func(d *Drawer) string {
 		cpu := d.CPU(d.Pluggable)
 		return plug(cpu, d.Offline().Has(cpu)) + " & taskset -p " + d.Subset().Mask() + " $" + Pick(d, taskNames) + " & wait"

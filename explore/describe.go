@@ -26,6 +26,8 @@ func (c Command) describe() string {
 		return "remove the cgroup"
 	case Taskset:
 		return "give the task a mask"
+	case Chrt:
+		return "give the task a scheduling class"
 	}
 	if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
 		return fmt.Sprintf("take CPU %d %s", cpu, map[string]string{"0": "offline", "1": "online"}[c.Value])

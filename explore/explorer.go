@@ -2,6 +2,7 @@ package explore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -25,11 +26,17 @@ type Explorer struct {
 	// Known are findings that are counted and not reduced at all.
 	Known []Known
 
+	// Most is the number of new findings that ends the run. 0: no number does.
+	Most int
+
 	// Kernel is the release of the kernel, for the findings.
 	Kernel string
 
 	// Report is told what happens. nil: nobody is.
 	Report func(Event)
+
+	found   []string // keys that are not reduced again
+	spoiled string   // how the machine was spoiled while a finding was reduced
 }
 
 // An Event is something that the explorer tells of. One of the fields is set.
@@ -38,6 +45,7 @@ type Event struct {
 	Step    *int       `json:",omitempty"` // the step with this number begins
 	Broken  *Violation `json:",omitempty"` // a new one, which is about to be reduced
 	Finding *Finding   `json:",omitempty"` // a new one, reduced
+	Spoiler *Finding   `json:",omitempty"` // a new one, which spoils the machine: it must be reduced in fresh ones
 	Again   *string    `json:",omitempty"` // the key of one that is known
 	Stats   *Stats     `json:",omitempty"` // so far
 	Trouble *string    `json:",omitempty"` // why the machine cannot go on
@@ -67,47 +75,77 @@ const (
 	shrinkTime = 2 * time.Minute
 	rateTime   = time.Minute
 	rateRuns   = 10
+	luckyTries = 3
 )
 
+// ErrSpoiled is wrapped by the error of [Explorer.Run] if a sequence that broke a
+// law left a machine that is not as it was: only a fresh one can be explored.
+var ErrSpoiled = errors.New("the machine is not as it was, though all was undone")
+
 // Run explores until ctx is done. The error says why the machine cannot go on: it
-// could not be read, or it is not as it was.
+// could not be read, or it wraps [ErrSpoiled].
 func (e *Explorer) Run(ctx context.Context) error {
 	length := e.Length
 	if length == 0 {
 		length = defaultLength
 	}
-	found := slices.Clone(e.Found)
-	for n := e.First; ctx.Err() == nil; n++ {
+	e.found = slices.Clone(e.Found)
+	for n := e.First; ctx.Err() == nil && (e.Most == 0 || len(e.found)-len(e.Found) < e.Most); n++ {
 		lines, err := Sequence(e.Seed, n, length, e.Runner.Facts, e.Tables.Actions)
 		if err != nil {
 			return err
 		}
 		e.tell(Event{Begin: &Begin{Number: n, Why: "explore", Lines: texts(lines)}})
 		out, err := e.Runner.Run(lines, nil)
-		if err != nil {
-			return fmt.Errorf("sequence %d: %w", n, err)
-		}
-		for _, v := range out.Broken {
-			if slices.Contains(found, v.Key()) || explained(e.Known, v.Key()) {
-				key := v.Key()
-				e.tell(Event{Again: &key})
-				continue
-			}
-			e.tell(Event{Broken: &v})
-			f := e.reduce(ctx, out, v)
-			f.Seed, f.Number = e.Seed, n
-			found = append(append(found, v.Key()), f.Also...)
-			e.tell(Event{Finding: f})
+		if err == nil {
+			err = e.broken(ctx, n, out)
 		}
 		stats := e.Runner.Stats
 		e.tell(Event{Stats: &stats})
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// broken tells of the laws that sequence n broke. The error wraps [ErrSpoiled].
+func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
+	spoiled := out.Spoiled
+	for _, v := range out.Broken {
+		if slices.Contains(e.found, v.Key()) || explained(e.Known, v.Key()) {
+			key := v.Key()
+			e.tell(Event{Again: &key})
+			continue
+		}
+		e.tell(Event{Broken: &v})
+		f := &Finding{
+			Violation: v, Steps: texts(out.Steps), Results: resultTexts(out), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log,
+			Seed: e.Seed, Number: n, Shown: 1, Tried: 1,
+		}
+		if spoiled == "" {
+			reduced := *f
+			if spoiled = e.reduce(ctx, out, v, &reduced); spoiled == "" {
+				f = &reduced
+			}
+		}
+		e.found = append(append(e.found, v.Key()), f.Also...)
+		if spoiled != "" {
+			e.tell(Event{Spoiler: f})
+			continue
+		}
+		e.tell(Event{Finding: f})
+	}
+	if spoiled != "" {
+		return fmt.Errorf("%w: %s", ErrSpoiled, spoiled)
 	}
 	return nil
 }
 
 // Replay runs sequences that are given, and tells of each. It ends a sequence at
-// the first law that is broken, of those whose key is law; "": any; "-": none. The
-// error is as that of Run.
+// the first law that is broken, of those whose key is law; "": any. If there is a
+// law, the first sequence that breaks it is the last one. The error is as that of
+// Run.
 func (e *Explorer) Replay(sequences [][]Line, law string) error {
 	var wanted func(Violation) bool
 	if law != "" {
@@ -120,6 +158,12 @@ func (e *Explorer) Replay(sequences [][]Line, law string) error {
 			return fmt.Errorf("sequence %d: %w", n, err)
 		}
 		e.tell(Event{Tried: &Tried{Number: uint64(n), Steps: texts(out.Steps), Results: resultTexts(out), Broken: out.Broken, Log: out.Log}})
+		switch {
+		case law != "" && out.Broken != nil:
+			return nil
+		case out.Spoiled != "":
+			return fmt.Errorf("sequence %d: %w: %s", n, ErrSpoiled, out.Spoiled)
+		}
 	}
 	return nil
 }
@@ -130,56 +174,80 @@ func (e *Explorer) tell(event Event) {
 	}
 }
 
-// reduce makes a finding of a violation: it shrinks the sequence, and finds out
-// how often it shows.
-func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation) *Finding {
+// reduce shrinks the sequence of a finding, and finds out how often it shows. It
+// returns how the machine was spoiled meanwhile, or "".
+func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Finding) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
-	f := &Finding{Violation: v, Steps: texts(out.Steps), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log}
-	f.Results = resultTexts(out)
+	e.spoiled = ""
 	tries := e.tries(ctx, out.Steps, v, f)
 	if tries == 0 {
-		return f
+		return e.spoiled
 	}
-	steps := Shrink(out.Steps, func(candidates [][]Line) int {
-		return slices.IndexFunc(candidates, func(part []Line) bool {
-			return e.shows(ctx, part, v, tries)
-		})
-	})
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), rateTime)
-	defer cancel()
-	shown, tried, last := e.rate(ctx, steps, v, rateRuns)
+	steps := e.shrink(ctx, out.Steps, v, tries)
+	limited, stop := context.WithTimeout(context.WithoutCancel(ctx), rateTime)
+	defer stop()
+	shown, tried, last := e.rate(limited, steps, v, rateRuns)
+	if tries == 1 && shown < tried {
+		// It was luck that it showed each time before.
+		tries = luckyTries
+		steps = e.shrink(ctx, steps, v, tries)
+		shown, tried, last = e.rate(limited, steps, v, rateRuns)
+	}
 	if last == nil && tries > 1 {
-		if _, _, last = e.rate(ctx, again(steps), v, rateRuns); last != nil {
+		if _, _, last = e.rate(limited, again(steps), v, rateRuns); last != nil {
 			n := min(len(steps), len(last.Steps)) // the others are repeats
 			last.Steps, last.Results = last.Steps[:n], last.Results[:n]
 		}
 	}
 	if last != nil {
-		// A law may have been broken when the steps were undone.
-		f.Steps, f.Results, f.Log = texts(last.Steps), resultTexts(last), last.Log
 		f.Shown, f.Tried = shown, tried
-		for _, w := range last.Broken {
-			if w.Key() == v.Key() {
-				f.Violation = w
-				f.Violation.Lasted = v.Lasted
-			} else {
-				f.Also = append(f.Also, w.Key())
-			}
+		f.show(last.Broken, texts(last.Steps), resultTexts(last), last.Log)
+	}
+	return e.spoiled
+}
+
+// show takes over what a run of fewer steps has shown: facts, results and log are
+// those of this run. A law may have been broken when the steps were undone, which
+// then are among them.
+func (f *Finding) show(broken []Violation, steps, results, log []string) {
+	f.Steps, f.Results, f.Log, f.Also = steps, results, log, nil
+	for _, w := range broken {
+		if w.Key() == f.Violation.Key() {
+			lasted := f.Violation.Lasted
+			f.Violation = w
+			f.Violation.Lasted = lasted
+		} else {
+			f.Also = append(f.Also, w.Key())
 		}
 	}
-	return f
+}
+
+// shrink shrinks the steps of a finding that shows in one of several tries.
+func (e *Explorer) shrink(ctx context.Context, steps []Line, v Violation, tries int) []Line {
+	if tries > 1 {
+		// What shows for a moment mostly needs no more than the operation.
+		if least := operation(steps[len(steps)-1]); least != nil && e.shows(ctx, least, v, tries) {
+			return least
+		}
+	}
+	return Shrink(steps, func(candidates [][]Line) int {
+		return slices.IndexFunc(candidates, func(part []Line) bool { return e.shows(ctx, part, v, tries) })
+	})
 }
 
 // tries returns how often a sequence must be tried until the finding has most
 // likely shown, or 0 if it does not show again. It counts the runs in f.
 func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Finding) int {
-	shown, tried, _ := e.rate(ctx, lines, v, 3)
-	f.Shown, f.Tried = shown+1, tried+1
-	if shown == tried {
-		return 1
+	f.Shown, f.Tried = 1, 1
+	if v.Lasted != healed {
+		shown, tried, _ := e.rate(ctx, lines, v, 3)
+		f.Shown, f.Tried = shown+1, tried+1
+		if shown == tried {
+			return 1
+		}
 	}
-	shown, tried, _ = e.rate(ctx, again(lines), v, 3)
+	shown, tried, _ := e.rate(ctx, again(lines), v, 3)
 	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
 	if shown == 0 {
 		return 0
@@ -214,20 +282,43 @@ func (e *Explorer) shows(ctx context.Context, lines []Line, v Violation, tries i
 const repeats = 30
 
 // again returns lines with the last step undone and done again several times, if it
-// is a CPU offline or online: what shows for a moment only shows more often so.
+// takes a CPU offline or online: what shows for a moment only shows more often so.
 func again(lines []Line) []Line {
 	last := lines[len(lines)-1]
-	cpu, ok := plugged(last)
+	back, ok := reverse(last)
 	if !ok {
 		return lines
 	}
-	online := last.Commands[0].Value == "1"
-	back := Line{Commands: []Command{{Op: Write, Path: string(keysOf(cpu).online), Value: map[bool]string{true: "0", false: "1"}[online]}}}
 	all := slices.Clone(lines)
 	for range repeats {
 		all = append(all, back, last)
 	}
 	return all
+}
+
+// reverse returns the line that undoes what a line does to a CPU. ok is false if that
+// is nothing.
+func reverse(l Line) (back Line, ok bool) {
+	for _, c := range l.Commands {
+		if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
+			opposite := map[string]string{"0": "1", "1": "0"}[c.Value]
+			return Line{Commands: []Command{{Op: Write, Path: string(keysOf(cpu).online), Value: opposite}}}, true
+		}
+	}
+	return Line{}, false
+}
+
+// operation returns the least that does what a line does to a CPU, on a machine whose
+// CPUs are online; nil if that is nothing.
+func operation(l Line) []Line {
+	back, ok := reverse(l)
+	if !ok {
+		return nil
+	}
+	if back.Commands[0].Value == "0" {
+		return []Line{back, l}
+	}
+	return []Line{l}
 }
 
 // wantedKey returns a function that reports whether a violation is the same as v.
@@ -236,13 +327,19 @@ func wantedKey(v Violation) func(Violation) bool {
 }
 
 // rate returns in how many of n runs lines break the law of v, and the outcome of
-// the last of those. There are fewer runs if ctx is done, but one at least.
+// the last of those. There are fewer runs if ctx is done, but one at least, and none
+// any more once one has spoiled the machine.
 func (e *Explorer) rate(ctx context.Context, lines []Line, v Violation, n int) (shown, tried int, last *Outcome) {
-	for tried == 0 || tried < n && ctx.Err() == nil {
+	for e.spoiled == "" && (tried == 0 || tried < n && ctx.Err() == nil) {
 		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(lines)}})
 		out, err := e.Runner.Run(lines, wantedKey(v))
 		tried++
-		if err == nil && out.Broken != nil {
+		if err != nil {
+			e.spoiled = err.Error()
+			break
+		}
+		e.spoiled = out.Spoiled
+		if out.Broken != nil {
 			shown++
 			last = out
 		}

@@ -19,7 +19,7 @@ type Known struct {
 // known are the findings of the explorer so far. Each has a sequence in
 // testdata/findings.
 var known = []Known{
-	{"task-in-cpuset: ", suite.Defect{
+	{"task-in-cpuset: a CPU that came online, and ", suite.Defect{
 		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
 		Symptom: "a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: " +
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",

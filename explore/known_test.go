@@ -12,9 +12,10 @@ import (
 
 // A known finding is known in its kernels alone, and nothing else is.
 func TestKnown(t *testing.T) {
-	const key = "task-in-cpuset: a task in a member"
+	const key = "task-in-cpuset: a CPU that came online, and a task in a member"
 	assert.True(t, explained(KnownIn(Version{6, 12}), key))
 	assert.False(t, explained(KnownIn(Version{6, 1}), key))
+	assert.False(t, explained(KnownIn(Version{6, 12}), "task-in-cpuset: a task in a member"))
 	assert.False(t, explained(KnownIn(Version{6, 12}), "domains: it"))
 }
 

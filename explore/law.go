@@ -23,6 +23,10 @@ type Law struct {
 	// counts only if it still is a while later.
 	Lags bool
 
+	// State reports that the law is about a state: Check depends on After and Base
+	// alone, the log not included. It is then not judged again when nothing changed.
+	State bool
+
 	// Check returns what is broken. It must depend on nothing but c.
 	Check func(c *Case) []Violation
 }
@@ -36,9 +40,18 @@ type Case struct {
 	Result Result
 	After  *Snapshot
 
+	// Road is the state that the same settings have led to by another road, at the end
+	// of a sequence. nil: none was gone.
+	Road *Snapshot
+
 	// Earlier are the states since the last step that was more than a CPU offline
 	// or online. It is empty after any other step.
 	Earlier []*Snapshot
+}
+
+// unchanged reports whether the step has changed no reading.
+func (c *Case) unchanged() bool {
+	return c.After.state != 0 && c.Before != nil && c.After.state == c.Before.state
 }
 
 // A Violation is a law that is broken.
@@ -85,7 +98,7 @@ func (s *Snapshot) facts(keys ...Key) []Fact {
 func Judge(laws []Law, v Version, c *Case) []Violation {
 	var broken []Violation
 	for _, law := range laws {
-		if !v.Since(law.Since) {
+		if !v.Since(law.Since) || law.State && c.unchanged() {
 			continue
 		}
 		for _, violation := range law.Check(c) {

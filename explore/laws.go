@@ -18,6 +18,7 @@ var laws = slices.Concat([]Law{
 		Name:   "effective-online",
 		Text:   "cpuset.cpus.effective has online CPUs alone",
 		Source: cgroupDoc + ", cpuset.cpus.effective: \"It lists the onlined CPUs that are actually granted to this cgroup by its parent\"",
+		State:  true,
 		Check: func(c *Case) []Violation {
 			var broken []Violation
 			online := c.After.Online()
@@ -33,4 +34,4 @@ var laws = slices.Concat([]Law{
 			return broken
 		},
 	},
-}, cpuLaws, partitionLaws, taskLaws)
+}, cpuLaws, partitionLaws, invalidLaws, taskLaws, []Law{roadLaw})

@@ -14,6 +14,7 @@ var cpuLaws = []Law{
 		Name:   "cpu-files",
 		Text:   "the list of online CPUs, the files of each CPU and the lines of /proc/stat say the same",
 		Source: "Documentation/ABI/testing/sysfs-devices-system-cpu; " + hotplugDoc + "; proc(5)",
+		State:  true,
 		Check:  checkCPUFiles,
 	},
 	{
@@ -55,10 +56,7 @@ func checkUndone(c *Case) []Violation {
 	if len(c.After.Groups) > 0 || !c.After.Online().Equal(c.Base.Online()) {
 		return nil
 	}
-	changed := differences(c.Base, c.After, func(key Key) bool {
-		return volatile(key) || strings.Contains(string(key), "$T") ||
-			strings.HasPrefix(string(key), cpuDir+"smt/") || strings.HasPrefix(string(key), workqueueDir)
-	})
+	changed := differences(c.Base, c.After, ofSequence)
 	if len(changed) == 0 {
 		return nil
 	}
@@ -67,6 +65,13 @@ func checkUndone(c *Case) []Violation {
 		Seen:    fmt.Sprintf("no cpuset is left and the CPUs are as before, but %s", story(c.Base, c.After, changed)),
 		Facts:   c.After.facts(changed...),
 	}}
+}
+
+// ofSequence reports whether a reading may be another one before and after a
+// sequence: it is about its tasks, or was written to.
+func ofSequence(key Key) bool {
+	return volatile(key) || strings.Contains(string(key), "$T") ||
+		strings.HasPrefix(string(key), cpuDir+"smt/") || strings.HasPrefix(string(key), workqueueDir)
 }
 
 func checkCPUFiles(c *Case) []Violation {
@@ -149,7 +154,7 @@ func checkOnline(c *Case) []Violation {
 // fails.
 func volatile(key Key) bool {
 	_, fail := cpuOf(key, "hotplug/fail")
-	return fail || strings.HasSuffix(string(key), "#asked")
+	return fail || strings.HasSuffix(string(key), "#asked") || strings.HasSuffix(string(key), "#class")
 }
 
 // refused reports whether all that the line was to do has failed. To inject a
@@ -191,7 +196,7 @@ func checkRefused(c *Case) []Violation {
 // file returns what a command is about, the same for any cgroup and CPU.
 func (c Command) file() string {
 	switch c.Op {
-	case Mkdir, Rmdir, Taskset:
+	case Mkdir, Rmdir, Taskset, Chrt:
 		word, _, _ := strings.Cut(c.String(), " ")
 		return word
 	}

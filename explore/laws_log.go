@@ -24,7 +24,7 @@ func complaints(log []kmsg.Record) []Violation {
 	var broken []Violation
 	seen := make(map[string]bool)
 	for i, r := range log {
-		kind := r.Problem()
+		kind := problem(r)
 		if kind == "" || kind == "backtrace" && len(broken) > 0 {
 			continue
 		}
@@ -49,6 +49,25 @@ func complaints(log []kmsg.Record) []Violation {
 		}
 	}
 	return broken
+}
+
+// problems has what [kmsg.Record.Problem] said of records before: most come over
+// and over. It belongs to one goroutine.
+var problems = make(map[string]string)
+
+func problem(r kmsg.Record) string {
+	if r.Facility != 0 {
+		return ""
+	}
+	kind, ok := problems[r.Text]
+	if !ok {
+		if len(problems) >= maxSets {
+			clear(problems)
+		}
+		kind = r.Problem()
+		problems[r.Text] = kind
+	}
+	return kind
 }
 
 // function returns the function that the registers of an oops name, or "".

@@ -15,6 +15,7 @@ var taskLaws = []Law{
 		Text: "a task may run on CPUs of its cpuset alone",
 		Source: cgroupDoc + ", Cpuset: it constrains \"the CPU and memory node placement of tasks to only the resources specified in the cpuset interface files " +
 			"in a task's current cgroup\"; cpuset.cpus.effective: \"These CPUs are allowed to be used by tasks within the current cgroup\"",
+		State: true,
 		Check: checkInCpuset,
 	},
 	{
@@ -59,8 +60,12 @@ func checkInCpuset(c *Case) []Violation {
 		if outside.Empty() {
 			continue
 		}
+		touches := "a task in a " + g.Kind()
+		if outside.Difference(c.After.Online().Difference(c.Before.Online())).Empty() {
+			touches = "a CPU that came online, and " + touches
+		}
 		broken = append(broken, Violation{
-			Touches: "a task in a " + g.Kind(),
+			Touches: touches,
 			Seen:    fmt.Sprintf("task %s may run on CPU %v, and its cpuset %s has %q", task, outside, g.Name, g.Effective()),
 			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
 		})
@@ -78,6 +83,9 @@ func checkTaskset(c *Case) []Violation {
 	g, ok := c.Before.cpusetOf(command.Task)
 	if err != nil || !ok || !c.Before.Has(affinityKey(command.Task)) {
 		return nil
+	}
+	if strings.HasPrefix(c.Before.Readings[Key(command.Task+"#class")], deadline) {
+		return nil // SCHED_DEADLINE has rules of its own: sched(7)
 	}
 	can := asked.Intersect(g.Effective()).Intersect(c.Before.Online())
 	facts := c.After.facts(affinityKey(command.Task), Key(command.Task+"#cgroup"), g.Key("effective"), onlineKey)

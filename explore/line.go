@@ -16,6 +16,7 @@ const (
 	Mkdir             // mkdir PATH
 	Rmdir             // rmdir PATH
 	Taskset           // taskset -p MASK TASK
+	Chrt              // chrt CLASS -p PRIORITY TASK
 )
 
 // A Command is one command of a [Line].
@@ -25,7 +26,7 @@ type Command struct {
 	// Path is the file or directory. A variable may begin it: see [Target].
 	Path string
 
-	// Value is what is written, or the mask.
+	// Value is what is written, the mask, or the options of chrt.
 	Value string
 
 	// Task is the variable that has the process ID, such as "$T1".
@@ -41,6 +42,8 @@ func (c Command) String() string {
 		return "rmdir " + c.Path
 	case Taskset:
 		return "taskset -p " + c.Value + " " + c.Task
+	case Chrt:
+		return "chrt " + c.Value + " " + c.Task
 	default:
 		return strings.TrimSpace("echo "+c.Value) + " > " + c.Path
 	}
@@ -72,7 +75,7 @@ func (l Line) String() string {
 var ErrLine = errors.New("not a step")
 
 // lineHelp says what a step may be.
-const lineHelp = "a step is echo VALUE > PATH, mkdir PATH, rmdir PATH or taskset -p MASK TASK, several with ; or with & and a final & wait"
+const lineHelp = "a step is echo VALUE > PATH, mkdir PATH, rmdir PATH, taskset -p MASK TASK or chrt CLASS -p PRIORITY TASK, several with ; or with & and a final & wait"
 
 // ParseLine parses a line of shell. The error wraps [ErrLine] if it is none
 // that a [Target] can perform.
@@ -126,6 +129,13 @@ func parseCommand(text string) (c Command, err error) {
 		c = Command{Op: Taskset, Value: f[1], Task: f[2]}
 		if !maskPattern.MatchString(c.Value) || !taskPattern.MatchString(c.Task) {
 			return bad("want a hexadecimal MASK, and $T1 to $T9 for the TASK")
+		}
+		return c, nil
+	case "chrt":
+		i := strings.LastIndexByte(rest, ' ')
+		c = Command{Op: Chrt, Value: rest[:max(i, 0)], Task: rest[i+1:]}
+		if _, err := parseClass(c.Value); err != nil || !taskPattern.MatchString(c.Task) {
+			return bad(classHelp)
 		}
 		return c, nil
 	default:

@@ -3,7 +3,7 @@ package explore
 import (
 	"bytes"
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,13 +19,17 @@ var groupFiles = []string{
 	"cpuset.mems", "cpuset.mems.effective",
 }
 
-// machineFiles are the other files. N stands for each present CPU.
+// machineFiles are the other files that any line may change.
 var machineFiles = []string{
-	cpuDir + "online", "$R/cpuset.cpus.effective", "$R/cpuset.cpus.isolated", "$R/cpuset.mems.effective",
-	cpuDir + "offline", cpuDir + "isolated",
-	cpuDir + "cpuN/online", cpuDir + "cpuN/hotplug/state", cpuDir + "cpuN/hotplug/target", cpuDir + "cpuN/hotplug/fail",
+	cpuDir + "online", "$R/cpuset.cpus.isolated", "$R/cpuset.mems.effective",
+	cpuDir + "isolated", workqueueDir + "cpumask", workqueueDir + "cpumask_isolated", workqueueDir + "cpumask_requested",
+}
+
+// cpuFiles are the files that an operation on a CPU changes, and nothing else. N
+// stands for each present CPU.
+var cpuFiles = []string{
+	cpuDir + "offline", cpuDir + "cpuN/online", cpuDir + "cpuN/hotplug/state", cpuDir + "cpuN/hotplug/target", cpuDir + "cpuN/hotplug/fail",
 	cpuDir + "smt/control", cpuDir + "smt/active",
-	workqueueDir + "cpumask", workqueueDir + "cpumask_isolated", workqueueDir + "cpumask_requested",
 }
 
 const workqueueDir = "/sys/devices/virtual/workqueue/"
@@ -34,9 +38,31 @@ const workqueueDir = "/sys/devices/virtual/workqueue/"
 type Observer struct {
 	target *Target
 	log    *kmsg.Log // nil: there is none
-	files  []string  // of machineFiles those that the machine has
 	reader *reader
+
+	root            *file // the root's effective CPUs
+	machine, cpus   []*file
+	stat, schedstat *file
+	domainKeys      []Key              // of schedstat
+	groups          map[string][]*file // by the path of the cgroup in lines
+	tasks           map[string]*taskFiles
+
+	readings map[Key]string // the last ones; never changed if a snapshot has them
+	shared   bool           // a snapshot has them
+	state    uint64         // how often they have changed
+	partial  int            // how many looks were not at everything since one was
 }
+
+// taskFiles are those of a task.
+type taskFiles struct {
+	pid            int
+	status, cgroup *file
+	affinity       affinity.CPUSet
+}
+
+// maxPartial is how many looks in a row may leave out what the line before cannot
+// have changed.
+const maxPartial = 15
 
 // NewObserver returns the observer of a machine. log is where the kernel's log
 // is read; nil: it is not read.
@@ -45,62 +71,160 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Observer{target: t, log: log, reader: newReader()}
-	for _, file := range machineFiles {
-		if !strings.Contains(file, "cpuN") {
-			o.add(file)
+	o := &Observer{target: t, log: log, reader: newReader(), readings: make(map[Key]string)}
+	o.groups, o.tasks = make(map[string][]*file), make(map[string]*taskFiles)
+	o.root = newFile("$R/cpuset.cpus.effective", t.Path("$R/cpuset.cpus.effective"))
+	o.stat, o.schedstat = newFile("/proc/stat#cpus", t.Path("/proc/stat")), newFile("/proc/schedstat", t.Path("/proc/schedstat"))
+	o.stat.records, o.schedstat.records = true, true
+	for _, name := range machineFiles {
+		o.machine = o.add(o.machine, name)
+	}
+	for _, name := range cpuFiles {
+		if !strings.Contains(name, "cpuN") {
+			o.cpus = o.add(o.cpus, name)
 			continue
 		}
 		for cpu := range present.All() {
-			o.add(strings.Replace(file, "cpuN", fmt.Sprintf("cpu%d", cpu), 1))
+			o.cpus = o.add(o.cpus, strings.Replace(name, "cpuN", fmt.Sprintf("cpu%d", cpu), 1))
 		}
 	}
 	return o, nil
 }
 
+// add adds a file if it can be read.
+func (o *Observer) add(files []*file, name string) []*file {
+	if _, err := sysfs.ReadFile(o.target.Path(name)); err != nil {
+		return files
+	}
+	return append(files, newFile(Key(name), o.target.Path(name)))
+}
+
 // Close closes the files that are kept open, but for the log.
-func (o *Observer) Close() { o.reader.closeBelow("") }
+func (o *Observer) Close() {
+	o.Forget()
+	for _, f := range slices.Concat(o.machine, o.cpus, []*file{o.root, o.stat, o.schedstat}) {
+		f.close()
+	}
+}
 
 // Forget closes the files of a sequence: its tasks and cgroups are gone.
 func (o *Observer) Forget() {
-	o.reader.closeBelow(o.target.Path("/proc/") + "/")
-	o.reader.closeBelow(o.target.Path(rootGroup) + "/")
+	for name := range o.groups {
+		o.forgetGroup(name)
+	}
+	for name := range o.tasks {
+		o.forgetTask(name)
+	}
 }
 
-// add adds a file if it can be read.
-func (o *Observer) add(file string) {
-	if _, err := sysfs.ReadFile(o.target.Path(file)); err == nil {
-		o.files = append(o.files, file)
+func (o *Observer) forgetGroup(name string) {
+	for _, f := range o.groups[name] {
+		f.close()
+		o.drop(f.key)
 	}
+	delete(o.groups, name)
+}
+
+// own returns the readings, to be changed: those that a snapshot has are copied.
+func (o *Observer) own() map[Key]string {
+	if o.shared {
+		o.readings, o.shared = maps.Clone(o.readings), false
+	}
+	o.state++
+	return o.readings
+}
+
+func (o *Observer) set(key Key, text string) {
+	if was, ok := o.readings[key]; !ok || was != text {
+		o.own()[key] = text
+	}
+}
+
+func (o *Observer) drop(key Key) {
+	if _, ok := o.readings[key]; ok {
+		delete(o.own(), key)
+	}
+}
+
+// read reads a file into the readings. What can't be read has none.
+func (o *Observer) read(f *file) error {
+	text, err := o.reader.read(f)
+	if err != nil {
+		o.drop(f.key)
+		return err
+	}
+	if string(text) != f.text {
+		f.text = string(text)
+	}
+	o.set(f.key, f.text)
+	return nil
+}
+
+func (o *Observer) readAll(files []*file) error {
+	for _, f := range files {
+		if err := o.read(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Look takes a snapshot. An error says that there is no state to judge: a file
 // that was there is gone, or the log was overrun.
-func (o *Observer) Look() (*Snapshot, error) {
-	t := o.target
-	s := &Snapshot{Readings: make(map[Key]string, 64), Groups: t.Groups()}
-	for _, group := range slices.Backward(s.Groups) {
-		for _, file := range groupFiles {
-			// Which files there are depends on the kernel and on the parent's
-			// cgroup.subtree_control.
-			if text, err := o.reader.read(t.Path(group + "/" + file)); err == nil {
-				s.Readings[Key(group+"/"+file)] = text
-			}
+func (o *Observer) Look() (*Snapshot, error) { return o.look(true, true, true) }
+
+// LookAfter is [Observer.Look] right after a line was performed. It leaves out what
+// such a line cannot change, mostly.
+func (o *Observer) LookAfter(l Line) (*Snapshot, error) {
+	if o.partial++; o.partial > maxPartial {
+		return o.Look()
+	}
+	return o.look(touches(l))
+}
+
+// touches says what a line may change: CPUs, scheduling domains, and which cgroups
+// there are and what files they have.
+func touches(l Line) (cpus, domains, groups bool) {
+	for _, c := range l.Commands {
+		switch {
+		case c.Op == Taskset || c.Op == Chrt:
+		case c.Op == Mkdir || c.Op == Rmdir, strings.HasSuffix(c.Path, "/cgroup.subtree_control"):
+			domains, groups = true, true
+		case strings.HasPrefix(c.Path, "$"):
+			domains = domains || strings.Contains(c.Path, "/cpuset.cpus")
+		case !strings.HasPrefix(c.Path, workqueueDir) && !strings.HasPrefix(c.Path, "/proc/irq/"):
+			cpus, domains = true, true
 		}
 	}
-	for _, file := range o.files {
-		text, err := o.reader.read(t.Path(file))
-		if err != nil {
+	return cpus, domains, groups
+}
+
+// look takes a snapshot of what any line changes, and of what is named.
+func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
+	if cpus && domains && groups {
+		o.partial = 0
+	}
+	s := &Snapshot{Groups: o.target.Groups()}
+	// What an operation left to be done later may be done in a moment.
+	if err := o.read(o.root); err != nil && o.root.text != "" {
+		return nil, err
+	}
+	o.lookAtGroups(s.Groups, groups)
+	online := o.readings[onlineKey]
+	if err := o.readAll(o.machine); err != nil {
+		return nil, err
+	}
+	if cpus = cpus || o.readings[onlineKey] != online; cpus {
+		if err := o.readAll(o.cpus); err != nil {
 			return nil, err
 		}
-		s.Readings[Key(file)] = text
 	}
-	for _, task := range taskNames {
-		if _, ok := t.Vars[task]; ok {
-			o.task(s, "$"+task)
+	for _, name := range taskNames {
+		if o.task("$" + name) {
+			s.Tasks = append(s.Tasks, "$"+name)
 		}
 	}
-	if err := o.proc(s); err != nil {
+	if err := o.proc(cpus, domains); err != nil {
 		return nil, err
 	}
 	if o.log != nil {
@@ -109,33 +233,90 @@ func (o *Observer) Look() (*Snapshot, error) {
 			return nil, err
 		}
 	}
+	s.Readings, s.state, o.shared = o.readings, o.state, true
 	return s, nil
 }
 
-// task reads what there is about a task. One that has ended has no readings.
-func (o *Observer) task(s *Snapshot, task string) {
+// lookAtGroups reads the files of the cgroups. Which there are depends on the kernel
+// and on the parent's cgroup.subtree_control.
+func (o *Observer) lookAtGroups(names []string, changed bool) {
+	for name := range o.groups {
+		if !slices.Contains(names, name) {
+			o.forgetGroup(name)
+		}
+	}
+	for _, name := range slices.Backward(names) {
+		if o.groups[name] == nil {
+			for _, base := range groupFiles {
+				o.groups[name] = append(o.groups[name], newFile(Key(name+"/"+base), o.target.Path(name+"/"+base)))
+			}
+		}
+		for _, f := range o.groups[name] {
+			if changed || !f.absent {
+				_ = o.read(f)
+			}
+		}
+	}
+}
+
+// task reads what there is about a task, and reports whether it lives. One that
+// has ended has no readings.
+func (o *Observer) task(name string) bool {
 	t := o.target
-	pid, err := t.pid(task)
+	pid, err := t.pid(name)
 	if err != nil {
-		return
+		o.forgetTask(name)
+		return false
 	}
 	set, err := affinity.Get(pid)
 	if err != nil {
-		return
+		o.forgetTask(name)
+		return false
 	}
-	s.Tasks = append(s.Tasks, task)
-	s.Readings[Key(task+"#affinity")] = set.String()
-	if asked, ok := t.asked[task]; ok {
-		s.Readings[Key(task+"#asked")] = asked
+	files := o.tasks[name]
+	if files == nil || files.pid != pid {
+		o.forgetTask(name)
+		files = &taskFiles{pid: pid}
+		files.status = newFile(Key("/proc/"+name+"/status#allowed"), t.Path("/proc/"+name+"/status"))
+		files.cgroup = newFile(Key(name+"#cgroup"), t.Path("/proc/"+name+"/cgroup"))
+		o.tasks[name] = files
 	}
-	if text, err := o.reader.read(t.Path("/proc/" + task + "/status")); err == nil {
-		_, rest, _ := strings.Cut(text, "\nCpus_allowed_list:\t")
-		list, _, _ := strings.Cut(rest, "\n")
-		s.Readings[Key("/proc/"+task+"/status#allowed")] = list
+	if !o.has(affinityKey(name)) || !set.Equal(files.affinity) {
+		files.affinity = set
+		o.set(affinityKey(name), set.String())
 	}
-	if text, err := o.reader.read(t.Path("/proc/" + task + "/cgroup")); err == nil {
-		s.Readings[Key(task+"#cgroup")] = o.group(text)
+	if asked, ok := t.asked[name]; ok {
+		o.set(Key(name+"#asked"), asked)
 	}
+	if class, ok := t.class[name]; ok {
+		o.set(Key(name+"#class"), class)
+	}
+	if text, err := o.reader.read(files.status); err == nil {
+		_, rest, _ := bytes.Cut(text, []byte("\nCpus_allowed_list:\t"))
+		list, _, _ := bytes.Cut(rest, []byte("\n"))
+		o.set(files.status.key, string(list))
+	}
+	if text, err := o.reader.read(files.cgroup); err == nil && (!o.has(files.cgroup.key) || string(text) != files.cgroup.text) {
+		files.cgroup.text = string(text)
+		o.set(files.cgroup.key, o.group(files.cgroup.text))
+	}
+	return true
+}
+
+func (o *Observer) has(key Key) bool {
+	_, ok := o.readings[key]
+	return ok
+}
+
+func (o *Observer) forgetTask(name string) {
+	if files := o.tasks[name]; files != nil {
+		files.status.close()
+		files.cgroup.close()
+		for _, key := range []Key{files.status.key, files.cgroup.key, affinityKey(name), Key(name + "#asked"), Key(name + "#class")} {
+			o.drop(key)
+		}
+	}
+	delete(o.tasks, name)
 }
 
 // group returns the path in lines of the cgroup that a /proc/PID/cgroup names.
@@ -154,64 +335,4 @@ func (o *Observer) group(text string) string {
 		}
 	}
 	return ""
-}
-
-// proc reads the parts of long files of /proc that are about CPUs.
-func (o *Observer) proc(s *Snapshot) error {
-	text, err := o.reader.read(o.target.Path("/proc/stat"))
-	if err != nil {
-		return err
-	}
-	s.Readings["/proc/stat#cpus"] = statCPUs(text)
-	text, err = o.reader.read(o.target.Path("/proc/schedstat"))
-	if err != nil {
-		return nil // without CONFIG_SCHEDSTATS
-	}
-	for cpu, masks := range domains([]byte(text)) {
-		s.Readings[Key("/proc/schedstat#"+cpu)] = masks
-	}
-	return nil
-}
-
-// hexMask matches a CPU mask. The names of domains are in capitals.
-var hexMask = regexp.MustCompile(`^[0-9a-f,]+$`)
-
-// statCPUs returns the CPUs that have a line in a text like that of /proc/stat,
-// with blanks between.
-func statCPUs(stat string) string {
-	var cpus []string
-	for line := range strings.Lines(stat) {
-		word, _, _ := strings.Cut(line, " ")
-		n, ok := strings.CutPrefix(word, "cpu")
-		if !ok {
-			break // they come first
-		}
-		if n != "" {
-			cpus = append(cpus, n)
-		}
-	}
-	return strings.Join(cpus, " ")
-}
-
-// domains returns the masks of the scheduling domains of each CPU in a text like
-// that of /proc/schedstat. The mask is the second word, or the third since v6.14,
-// where the second is the domain's name.
-func domains(schedstat []byte) map[string]string {
-	all := make(map[string]string)
-	cpu := ""
-	for line := range bytes.Lines(schedstat) {
-		f := bytes.SplitN(bytes.TrimSpace(line), []byte(" "), 4)
-		switch {
-		case len(f) > 1 && bytes.HasPrefix(f[0], []byte("cpu")):
-			cpu = string(f[0])
-			all[cpu] = ""
-		case len(f) > 2 && bytes.HasPrefix(f[0], []byte("domain")):
-			mask := string(f[1])
-			if !hexMask.MatchString(mask) {
-				mask = string(f[2])
-			}
-			all[cpu] = strings.TrimSpace(all[cpu] + " " + mask)
-		}
-	}
-	return all
 }

@@ -53,9 +53,69 @@ func TestLook(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "0", s.Readings["$A/cpuset.cpus.effective"])
 	require.NoError(t, os.Remove(filepath.Join(root, "proc/stat")))
-	o.reader.closeBelow("")
+	o.Close()
 	_, err = o.Look()
 	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// After a line that cannot change CPUs their files are not read, but now and then, and
+// if the list of online CPUs has changed all the same.
+func TestLookAfter(t *testing.T) {
+	root := t.TempDir()
+	online := cpuDir + "cpu1/online"
+	for path, text := range map[string]string{
+		cpuDir + "present": "0-1\n", string(onlineKey): "0-1\n", online: "1\n", "proc/stat": "cpu 1\ncpu0 1\ncpu1 1\n",
+	} {
+		write(t, root, path, text)
+	}
+	o, err := NewObserver(NewTarget(root, "/cg", ""), nil)
+	require.NoError(t, err)
+	defer o.Close()
+	look := func(line string) *Snapshot {
+		s, err := o.LookAfter(lines(t, line)[0])
+		require.NoError(t, err)
+		return s
+	}
+	first, err := o.Look()
+	require.NoError(t, err)
+	assert.Equal(t, first.state, look("taskset -p 1 $T1").state)
+
+	write(t, root, online, "0\n")
+	assert.Equal(t, "1", look("echo 0 > $A/cpuset.cpus").Readings[Key(online)])
+	assert.Equal(t, "0", look("echo 0 > " + online).Readings[Key(online)])
+	assert.Equal(t, "1", first.Readings[Key(online)], "a snapshot does not change")
+
+	write(t, root, string(onlineKey), "0\n")
+	write(t, root, "proc/stat", "cpu 1\ncpu0 1\n")
+	s := look("echo 0 > $A/cpuset.cpus")
+	assert.Equal(t, "0", s.Readings["/proc/stat#cpus"])
+	assert.NotEqual(t, first.state, s.state)
+
+	write(t, root, online, "1\n")
+	for range maxPartial + 1 {
+		s = look("rmdir $A")
+	}
+	assert.Equal(t, "1", s.Readings[Key(online)])
+}
+
+// What a line may change is read after it.
+func TestTouches(t *testing.T) {
+	for text, want := range map[string][3]bool{
+		"taskset -p 1 $T1":                                                       {},
+		"echo $T1 > $A/cgroup.procs":                                             {},
+		"echo 0 > $A/cpuset.mems":                                                {},
+		"echo f > /proc/irq/4/smp_affinity":                                      {},
+		"echo 1 > $A/cpuset.cpus":                                                {false, true, false},
+		"echo root > $A/cpuset.cpus.partition":                                   {false, true, false},
+		"rmdir $A":                                                               {false, true, true},
+		"echo +cpuset > $A/cgroup.subtree_control":                               {false, true, true},
+		"echo off > /sys/devices/system/cpu/smt/control":                         {true, true, false},
+		"echo core > /sys/power/pm_test; echo mem > /sys/power/state":            {true, true, false},
+		"echo 0 > /sys/devices/system/cpu/cpu1/online & taskset -p 1 $T1 & wait": {true, true, false},
+	} {
+		cpus, domains, groups := touches(lines(t, text)[0])
+		assert.Equal(t, want, [3]bool{cpus, domains, groups}, text)
+	}
 }
 
 // The facts are those of the machine below the root.

@@ -55,6 +55,7 @@ func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done fun
 	}
 	done = func() error {
 		o.Close()
+		t.Close()
 		return errors.Join(log.Close(), restore())
 	}
 	return NewRunner(t, o, laws, f), done, nil

@@ -37,8 +37,26 @@ type Stats struct {
 	States int
 
 	// Kernel is the time that the steps themselves took, Look that of the
-	// snapshots, Judge that of the laws, and Total that of all.
-	Kernel, Look, Judge, Total time.Duration
+	// snapshots, Judge that of the laws, Wait that to see what becomes of a broken
+	// one, and Total that of all.
+	Kernel, Look, Judge, Wait, Total time.Duration
+}
+
+// Add adds the figures of another run. States are no sum: two runs may have seen
+// the same.
+func (s *Stats) Add(other Stats) {
+	s.Sequences, s.Steps = s.Sequences+other.Sequences, s.Steps+other.Steps
+	s.States = max(s.States, other.States)
+	s.Kernel, s.Look, s.Judge = s.Kernel+other.Kernel, s.Look+other.Look, s.Judge+other.Judge
+	s.Wait, s.Total = s.Wait+other.Wait, s.Total+other.Total
+}
+
+// String says how fast the run was, and what it spent its time with.
+func (s Stats) String() string {
+	total := max(s.Total.Seconds(), 0.001)
+	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / total }
+	return fmt.Sprintf("%d sequences, %d steps in %.0f s: %.1f a second; %.0f%% of the time in operations, %.0f%% in snapshots, %.0f%% in laws, %.0f%% waiting",
+		s.Sequences, s.Steps, s.Total.Seconds(), float64(s.Steps)/total, percent(s.Kernel), percent(s.Look), percent(s.Judge), percent(s.Wait))
 }
 
 // maxStates bounds what the runner remembers of the states it has seen.
@@ -64,6 +82,10 @@ type Outcome struct {
 
 	// Log is what the kernel logged in that step.
 	Log []string
+
+	// Spoiled says how the machine differs from what it was before the sequence, though
+	// all was undone. What it shows after that proves nothing.
+	Spoiled string
 }
 
 // settleTime is how long a law that lags has, and how long it takes until a
@@ -90,20 +112,54 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	}
 	w := &walk{runner: r, base: base, before: base, earlier: []*Snapshot{base}, wanted: wanted, outcome: &Outcome{}}
 	err = w.steps(lines)
+	end := w.before
 	undo := r.Target.Undo(base)
 	if err == nil && w.outcome.Broken == nil {
-		err = w.steps(undo)
+		if err = w.steps(undo); err == nil && w.outcome.Broken == nil && r.otherRoad() && roadAllowed(lines) && road(base, end) != nil {
+			err = w.byOtherRoad(end, len(lines))
+		}
 	} else {
 		for _, l := range undo {
 			r.Target.Do(l)
 		}
 	}
+	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
+		w.outcome.Spoiled, err = r.spoiled(base)
+	}
 	return w.outcome, err
+}
+
+// spoiled says how the machine differs from the state base, or returns "". What is
+// late has time to settle.
+func (r *Runner) spoiled(base *Snapshot) (string, error) {
+	waited := time.Now()
+	defer func() { r.Stats.Wait += time.Since(waited) }()
+	for {
+		now, err := r.Observer.Look()
+		if err != nil {
+			return "", err
+		}
+		changed := differences(base, now, ofSequence)
+		switch {
+		case len(changed) == 0:
+			return "", nil
+		case time.Since(waited) > settleTime:
+			return story(base, now, changed), nil
+		}
+		time.Sleep(settleTime / 20)
+	}
 }
 
 // forgetWarnings lets the kernel's warnings that come once a boot come again.
 func (r *Runner) forgetWarnings() {
 	_ = sysfs.WriteLine(r.Target.Path("/sys/kernel/debug/clear_warn_once"), "1")
+}
+
+// otherRoad reports whether the state at the end of a sequence is to be made again by
+// another road. It takes as long as a dozen steps.
+func (r *Runner) otherRoad() bool {
+	_, err := find(r.Laws, roadLaw.Name)
+	return err == nil
 }
 
 // walk is the way through one sequence.
@@ -138,12 +194,14 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	r.Stats.Kernel += result.Took
 	w.outcome.Steps, w.outcome.Results = append(w.outcome.Steps, l), append(w.outcome.Results, result)
 	looked := time.Now()
-	after, err := r.Observer.Look()
+	after, err := r.Observer.LookAfter(l)
 	r.Stats.Look += time.Since(looked)
 	if err != nil {
 		return nil, err
 	}
-	r.count(after)
+	if after.state != w.before.state || after.state == 0 {
+		r.count(after)
+	}
 	c := &Case{Base: w.base, Before: w.before, Step: l, Result: result, After: after}
 	if _, ok := plugged(l); !ok {
 		w.earlier = nil
@@ -178,6 +236,8 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if w.wanted != nil && !r.lags(broken) {
 		return broken, nil
 	}
+	waited := time.Now()
+	defer func() { r.Stats.Wait += time.Since(waited) }()
 	late := *c
 	deadline := time.Now().Add(settleTime)
 	var later []Violation

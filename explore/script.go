@@ -90,6 +90,9 @@ func (s *script) preamble() {
 			s.add("%s", strings.Join(sets, " "))
 		}
 	}
+	if s.uses("chrt ") {
+		s.add("command -v chrt > /dev/null || { echo 'cannot tell: there is no chrt, which is part of util-linux'; exit 125; }")
+	}
 	if s.uses("dmesg#") || s.finding.Violation.Law == "kernel-log" {
 		s.add("[ ! -e /sys/kernel/debug/clear_warn_once ] || echo 1 > /sys/kernel/debug/clear_warn_once # warnings that come once a boot")
 		s.add("echo \"reproducer $$\" > /dev/kmsg")
@@ -120,6 +123,9 @@ func (s *script) undo() {
 	slices.Sort(made)
 	for _, group := range slices.Backward(made) {
 		s.add("\t[ ! -d %s ] || rmdir %s", group, group)
+	}
+	if s.uses("+cpu > " + limitControl) {
+		s.add("\techo -cpu > %s", limitControl)
 	}
 	for _, cpu := range plugged {
 		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)

@@ -18,6 +18,10 @@ type Snapshot struct {
 	// Readings are the texts that were read, by what was read: see [Key].
 	Readings map[Key]string
 
+	// state is the same for snapshots of one [Observer] that have the same readings,
+	// and 0 for others.
+	state uint64
+
 	// Log is what the kernel has logged since the snapshot before this one.
 	Log []kmsg.Record
 
@@ -37,6 +41,8 @@ type Snapshot struct {
 //   - /proc/TASK/status#allowed: the CPU list Cpus_allowed_list
 //   - TASK#affinity: what sched_getaffinity(2) returns for a task, a CPU list
 //   - TASK#asked: the last mask that taskset gave a task; none: it was given none
+//   - TASK#class: the options of the last chrt that gave a task its scheduling
+//     class; none: it has the one that it had at first
 //   - TASK#cgroup: the cgroup of a task, by its path in lines
 type Key string
 

@@ -2,7 +2,6 @@ package explore
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -27,8 +26,12 @@ type Target struct {
 	// hierarchy, $A to $C are cpusets below it, and $T1 and $T2 process IDs.
 	Vars map[string]string
 
+	forker *forker
+	pids   map[string]int    // of the tasks, by their variables
 	groups map[string]bool   // directories that were made, by their path in lines
 	asked  map[string]string // the masks that taskset has given
+	class  map[string]string // the options of chrt that gave the task its class
+	limits bool              // cgroups were given a cpu.max
 	first  map[string]string // what files had before they were written, by their path in lines
 }
 
@@ -36,7 +39,10 @@ type Target struct {
 // mount point of cgroup v2, without root before it; prefix begins the name of
 // each cgroup that is made there.
 func NewTarget(root, mount, prefix string) *Target {
-	t := &Target{Root: root, Vars: map[string]string{"R": mount}, groups: make(map[string]bool), asked: make(map[string]string), first: make(map[string]string)}
+	t := &Target{
+		Root: root, Vars: map[string]string{"R": mount}, pids: make(map[string]int), groups: make(map[string]bool),
+		asked: make(map[string]string), class: make(map[string]string), first: make(map[string]string),
+	}
 	for _, name := range topGroups {
 		t.Vars[name] = mount + "/" + prefix + strings.ToLower(name)
 	}
@@ -142,6 +148,12 @@ func (t *Target) note(c Command) {
 		delete(t.groups, c.Path)
 	case Taskset:
 		t.asked[c.Task] = c.Value
+	case Chrt:
+		t.class[c.Task] = c.Value
+	case Write:
+		if c.Path == limitControl {
+			t.limits = c.Value == "+cpu"
+		}
 	}
 }
 
@@ -164,17 +176,27 @@ func (t *Target) perform(c Command) error {
 			return err
 		}
 		return affinity.Set(pid, cpus)
+	case Chrt:
+		attr, err := parseClass(c.Value)
+		if err != nil {
+			return unix.EINVAL
+		}
+		pid, err := t.pid(c.Task)
+		if err != nil {
+			return err
+		}
+		return unix.SchedSetAttr(pid, attr, 0)
 	default:
 		return sysfs.WriteLine(t.Path(c.Path), t.expand(c.Value))
 	}
 }
 
 // pid returns the process ID that a variable stands for.
-func (t *Target) pid(task string) (pid int, err error) {
-	if _, err := fmt.Sscan(t.expand(task), &pid); err != nil {
-		return 0, unix.ESRCH
+func (t *Target) pid(task string) (int, error) {
+	if pid, ok := t.pids[task]; ok {
+		return pid, nil
 	}
-	return pid, nil
+	return 0, unix.ESRCH
 }
 
 // errno returns the errno of an error, which is EIO if it has none.

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 func TestTasks(t *testing.T) {
 	target := NewTarget("/", "/sys/fs/cgroup", "")
 	require.NoError(t, target.StartTasks())
+	defer target.Close()
 	defer target.StopTasks()
 	assert.Empty(t, target.Lost())
 	pids := make(map[int]bool)
@@ -35,4 +37,28 @@ func TestTasks(t *testing.T) {
 	for pid := range pids {
 		assert.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH)
 	}
+}
+
+// The tasks of one sequence after the other are children of this process, and not of
+// what starts them, so that it can wait for their end.
+func TestTasksAreChildren(t *testing.T) {
+	target := NewTarget("/", "/sys/fs/cgroup", "")
+	defer target.Close()
+	for range 3 {
+		require.NoError(t, target.StartTasks())
+		for _, name := range taskNames {
+			pid, err := target.pid("$" + name)
+			require.NoError(t, err)
+			status, err := os.ReadFile(target.Path("/proc/$" + name + "/status"))
+			require.NoError(t, err)
+			assert.Contains(t, string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid()))
+			assert.NotEqual(t, target.forker.pid, pid)
+		}
+		target.StopTasks()
+		_, err := target.pid("$T1")
+		assert.ErrorIs(t, err, unix.ESRCH)
+	}
+	forker := target.forker.pid
+	target.Close()
+	assert.ErrorIs(t, unix.Kill(forker, 0), unix.ESRCH)
 }

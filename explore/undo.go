@@ -16,12 +16,21 @@ func (t *Target) Undo(base *Snapshot) []Line {
 	var lines []Line
 	add := func(c Command) { lines = append(lines, Line{Commands: []Command{c}}) }
 	for _, task := range taskNames {
+		// A deadline task cannot be moved everywhere.
+		if class := t.class["$"+task]; class != "" && class != ordinary {
+			add(Command{Op: Chrt, Value: ordinary, Task: "$" + task})
+		}
+	}
+	for _, task := range taskNames {
 		if _, ok := t.Vars[task]; ok && len(t.groups) > 0 {
 			add(Command{Op: Write, Path: rootGroup + "/cgroup.procs", Value: "$" + task})
 		}
 	}
 	for _, group := range slices.Backward(t.Groups()) {
 		add(Command{Op: Rmdir, Path: group})
+	}
+	if t.limits {
+		add(Command{Op: Write, Path: limitControl, Value: "-cpu"})
 	}
 	for _, path := range slices.Sorted(maps.Keys(t.first)) {
 		_, online := cpuOf(Key(path), "online")

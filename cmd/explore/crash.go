@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/explore"
 	"github.com/hotplugtest/hotplugtest/vm"
@@ -41,41 +42,84 @@ func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) err
 		h.again[key]++
 		return nil
 	}
-	fmt.Printf("%s: %s in sequence %d, step %d; reducing it in fresh VMs\n", h.name, f.Violation.Key(), s.begin.Number, s.step+1)
+	fmt.Printf("%s: %s in sequence %d, step %d\n", h.name, f.Violation.Key(), s.begin.Number, s.step+1)
+	return h.reduce(ctx, f)
+}
+
+// reduceTime is how long a finding may be reduced in fresh VMs: each takes seconds to
+// boot.
+const reduceTime = 5 * time.Minute
+
+// reduce reduces a finding in fresh VMs, and tells of it: the kernel did not survive
+// it, or was not as before after it.
+func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
+	fmt.Printf("%s: reducing %s in fresh VMs\n", h.name, f.Violation.Key())
 	lines, err := explore.ReadSequences(strings.Join(f.Steps, "\n"))
 	if err != nil {
 		return err
 	}
-	if h.crashes(ctx, key, lines) == 0 {
-		steps := explore.Shrink(lines[0], func(candidates [][]explore.Line) int {
-			if ctx.Err() != nil {
-				return -1
-			}
-			return h.crashes(ctx, key, candidates)
-		})
-		f.Steps = strings.Split(strings.TrimSpace(explore.FormatSequences(steps)), "\n")
-		f.Results = make([]string, len(f.Steps))
-		f.Shown, f.Tried = 2, 2
-	} else {
-		f.Tried = 2
+	limited, cancel := context.WithTimeout(ctx, reduceTime)
+	defer cancel()
+	first := func(candidates [][]explore.Line) int {
+		if limited.Err() != nil {
+			return -1
+		}
+		return h.shows(limited, f, candidates)
 	}
+	if first(lines) < 0 {
+		f.Tried++
+		return h.all.add(h, f)
+	}
+	steps := explore.Shrink(lines[0], first)
+	// The last candidate that was tried is not what is left.
+	if h.shows(ctx, f, [][]explore.Line{steps}) == 0 {
+		f.Shown, f.Tried = 3, 3
+	} else {
+		f.Shown, f.Tried = 2, 3
+	}
+	f.Steps = strings.Split(strings.TrimSpace(explore.FormatSequences(steps)), "\n")
+	f.Results = append(f.Results, make([]string, len(f.Steps))...)[:len(f.Steps)]
 	return h.all.add(h, f)
 }
 
-// crashes returns the index of the first candidate that the kernel does not
-// survive in the way that key says, or -1.
-func (h *hunt) crashes(ctx context.Context, key string, candidates [][]explore.Line) int {
+// shows returns the index of the first candidate that shows the finding in a fresh VM,
+// or -1. What was seen then is part of the finding.
+func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]explore.Line) int {
+	key := f.Violation.Key()
 	for first := 0; first < len(candidates); {
-		s, err := h.boot(ctx, shrinkLimit, "-law", "none", "-replay", explore.FormatSequences(candidates[first:]...))
-		var failure *vm.Failure
-		if !errors.As(err, &failure) || s.begin.Lines == nil {
+		s, err := h.boot(ctx, shrinkLimit, "-law", key, "-replay", explore.FormatSequences(candidates[first:]...))
+		if s.begin.Lines == nil {
 			return -1
 		}
 		at := first + int(s.begin.Number)
-		if crashFinding(s, failure).Violation.Key() == key {
+		var failure *vm.Failure
+		switch crash := errors.As(err, &failure); {
+		case crash && crashFinding(s, failure).Violation.Key() == key:
+			f.Results = nil
 			return at
+		case s.shown(f):
+			return at
+		case err == nil:
+			return -1
 		}
-		first = at + 1
+		first = at + 1 // it spoiled the machine, or crashed it in another way
 	}
 	return -1
+}
+
+// shown reports whether the last sequence that was tried shows the finding, which
+// then has what was seen.
+func (s *session) shown(f *explore.Finding) bool {
+	if len(s.tried) == 0 {
+		return false
+	}
+	last := s.tried[len(s.tried)-1]
+	for _, v := range last.Broken {
+		if v.Key() == f.Violation.Key() {
+			v.Lasted = f.Violation.Lasted
+			f.Violation, f.Results, f.Log = v, last.Results, last.Log
+			return last.Number == s.begin.Number
+		}
+	}
+	return false
 }

@@ -67,10 +67,10 @@ func (o *options) conclude(ctx context.Context, hunts []*hunt, all *findings) er
 		errs = append(errs, o.judge(ctx, hunts, all))
 	}
 	for _, h := range hunts {
-		if h.steps == 0 {
+		if h.stats.Steps == 0 {
 			continue // it has replayed
 		}
-		fmt.Printf("%s: %d sequences, %d steps in %.0f s (%.1f a second)\n", h.name, h.sequences, h.steps, h.total.Seconds(), float64(h.steps)/max(h.total.Seconds(), 1))
+		fmt.Printf("%s: %v\n", h.name, h.stats)
 		for _, key := range slices.Sorted(maps.Keys(h.again)) {
 			fmt.Printf("%s: %d more times: %s\n", h.name, h.again[key], key)
 		}

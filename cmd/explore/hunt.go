@@ -23,12 +23,10 @@ type hunt struct {
 	all          *findings
 	options      *options
 
-	steps, sequences int
-	kernel, total    time.Duration
-	states           int // most that one VM has seen
-	again            map[string]int
-	began            time.Time
-	next             uint64 // the number of the next sequence
+	stats explore.Stats // of all VMs
+	again map[string]int
+	began time.Time
+	next  uint64 // the number of the next sequence
 }
 
 // session is what one VM has told so far.
@@ -40,6 +38,8 @@ type session struct {
 	stats   explore.Stats
 	trouble string
 	tried   []explore.Tried
+
+	spoilers []*explore.Finding // to be reduced in fresh VMs
 }
 
 // boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel did
@@ -96,6 +96,8 @@ func (s *session) take(e explore.Event) error {
 		fmt.Printf("%s: after %.0f s: %s: %s; reducing it\n", h.name, time.Since(h.began).Seconds(), e.Broken.Key(), e.Broken.Seen)
 	case e.Finding != nil:
 		return h.all.add(h, e.Finding)
+	case e.Spoiler != nil:
+		s.spoilers = append(s.spoilers, e.Spoiler)
 	case e.Again != nil:
 		h.again[*e.Again]++
 	case e.Stats != nil:
@@ -118,15 +120,21 @@ func (h *hunt) run(ctx context.Context) error {
 	h.began = time.Now()
 	end := h.began.Add(h.options.time)
 	var quick int
-	for time.Now().Before(end) && ctx.Err() == nil {
+	for time.Now().Before(end) && ctx.Err() == nil && (h.options.most == 0 || len(h.all.list) < h.options.most) {
 		began := time.Now()
 		left := time.Until(end)
 		s, err := h.boot(ctx, left+shrinkLimit, "-seed", fmt.Sprint(h.options.seed), "-first", fmt.Sprint(h.next),
-			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-found", h.all.keys(), fmt.Sprintf("-known=%t", !h.options.all))
-		h.count(s)
+			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-found", h.all.keys(), fmt.Sprintf("-known=%t", !h.options.all),
+			"-findings", fmt.Sprint(max(h.options.most-len(h.all.list), 0)))
+		h.stats.Add(s.stats)
 		h.progress(s)
 		if err == nil || ctx.Err() != nil {
 			continue
+		}
+		for _, f := range s.spoilers {
+			if err := h.reduce(ctx, f); err != nil {
+				return err
+			}
 		}
 		var failure *vm.Failure
 		switch {
@@ -155,24 +163,11 @@ func (h *hunt) run(ctx context.Context) error {
 // shrinkLimit is the time that a VM may take beyond that to explore.
 const shrinkLimit = 5 * time.Minute
 
-func (h *hunt) count(s *session) {
-	h.steps += s.stats.Steps
-	h.sequences += s.stats.Sequences
-	h.kernel += s.stats.Kernel
-	h.total += s.stats.Total
-	h.states = max(h.states, s.stats.States)
-}
-
-// progress prints the figures.
+// progress prints the figures of one VM.
 func (h *hunt) progress(s *session) {
-	if s.stats.Total == 0 {
-		return
+	if s.stats.Total > 0 {
+		fmt.Printf("%s: %v; %d states, %d findings\n", h.name, s.stats, s.stats.States, len(h.all.list))
 	}
-	total := s.stats.Total.Seconds()
-	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / total }
-	fmt.Printf("%s: %d sequences, %d steps, %.1f a second, of the time %.0f%% the kernel's, %.0f%% snapshots, %.0f%% laws; %d states, %d findings\n",
-		h.name, s.stats.Sequences, s.stats.Steps, float64(s.stats.Steps)/total, percent(s.stats.Kernel), percent(s.stats.Look), percent(s.stats.Judge),
-		s.stats.States, len(h.all.list))
 }
 
 // replay runs the sequences of the file.
@@ -196,13 +191,24 @@ func (h *hunt) replay(ctx context.Context) error {
 				Violation: v, Steps: tried.Steps, Results: tried.Results, Original: len(tried.Steps), Shown: 1, Tried: 1,
 				Kernel: h.source, Log: tried.Log,
 			}
-			if err := h.all.add(h, f); err != nil {
+			finish := h.all.add
+			if h.options.reduce {
+				finish = func(h *hunt, f *explore.Finding) error { return h.reduce(ctx, f) }
+			}
+			if err := finish(h, f); err != nil {
 				return err
 			}
 		}
 	}
+	if s.spoiled() {
+		return nil // the finding says why
+	}
 	return err
 }
+
+// spoiled reports whether the last sequence that was tried broke a law: then the
+// machine may be another one than before, which is no trouble of ours.
+func (s *session) spoiled() bool { return len(s.tried) > 0 && s.tried[len(s.tried)-1].Broken != nil }
 
 func orOK(result string) string {
 	if result == "" {

@@ -49,9 +49,11 @@ type options struct {
 	time      time.Duration
 	seed      uint64
 	length    int
+	most      int // findings of all kernels; 0: any number
 	dir       cli.Dir
 	replay    string
 	sequences string // the text of the file replay
+	reduce    bool   // what replay shows
 	scripts   bool   // run them
 	all       bool   // findings that are known too
 }
@@ -68,7 +70,9 @@ func parse(args []string) (*options, error) {
 	flags.DurationVar(&o.time, "for", 10*time.Minute, "`time` to explore each kernel")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
 	flags.IntVar(&o.length, "length", 40, "`steps` of a sequence")
+	flags.IntVar(&o.most, "findings", 0, "end after this `number` of findings (default: go on)")
 	flags.StringVar(&o.replay, "replay", "", "run the sequence in this `file` instead, such as out/findings/NAME/sequence.txt")
+	flags.BoolVar(&o.reduce, "reduce", false, "with -replay: reduce what the sequence shows, in fresh VMs")
 	flags.BoolVar(&o.all, "all", false, "show findings too that are known to be defects of the kernel; otherwise they are counted")
 	flags.BoolVar(&o.scripts, "scripts", true, "run the script of each finding on each kernel")
 	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for findings/ and console.log")
@@ -87,6 +91,9 @@ func (o *options) check() error {
 	if o.length <= 0 {
 		return fmt.Errorf("-length %d: a sequence has steps", o.length)
 	}
+	if o.most < 0 {
+		return fmt.Errorf("-findings %d: there are no fewer than none", o.most)
+	}
 	if !slices.Contains(vm.Architectures(), o.arch) {
 		return fmt.Errorf("-arch %s: there is no virtual machine for it, only for %s", o.arch, strings.Join(vm.Architectures(), ", "))
 	}
@@ -104,6 +111,9 @@ func (o *options) check() error {
 	var err error
 	if o.vm.Out, err = filepath.Abs(o.dir.Path(o.vm.Out)); err != nil {
 		return err
+	}
+	if o.reduce && o.replay == "" {
+		return errors.New("-reduce: it is for -replay; what is found otherwise is reduced anyway")
 	}
 	if o.replay == "" {
 		return nil

@@ -22,6 +22,8 @@ func TestParseRefuses(t *testing.T) {
 		{[]string{"-for", "0"}, "-for 0s: exploring takes time"},
 		{[]string{"-for", "-1m"}, "-for -1m0s: exploring takes time"},
 		{[]string{"-length", "0"}, "-length 0: a sequence has steps"},
+		{[]string{"-findings", "-1"}, "-findings -1: there are no fewer than none"},
+		{[]string{"-reduce"}, "-reduce: it is for -replay"},
 		{[]string{"-replay", "none"}, "-replay: open"},
 		{[]string{"-replay", "damaged"}, "-replay damaged: line 2: not a step"},
 		{[]string{"-replay", "empty"}, "-replay empty: not a step: there is no step in it"},

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suspend"
 )
 
@@ -28,6 +30,7 @@ type options struct {
 	time        time.Duration
 	found       string // keys, a line each
 	known       bool
+	most        int
 	replay      string // sequences, with empty lines between
 	law         string // the key of what replays must show
 }
@@ -43,11 +46,14 @@ func main() {
 	flag.IntVar(&o.length, "length", 0, "`steps` of a sequence")
 	flag.DurationVar(&o.time, "for", time.Minute, "`time` to explore")
 	flag.StringVar(&o.found, "found", "", "keys of findings that were made, a line each")
+	flag.IntVar(&o.most, "findings", 0, "end after this `number` of new findings; 0: go on")
 	flag.BoolVar(&o.known, "known", true, "do not reduce findings that are known to be defects of this kernel")
 	flag.StringVar(&o.replay, "replay", "", "sequences to try instead, with empty lines between")
 	flag.StringVar(&o.law, "law", "", "the `key` of what they must show; \"\": anything")
 	flag.Parse()
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) // CPUs come and go
+	// CPUs come and go. At most two commands run at the same time.
+	runtime.GOMAXPROCS(2)
+	debug.SetGCPercent(500) // the program has few megabytes
 	if err := o.run(); err != nil {
 		tell := err.Error()
 		report(explore.Event{Trouble: &tell})
@@ -91,9 +97,14 @@ func (o *options) run() error {
 	if err := suspend.New("/").SetTestDelay(0); err != nil && !errors.Is(err, suspend.ErrNotSupported) {
 		return err
 	}
+	// The console is a slow serial line, and each operation has a message. Warnings
+	// go on to be printed: they are the last words of a kernel that dies.
+	if err := sysfs.WriteLine("/proc/sys/kernel/printk", "5"); err != nil {
+		return err
+	}
 	runner.Begin = func(n int) { fmt.Printf("{\"Step\":%d}\n", n) } // 40 a second, on an emulated CPU
 	e := &explore.Explorer{
-		Runner: runner, Tables: tables, Seed: o.seed, First: o.first, Length: o.length,
+		Runner: runner, Tables: tables, Seed: o.seed, First: o.first, Length: o.length, Most: o.most,
 		Kernel: unix.ByteSliceToString(uname.Release[:]), Report: report,
 	}
 	if o.known {

@@ -1,0 +1,60 @@
+// The tests in this file run ci/explore, which boots virtual machines. They are
+// skipped unless HOTPLUGTEST_VM=1 asks for them.
+//
+// A VM boots in 3 s on two idle CPUs. Patience is for busy ones.
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const patience = 3 * time.Minute
+
+// run runs ci/explore in an empty directory, and returns the exit status and what it
+// printed as an error.
+func run(t *testing.T, args ...string) (code int, stderr string) {
+	t.Helper()
+	if os.Getenv("HOTPLUGTEST_VM") != "1" {
+		t.Skip("boots virtual machines: set HOTPLUGTEST_VM=1")
+	}
+	script, err := filepath.Abs("../../ci/explore")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, script, append([]string{"-kernel", "bookworm", "-for", "20s", "-scripts=false"}, args...)...)
+	cmd.Dir = t.TempDir()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%v: %v\nstandard output:\n%s\nstandard error:\n%s", cmd, err, &out, &errs)
+		}
+	})
+	return cmd.ProcessState.ExitCode(), errs.String()
+}
+
+// A kernel that has nothing to explore is told of in one line, and has no verdict.
+func TestNothingToExplore(t *testing.T) {
+	code, stderr := run(t, "-append", "cgroup_disable=cpuset")
+	assert.Equal(t, 125, code)
+	assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+	assert.Contains(t, stderr, "explore: bookworm: this kernel cannot be explored: it has no cpusets")
+}
+
+// A VM that dies before anything is explored is no finding.
+func TestDiesAtOnce(t *testing.T) {
+	code, stderr := run(t, "-append", "rdinit=/nosuch")
+	assert.Equal(t, 125, code)
+	assert.Contains(t, stderr, "explore: bookworm: the kernel panicked before the program started")
+}

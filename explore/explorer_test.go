@@ -1,0 +1,133 @@
+package explore
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+)
+
+// brokenBy is a law that any machine breaks whose file has the value 7.
+func brokenBy(key Key) Law {
+	return Law{Name: "seven", Text: "nothing is 7", Source: "this test", Check: func(c *Case) []Violation {
+		if c.After.Readings[key] != "7" {
+			return nil
+		}
+		return []Violation{{Touches: "it", Seen: "it is 7", Facts: c.After.facts(key)}}
+	}}
+}
+
+// explorerOf explores a tree of files by actions that write one line each, from the
+// first to the last and again.
+func explorerOf(t *testing.T, key Key, lines ...string) (e *Explorer, told *[]Event) {
+	root := t.TempDir()
+	for path, text := range map[string]string{
+		cpuDir + "present": "0-1\n", string(onlineKey): "0-1\n", cpuDir + "cpu1/online": "1\n", "proc/stat": "cpu 1\n", "cg/cpuset.cpus.isolated": "\n",
+	} {
+		write(t, root, path, text)
+	}
+	target := NewTarget(root, "/cg", "")
+	t.Cleanup(target.Close)
+	o, err := NewObserver(target, nil)
+	require.NoError(t, err)
+	t.Cleanup(o.Close)
+	f := &Facts{CPUs: affinity.Of(0, 1), Pluggable: affinity.Of(1), Exists: func(string) bool { return false }}
+	next := 0
+	tables := Tables{Laws: []Law{brokenBy(key)}, Actions: []Action{{Name: "next", Draw: func(*Drawer) string {
+		next++
+		return lines[(next-1)%len(lines)]
+	}}}}
+	told = new([]Event)
+	e = &Explorer{Runner: NewRunner(target, o, tables.Laws, f), Tables: tables, Length: len(lines), Most: 1}
+	e.Report = func(event Event) { *told = append(*told, event) }
+	return e, told
+}
+
+// findings returns the findings that were told of.
+func findings(told []Event) (reduced, spoilers []*Finding) {
+	for _, event := range told {
+		if event.Finding != nil {
+			reduced = append(reduced, event.Finding)
+		}
+		if event.Spoiler != nil {
+			spoilers = append(spoilers, event.Spoiler)
+		}
+	}
+	return reduced, spoilers
+}
+
+// A finding is reduced to the step that it takes, if the machine is as before when
+// that is undone.
+func TestReduce(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "taskset -p 1 $T1", "echo 0 > "+online, "echo 1 > "+online, "echo 7 > "+online, "echo 0 > "+online)
+	require.NoError(t, e.Run(t.Context()))
+	reduced, spoilers := findings(*told)
+	require.Empty(t, spoilers)
+	require.Len(t, reduced, 1)
+	assert.Equal(t, []string{"echo 7 > " + online}, reduced[0].Steps)
+	assert.Equal(t, "10 of 10", reduced[0].Rate())
+	assert.Equal(t, 4, reduced[0].Original)
+	assert.Equal(t, stayed, reduced[0].Violation.Lasted)
+}
+
+// A sequence after which the machine is not as before ends the run: nothing that shows
+// later would prove anything. It is told of as it is.
+func TestSpoiled(t *testing.T) {
+	e, told := explorerOf(t, isolatedKey, "taskset -p 1 $T1", "echo 7 > "+string(isolatedKey))
+	err := e.Run(t.Context())
+	require.ErrorIs(t, err, ErrSpoiled)
+	assert.ErrorContains(t, err, `$R/cpuset.cpus.isolated is "7" and was ""`)
+	reduced, spoilers := findings(*told)
+	assert.Empty(t, reduced)
+	require.Len(t, spoilers, 1)
+	assert.Equal(t, []string{"taskset -p 1 $T1", "echo 7 > $R/cpuset.cpus.isolated"}, spoilers[0].Steps)
+	last := (*told)[len(*told)-1]
+	require.NotNil(t, last.Stats)
+	assert.Equal(t, 2, last.Stats.Steps)
+}
+
+// Of sequences that are given, the first that breaks the law is the last that is tried.
+func TestReplay(t *testing.T) {
+	e, told := explorerOf(t, isolatedKey)
+	all, err := ReadSequences("taskset -p 1 $T1\n\necho 7 > $R/cpuset.cpus.isolated\n\ntaskset -p 1 $T2\n")
+	require.NoError(t, err)
+	require.NoError(t, e.Replay(all, "seven: it"))
+	var tried []string
+	for _, event := range *told {
+		if event.Tried != nil {
+			tried = append(tried, strings.Join(event.Tried.Steps, ";"))
+		}
+	}
+	assert.Equal(t, []string{"taskset -p 1 $T1", "echo 7 > $R/cpuset.cpus.isolated"}, tried)
+
+	require.NoError(t, e.Replay(all[1:], "other: law"), "the file had it before")
+	e, _ = explorerOf(t, isolatedKey)
+	require.ErrorIs(t, e.Replay(all[1:], "other: law"), ErrSpoiled)
+}
+
+// What shows for a moment is tried with the operation alone, again and again.
+func TestOperation(t *testing.T) {
+	const cpu1 = cpuDir + "cpu1/online"
+	offline, online := "echo 0 > "+cpu1, "echo 1 > "+cpu1
+	race := "echo 0 > " + cpu1 + " & taskset -p 1 $T1 & wait"
+	for _, test := range []struct {
+		last      string
+		operation []string
+		repeated  []string // at first
+	}{
+		{offline, []string{offline}, []string{offline, online, offline}},
+		{online, []string{offline, online}, []string{online, offline, online}},
+		{race, []string{race}, []string{race, online, race}},
+		{"mkdir $A", nil, []string{"mkdir $A"}},
+	} {
+		last := lines(t, test.last)
+		assert.Equal(t, test.operation, texts(operation(last[0])), test.last)
+		repeated := again(last)
+		assert.Equal(t, test.repeated, texts(repeated[:min(3, len(repeated))]), test.last)
+	}
+	assert.Len(t, again(lines(t, "mkdir $A", offline)), 2+2*repeats)
+}
