@@ -78,3 +78,75 @@ var (
 			"and that CPU and the one that brings it up wait for each other for ever (check_tsc_sync_source(), check_tsc_sync_target())",
 	}
 )
+
+// What the rows for kinds of promises have found.
+var (
+	partitionFreesKthreads = Defect{
+		Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}},
+		Symptom: "after a partition was made and removed, unbound kworkers (v6.1) and kswapd and kcompactd of a node may run on all CPUs, " +
+			"also on those that nohz_full=, isolcpus= or their node kept them off",
+		Since: `ec5fbdfb99d1 ("cgroup/cpuset: Enable update_tasks_cpumask() on top_cpuset", v6.1)`,
+		Signature: &Signature{
+			ID:   "partition-frees-kthreads",
+			Test: `TestScenario/kernel-threads-partition`,
+			Symptom: `seen:     cycle 1(: |\n\s*)(when a partition of cpu\d+ was made and removed, thread \d+ (kworker/u\d+:\d+|kswapd\d+|kcompactd\d+) ` +
+				`started at \d+ may run on CPUs 0-\d+, and might on \S+\n\s*)+source:`,
+			Profiles: []string{"nohz_full", "numa"},
+			Review:   "2027-06-01",
+		},
+	}
+	workersGetCPU = Defect{
+		Kernels: []Span{
+			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},
+			{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
+		},
+		Symptom: "a CPU that comes online is given to the workers of every io_uring that has one, whatever CPUs were registered for them: " +
+			"workers that are made later may run there",
+		Since: "v5.14 and v5.10.162, in which the workers got a mask of their own (io_wq_cpu_online())",
+		Signature: &Signature{
+			ID:      "io-workers",
+			Test:    `TestScenario/io-workers`,
+			Symptom: `seen:     cycle \d+: when cpu\d+ was offline and is back, the worker \d+ of an io_uring may run on CPUs \d+[,-]\d+, and CPUs \d+ are registered\n`,
+			Review:  "2027-06-01",
+		},
+	}
+	policyLosesNodes = Defect{
+		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "memory that a thread in a cpuset without cpuset.mems has bound with MPOL_F_STATIC_NODES loses its nodes when any CPU goes offline or comes online",
+		Since:   "v3.17 (ae1c802382f7), until 6.1.178 and 5.10.261",
+		Link:    `"cgroup/cpuset: rebind mm mempolicy to effective_mems, not mems_allowed"`,
+		Signature: &Signature{
+			ID:      "policy-loses-nodes",
+			Test:    `TestScenario/memory-policy`,
+			Symptom: `seen:     cycle 1: when cpu\d+ is back, the policy of memory that is bound to node (\d+) is "bind=static" in /proc/self/numa_maps, and was "bind=static:\d+"`,
+			Review:  "2027-06-01",
+		},
+	}
+	relativeDivides = Defect{
+		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "the same, with MPOL_F_RELATIVE_NODES: the kernel divides by zero in the write to online, with the locks of hotplug and cpusets held",
+		Since:   "v3.17 (ae1c802382f7), until 6.1.178 and 5.10.261",
+		Link:    `"cgroup/cpuset: rebind mm mempolicy to effective_mems, not mems_allowed"`,
+		Signature: &Signature{
+			ID:       "relative-divides",
+			Test:     `TestMemory/relative-policy/at-(uevent|return)(/.*)?`,
+			Symptom:  `(?s)^(the kernel panicked|the VM ended) while the program ran .*divide error: .*\bmpol_rebind_nodemask\b`,
+			Crash:    true,
+			Profiles: []string{"numa"},
+			Review:   "2027-06-01",
+		},
+	}
+	memcgAddsAnew = Defect{
+		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}},
+		Symptom: "when a CPU goes offline, what another one, which takes it offline, counted for a cgroup in memory.stat is added once for each level " +
+			"above the cgroup, and to none of its ancestors",
+		Since: "v5.8 (42a300353577), until v5.13 (a3d4c05a4474)",
+		Link:  `"mm: memcontrol: fix memcg accounting during cpu hotplug"`,
+		Signature: &Signature{
+			ID:      "memcg-adds-anew",
+			Test:    `TestScenario/memory-counters`,
+			Symptom: `seen:     cycle 1: anon in memory\.stat of \S+ is \d+ when all of it is free, and may be wrong by \d+\n`,
+			Review:  "2027-06-01",
+		},
+	}
+)

@@ -53,6 +53,7 @@ const (
 	Isolcpus      = suite.Isolcpus
 	IsolcpusFirst = suite.IsolcpusFirst
 	NohzFull      = suite.NohzFull
+	SMT           = suite.SMT
 	NoSMT         = suite.NoSMT
 	MaxCPUs       = suite.MaxCPUs
 	NUMA          = suite.NUMA
@@ -62,8 +63,8 @@ const (
 // Default returns the rows of this package. The caller may change them.
 func Default() Tables {
 	return Tables{
-		Transitions: slices.Clone(transitions), Invariants: slices.Clone(invariants),
-		Scenarios: slices.Clone(scenarios), Workloads: slices.Clone(workloads),
+		Transitions: slices.Clone(transitions), Invariants: slices.Concat(invariants, topologyInvariants, identityInvariants, bystanderInvariants, notifyInvariants),
+		Scenarios: slices.Concat(scenarios, identityScenarios, contentScenarios, kthreadScenarios, uringScenarios, settingScenarios, memoryScenarios), Workloads: slices.Clone(workloads),
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // offline: each has turns, and ends.
 func TestActors(t *testing.T) {
 	m := suite.NewMachine(suite.Facts{Targets: []int{firstCPU(t)}}, nil, nil, nil)
-	for _, actor := range []Actor{hogs, forks, files, pipes, timerfds, nanosleeps} {
+	for _, actor := range []Actor{hogs, forks, files, pipes, timerfds, nanosleeps, identities} {
 		x := m.NewScene()
 		require.NoError(t, x.Start([]Actor{actor}), actor.Name)
 		assert.True(t, suite.WaitFor(suite.TaskTimeout, func() bool { return x.Turns() > 2*uint64(x.Threads()) }), "%s: no turns", actor.Name)

@@ -104,3 +104,4 @@ func TestSoak(t *testing.T)      { open(t).Soak(t) }
 // The last ones: rows of theirs may take a broken kernel down.
 func TestSuspend(t *testing.T) { run(t, "Suspend") }
 func TestRefused(t *testing.T) { run(t, "Refused") }
+func TestMemory(t *testing.T)  { run(t, "Memory") }

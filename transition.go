@@ -16,6 +16,8 @@ var transitions = []Transition{
 
 	stays("SameValue/online", Online, Transition{Source: docSameValue, Op: setOnline}),
 	stays("SameValue/offline", Offline, Transition{Source: docSameValue, Op: setOffline}),
+	stays("SameValue/target-online", Online, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
+	stays("SameValue/target-offline", Offline, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
 
 	rolledBack("online", Offline, setOnline),
 	rolledBack("offline", Online, setOffline),
@@ -28,6 +30,10 @@ var transitions = []Transition{
 	goesOnline("SMT/on", Transition{Source: docSMT, Op: setSMT("on"), Setup: needSMT, Prepare: smtThen("off"), Together: true}),
 	goesOnline("SMT/on-though-offlined-before", Transition{Source: docSMT, Op: setSMT("on"),
 		Setup: needSMT, Prepare: offlineThenSMTOff, Together: true}),
+	goesOnline("SMT/on-though-core-offline", Transition{Source: docSMT, Op: setSMT("on"),
+		Setup: lastCore, Prepare: coreOfflineThenSMTOff, Together: true, Until: Version{6, 17}}),
+	stays("SMT/on-leaves-core-offline", Offline, Transition{Source: `2066f00e5b2d ("x86/topology: Implement topology_is_core_online()", v6.17)`,
+		Op: setSMT("on"), Setup: lastCore, Prepare: coreOfflineThenSMTOff, Together: true, Since: Version{6, 17}}),
 	stays("SMT/online-refused", Offline, Transition{Source: docSMT, Op: setOnline, Err: errSMTOff,
 		Setup: needSMT, Prepare: smtThen("off"), Together: true}),
 
@@ -67,6 +73,8 @@ var transitions = []Transition{
 		Boot: IsolcpusFirst, Destructive: true, Known: []Defect{isolatedPrimary}}),
 
 	refused("last-cpu", Transition{Source: "kernel/cpu.c: _cpu_down(), EBUSY for the last CPU", Setup: makeLast}),
+	stays("Refused/no-value", Online, Transition{Source: docSysfs + ": cpuN/online; lib/kstrtox.c: kstrtobool()",
+		Op: setNoValue, Err: unix.EINVAL, Setup: lastTarget, Together: true}),
 	// It is refused in a hotplug state of its own. Without that the kernel
 	// crashes.
 	refused("timekeeper", Transition{Source: "kernel/time/tick-sched.c: tick_nohz_cpu_down()",
@@ -74,17 +82,23 @@ var transitions = []Transition{
 	// Without it there is no scheduler domain left.
 	refused("last-housekeeping", Transition{Source: `38685e2a0476 ("cpu/hotplug: Don't offline the last non-isolated CPU", v6.7)`,
 		Setup: lastHousekeeping, Boot: Isolcpus, Destructive: true, Together: true, Known: []Defect{noHousekeeping}}),
+
+	// One node is enough, but nobody binds memory where there is no other.
+	goesOffline("Memory/relative-policy", Transition{Source: docPolicy, Setup: relativePolicy, Boot: NUMA, Destructive: true, Together: true,
+		Known: []Defect{relativeDivides}}),
 }
 
 // Where the outcome of operations is promised.
 const (
-	docOnline    = docSysfs + ": cpuN/online"
-	docNode      = "Documentation/ABI/stable/sysfs-devices-node: nodeX/cpulist"
-	docSameValue = "drivers/base/core.c: device_online(), device_offline(), which do nothing then, with success"
-	docSMT       = docSysfs + ": smt/control"
-	docSleep     = "Documentation/admin-guide/pm/sleep-states.rst; Documentation/power/basic-pm-debugging.rst: pm_test"
-	docWakeup    = "Documentation/ABI/testing/sysfs-power: wakeup_count"
-	docNotifier  = "Documentation/fault-injection/notifier-error-inject.rst"
+	docOnline     = docSysfs + ": cpuN/online"
+	docNode       = "Documentation/ABI/stable/sysfs-devices-node: nodeX/cpulist"
+	docSameValue  = "drivers/base/core.c: device_online(), device_offline(), which do nothing then, with success"
+	docSameTarget = `kernel/cpu.c: target_store(); 64ea6e44f85b ("cpu/hotplug: Make target_store() a nop when target == state", v6.2)`
+	docSMT        = docSysfs + ": smt/control"
+	docSleep      = "Documentation/admin-guide/pm/sleep-states.rst; Documentation/power/basic-pm-debugging.rst: pm_test"
+	docWakeup     = "Documentation/ABI/testing/sysfs-power: wakeup_count"
+	docPolicy     = "mbind(2): MPOL_F_RELATIVE_NODES; " + docSysfs + ": cpuN/online"
+	docNotifier   = "Documentation/fault-injection/notifier-error-inject.rst"
 )
 
 func setOnline(o *Operation) error  { return o.Machine.CPUs.SetOnline(o.CPU, true) }

@@ -52,6 +52,11 @@ var (
 	resctrlControl = setting{name: "resctrl control", pattern: "/sys/fs/resctrl/*/cpus_list", group: true, same: sameOnline("resctrl control"), mend: giveOnline}
 	resctrlMonitor = setting{name: "resctrl monitor", paths: monitorGroups, group: true, same: sameOnline("resctrl monitor"), mend: giveOnline}
 
+	// Masks that a kernel checks against the CPUs that are online.
+	defaultIRQMask = setting{name: "default_smp_affinity", pattern: "/proc/irq/default_smp_affinity"}
+	workqueueMask  = setting{name: "workqueue cpumask", pattern: "/sys/devices/virtual/workqueue/cpumask"}
+	loopbackMasks  = setting{name: "rps_cpus", pattern: "/sys/class/net/lo/queues/rx-*/rps_cpus"}
+
 	governors = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
 
 	// subtreeControl takes what is to change, not what it is to become.

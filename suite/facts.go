@@ -178,6 +178,7 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 		{Isolcpus, isolcpus},
 		{IsolcpusFirst, isolcpus && f.Isolated.Has(f.Primary)},
 		{NohzFull, !nohzFull.Empty()},
+		{SMT, control == "on" || control == "off" || control == "forceoff"},
 		{NoSMT, control == "off"},
 		{MaxCPUs, !f.NeverOnline.Empty()},
 		{NUMA, len(nodes) > 1},

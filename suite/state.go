@@ -52,6 +52,7 @@ const (
 	Isolcpus      Boot = "isolcpus"       // isolcpus=: some CPUs are in no scheduler domain
 	IsolcpusFirst Boot = "isolcpus-first" // one of them is the CPU that alone stays online during a suspend
 	NohzFull      Boot = "nohz_full"      // nohz_full=: some CPUs have no tick, and one that has keeps the time for them
+	SMT           Boot = "smt"            // cores have two threads or more, of which SMT control knows
 	NoSMT         Boot = "nosmt"          // nosmt: the second threads of cores are present and offline
 	MaxCPUs       Boot = "maxcpus"        // maxcpus=: some CPUs are present and have never been online
 	NUMA          Boot = "numa"           // the CPUs are of two NUMA nodes or more

@@ -25,6 +25,11 @@ var recorded = []struct {
 	{"isolated-primary", "7.2.13+deb14-amd64", "isolcpus-suspend", "TestSuspend/last-housekeeping/after-resume", "isolated-primary"},
 	{"isolated-primary", "6.12.117+deb13-amd64", "isolcpus-suspend", "TestSuspend/last-housekeeping/after-resume", "isolated-primary-trixie"},
 	{"isolated-primary", "6.1.0-50-amd64", "isolcpus-suspend", "TestSuspend/last-housekeeping/after-resume", "isolated-primary-bookworm"},
+	{"io-workers", "6.1.0-50-amd64", "default", "TestScenario/io-workers", "io-workers-bookworm"},
+	{"io-workers", "7.2.13+deb14-amd64", "default", "TestScenario/io-workers", "io-workers"},
+	{"policy-loses-nodes", "6.1.0-50-amd64", "default", "TestScenario/memory-policy", "policy-loses-nodes"},
+	{"partition-frees-kthreads", "6.1.0-50-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads"},
+	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
 }
 
 func ofBuiltin(t *testing.T, kernel, profile string) *Matcher {

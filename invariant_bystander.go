@@ -1,0 +1,259 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+)
+
+// bystanderInvariants are about all that an operation is not about, and about
+// the kernel's own threads of the CPU.
+var bystanderInvariants = []Invariant{
+	{
+		Name: "bystanders",
+		Promise: "the operation leaves all else as it was: hotplug state and target of the other CPUs, the masks of CPUs in sysfs, " +
+			"the other CPUs of cpusets, and the mask of a task that may run on others",
+		Source: docHotplug + ": an operation is about one CPU; " + docCgroup + ": cpuset.cpus.effective; sched_setaffinity(2)",
+		Arm:    armBystanders,
+	},
+	{
+		Name: "per-cpu-threads",
+		Promise: "the kernel's threads of the CPU, such as ksoftirqd/N, may run there alone and are not parked while it is online, " +
+			"and are parked while it is offline",
+		Source: "kernel/smpboot.c: smpboot_unpark_threads(), smpboot_park_threads(); kernel/kthread.c: kthread_park()",
+		Arm:    armPerCPUThreads,
+	},
+}
+
+// about returns the CPUs whose state a transition may change.
+func about(p *Probe) (affinity.CPUSet, error) {
+	cpus := affinity.Of(p.CPU)
+	if !strings.HasPrefix(p.Transition.Name, "SMT/") {
+		return cpus, nil
+	}
+	// SMT control takes all second threads along. Those that are offline are
+	// some.
+	seconds, err := p.Machine.CPUs.Offline()
+	if err != nil {
+		return cpus, err
+	}
+	online, err := p.Machine.CPUs.Online()
+	if err != nil {
+		return cpus, err
+	}
+	for cpu := range online.All() {
+		threads, err := p.Machine.CPUs.ThreadSiblings(cpu)
+		if err != nil {
+			return cpus, err
+		}
+		if first, _ := threads.First(); first != cpu {
+			seconds = seconds.With(cpu)
+		}
+	}
+	return cpus.Union(seconds), nil
+}
+
+// seen is something that was looked at, and what it was.
+type seen struct{ what, is string }
+
+// armBystanders looks at what is not the operation's before it and after it.
+func armBystanders(p *Probe) (Check, error) {
+	touched, err := about(p)
+	if err != nil {
+		return nil, err
+	}
+	tid, err := spawnBystander(p, touched)
+	if err != nil {
+		return nil, err
+	}
+	before, err := bystanders(p, touched, tid)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		after, err := bystanders(p, touched, tid)
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for i, was := range before {
+			if is := after[i]; is != was {
+				errs = append(errs, fmt.Errorf("%s was %s, and is %s", was.what, was.is, is.is))
+			}
+		}
+		return errors.Join(errs...)
+	}, nil
+}
+
+// bystanders looks at what a transition that is about the CPUs in touched must
+// not change. tid is a task that may run on others, or 0.
+func bystanders(p *Probe, touched affinity.CPUSet, tid int) (list []seen, err error) {
+	m := p.Machine
+	add := func(what string, is any, e error) {
+		list = append(list, seen{what, fmt.Sprint(is)})
+		err = errors.Join(err, e)
+	}
+	present, e := m.CPUs.Present()
+	add("the present mask", present, e)
+	possible, e := m.CPUs.Possible()
+	add("the possible mask", possible, e)
+	nohzFull, e := m.CPUs.NohzFull()
+	add("the nohz_full mask", nohzFull, e)
+	// Those of an isolated partition come and go with it, some time later.
+	isolated, e := m.CPUs.Isolated()
+	add("the isolated mask of the boot", isolated.Intersect(m.Isolated), e)
+	online, e := m.CPUs.Online()
+	add("the online mask of the other CPUs", online.Difference(touched), e)
+	offline, e := m.CPUs.Offline()
+	add("the offline mask of the other CPUs", offline.Difference(touched), e)
+	for cpu := range present.Difference(touched).All() {
+		state, target, e := m.CPUs.State(cpu)
+		add(fmt.Sprintf("cpu%d/hotplug/state and target", cpu), fmt.Sprint(state, " ", target), e)
+	}
+	for _, place := range []*Placement{m.Root, m.Child} {
+		if place.Group != nil && !place.DropsOffline {
+			cpus, e := place.Group.Effective()
+			add("the other effective CPUs of "+place.Group.Path(), cpus.Difference(touched), e)
+		}
+	}
+	if tid != 0 {
+		mask, e := affinity.Get(tid)
+		add("the mask of a task that may run on other CPUs", mask, e)
+	}
+	return list, err
+}
+
+// spawnBystander starts a task that may run on up to two CPUs, none of which
+// the transition is about, and sleeps. It returns 0 if there is no such CPU, or
+// if the kernel gives all tasks outside new masks when a partition ends or
+// begins.
+func spawnBystander(p *Probe, touched affinity.CPUSet) (tid int, err error) {
+	m := p.Machine
+	if p.Transition.Partition != nil && !m.Kernel.Since(Version{6, 2}) {
+		return 0, nil
+	}
+	others, err := m.Shared()
+	if err == nil && m.Root.Group != nil {
+		others, err = m.Root.Group.Effective()
+	}
+	if err != nil {
+		return 0, err
+	}
+	var mask affinity.CPUSet
+	for cpu := range others.Difference(touched).All() {
+		if mask.Count() < 2 {
+			mask = mask.With(cpu)
+		}
+	}
+	if mask.Empty() {
+		return 0, nil
+	}
+	ready, ended := make(chan error, 1), make(chan struct{})
+	stop := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = affinity.Thread(func() error {
+			tid = unix.Gettid()
+			err := affinity.Set(0, mask)
+			if ready <- err; err == nil {
+				<-stop
+			}
+			return err
+		})
+	}()
+	p.Cleanup(func() { close(stop); <-ended })
+	return tid, <-ready
+}
+
+// Threads of the kernel that each CPU has one of, by kernel/smpboot.c.
+var perCPUThread = regexp.MustCompile(`^(cpuhp|migration|ksoftirqd|rcuc|ktimers|irq_work|idle_inject|backlog_napi)/(\d+)$`)
+
+// armPerCPUThreads looks at the kernel's threads of the CPU. When it has never
+// been online it has none yet.
+func armPerCPUThreads(p *Probe) (Check, error) {
+	threads, err := perCPUThreads(p.CPU)
+	return func() error {
+		found := threads
+		if len(found) == 0 {
+			if found, err = perCPUThreads(p.CPU); err != nil {
+				return err
+			}
+		}
+		if len(found) == 0 && p.State == Online {
+			return fmt.Errorf("cpu%d is online, and no thread of the kernel's has a name such as ksoftirqd/%d", p.CPU, p.CPU)
+		}
+		for _, t := range found {
+			if err := t.check(p.CPU, p.State); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, err
+}
+
+// kernelThread is a thread of the kernel's.
+type kernelThread struct {
+	pid  int
+	name string
+}
+
+// perCPUThreads returns the kernel's threads of a CPU.
+func perCPUThreads(cpu int) ([]kernelThread, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	var list []kernelThread
+	for _, file := range files {
+		name, err := sysfs.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		if part := perCPUThread.FindStringSubmatch(name); part == nil || part[2] != strconv.Itoa(cpu) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, kernelThread{pid, name})
+	}
+	slices.SortFunc(list, func(a, b kernelThread) int { return a.pid - b.pid })
+	return list, err
+}
+
+// check checks where a thread of the CPU may run, and whether it is parked.
+func (t kernelThread) check(cpu int, state State) error {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.pid))
+	if err != nil {
+		return err
+	}
+	is, allowed := statusField(string(status), "State"), statusField(string(status), "Cpus_allowed_list")
+	parked := strings.HasPrefix(is, "P")
+	switch {
+	case state == Offline && !parked:
+		return fmt.Errorf("cpu%d is offline, and the state of %s is %q, not parked", cpu, t.name, is)
+	case state == Online && parked:
+		return fmt.Errorf("cpu%d is online, and the state of %s is %q", cpu, t.name, is)
+	case state == Online && allowed != strconv.Itoa(cpu):
+		return fmt.Errorf("cpu%d is online, and %s may run on CPUs %s", cpu, t.name, allowed)
+	}
+	return nil
+}
+
+// statusField returns a field of a /proc/PID/status, or "".
+func statusField(status, name string) string {
+	for line := range strings.Lines(status) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

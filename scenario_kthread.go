@@ -1,0 +1,225 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// kthreadScenarios are about where the kernel's own threads may run, and about
+// partitions that an operation is not about.
+var kthreadScenarios = []Scenario{
+	{
+		Name:    "kernel-threads",
+		Promise: "each of the kernel's threads may run on the same CPUs as before when the CPU is back",
+		Source:  "kernel/workqueue.c: restore_unbound_workers_cpumask(); mm/vmscan.c: kswapd_cpu_online(); Documentation/core-api/workqueue.rst: affinity scopes",
+		Cycle: func(x *Scene, cpu int) error {
+			return sameKernelThreads(fmt.Sprintf("when cpu%d is back", cpu), func() error { return x.OffAndOn(cpu) })
+		},
+	},
+	{
+		Name:     "kernel-threads-partition",
+		Promise:  "each of the kernel's threads may run on the same CPUs as before when a partition was made and removed",
+		Source:   docCgroup + `: cpuset.cpus.partition; "cgroup/cpuset: Extend kthread_is_per_cpu() check to all PF_NO_SETAFFINITY tasks" (v6.16)`,
+		Known:    []Defect{partitionFreesKthreads},
+		Except:   []Span{partitionsTakeKthreads},
+		Needs:    suite.NeedsChild,
+		Together: true,
+		Cycle: func(x *Scene, cpu int) error {
+			return sameKernelThreads(fmt.Sprintf("when a partition of cpu%d was made and removed", cpu), func() error {
+				return withPartition(x, "-kthreads", affinity.Of(cpu), func(*cpuset.Group) error { return nil })
+			})
+		},
+	},
+	{
+		Name: "other-partitions",
+		Promise: "a partition of other CPUs stays one, with the CPUs that it has, and one that is invalid stays invalid, " +
+			"while a CPU that is in neither of them goes offline and comes back",
+		Source: docCgroup + `: cpuset.cpus.partition; "cgroup/cpuset.c: Fix a partition error with CPU hotplug" (v6.17)`,
+		Except: []Span{partitionsTakeKthreads},
+		Needs:  both(suite.NeedsChild, needsOther),
+		Cycle:  otherPartitions,
+	},
+}
+
+// kthreadMasks returns where each of the kernel's threads may run, by its id,
+// its start and its name. It leaves out threads that go where they are needed:
+// that of an interrupt follows the interrupt, and the rescuer of a workqueue is
+// bound to the CPU that it has helped last.
+func kthreadMasks() (map[string]string, error) {
+	const kthread, worker = 0x00200000, 0x20 // PF_KTHREAD, PF_WQ_WORKER
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	masks := make(map[string]string)
+	for _, dir := range dirs {
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		status, statusErr := os.ReadFile(filepath.Join(dir, "status"))
+		if err != nil || statusErr != nil {
+			continue // it has ended
+		}
+		// "PID (NAME) STATE …", from field 3 on behind the name: 9 are the
+		// flags, 22 is the start.
+		end := strings.LastIndexByte(string(stat), ')')
+		fields := strings.Fields(string(stat[end+1:]))
+		if end < 0 || len(fields) < 20 {
+			return nil, fmt.Errorf("%s/stat is %q", dir, stat)
+		}
+		flags, err := strconv.ParseUint(fields[9-3], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%s/stat: %w", dir, err)
+		}
+		// What a worker is named after, it is named after from time to time.
+		name, _, _ := strings.Cut(statusField(string(status), "Name"), "-")
+		rescuer := flags&worker != 0 && (!strings.HasPrefix(name, "kworker/") || strings.HasPrefix(name, "kworker/R"))
+		if flags&kthread == 0 || rescuer || strings.HasPrefix(name, "irq/") {
+			continue
+		}
+		masks[fmt.Sprintf("%s %s started at %s", filepath.Base(dir), name, fields[22-3])] = statusField(string(status), "Cpus_allowed_list")
+	}
+	return masks, nil
+}
+
+// sameKernelThreads checks that an operation leaves the kernel's threads where
+// they were. Those that end meanwhile, or come, are left out.
+func sameKernelThreads(when string, operate func() error) error {
+	before, err := kthreadMasks()
+	if err != nil {
+		return err
+	}
+	if len(before) == 0 {
+		return errors.New("no thread of the kernel's is in /proc")
+	}
+	if err := operate(); err != nil {
+		return err
+	}
+	after, err := kthreadMasks()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, thread := range slices.Sorted(maps.Keys(before)) {
+		if is, ok := after[thread]; ok && is != before[thread] {
+			errs = append(errs, fmt.Errorf("%s, thread %s may run on CPUs %s, and might on %s", when, thread, is, before[thread]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withPartition calls f while there is a partition of the CPUs.
+func withPartition(x *Scene, suffix string, cpus affinity.CPUSet, f func(c *cpuset.Group) error) (err error) {
+	m := x.Machine
+	shared, err := m.Shared()
+	if err != nil {
+		return err
+	}
+	if shared.Difference(cpus).Empty() {
+		return suite.Unsupportedf("a partition of CPUs %v would leave no CPU to all others", cpus)
+	}
+	c, err := m.NewGroup(suffix)
+	if err != nil {
+		return err
+	}
+	// Before v6.2 the tasks outside get back what is online.
+	defer func() { err = errors.Join(err, c.SetPartition("member"), c.Remove()) }()
+	if err := errors.Join(c.SetCPUs(cpus), c.SetPartition("root")); err != nil {
+		return err
+	}
+	if kind, reason, err := c.Partition(); err != nil || kind != "root" {
+		return errors.Join(err, fmt.Errorf("the partition of CPUs %v is %q %s", cpus, kind, reason))
+	}
+	return f(c)
+}
+
+// otherCPU returns a CPU for a partition that none of the CPUs which come and
+// go is in. It is not the first, where the kernel puts tasks that it knows no
+// CPU for; -1: there is none.
+func otherCPU(m *Machine) (int, error) {
+	shared, err := m.Shared()
+	if err != nil {
+		return -1, err
+	}
+	first, _ := shared.First()
+	other, ok := shared.Difference(affinity.Of(m.Targets...)).Without(first).Last()
+	if !ok || m.Isolated.Has(other) || m.KeepOnline.Has(other) {
+		return -1, nil
+	}
+	return other, nil
+}
+
+func needsOther(m *Machine) error {
+	other, err := otherCPU(m)
+	if err != nil {
+		return err
+	}
+	if other < 0 {
+		return suite.Unsupportedf("there is no CPU for a partition beside those that come and go, %v, and the first one", m.Targets)
+	}
+	return m.NotGiven(affinity.Of(other))
+}
+
+// otherPartitions takes a CPU offline and online while there are partitions
+// that do not have it.
+func otherPartitions(x *Scene, cpu int) error {
+	other, err := otherCPU(x.Machine)
+	if err != nil {
+		return err
+	}
+	return withPartition(x, "-valid", affinity.Of(other), func(valid *cpuset.Group) (err error) {
+		// It has no CPU of its own, and is invalid for this.
+		invalid, err := x.Machine.NewGroup("-invalid")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, invalid.SetPartition("member"), invalid.Remove()) }()
+		groups := []*cpuset.Group{valid}
+		if err := invalid.SetPartition("root"); err == nil {
+			groups = append(groups, invalid)
+		} // else the kernel refuses one, as before v6.0
+
+		before, err := standing(groups, cpu)
+		if err != nil {
+			return err
+		}
+		look := func(when string) error {
+			after, err := standing(groups, cpu)
+			if err != nil {
+				return err
+			}
+			return differences(before, after, when)
+		}
+		if err := x.Set(cpu, Offline); err != nil {
+			return err
+		}
+		err = look(fmt.Sprintf("while cpu%d is offline", cpu))
+		return errors.Join(err, x.Set(cpu, Online), look(fmt.Sprintf("when cpu%d is back", cpu)))
+	})
+}
+
+// standing is what partitions are, and what CPUs they have, without the one
+// that comes and goes.
+func standing(groups []*cpuset.Group, cpu int) (map[string]string, error) {
+	is := make(map[string]string)
+	for _, c := range groups {
+		kind, _, err := c.Partition()
+		cpus, cpusErr := c.CPUs()
+		effective, effectiveErr := c.Effective()
+		if err := errors.Join(err, cpusErr, effectiveErr); err != nil {
+			return nil, err
+		}
+		is[c.Path()+"/cpuset.cpus.partition"] = kind
+		is[c.Path()+"/cpuset.cpus"] = cpus.String()
+		is[c.Path()+"/cpuset.cpus.effective"] = effective.Without(cpu).String()
+	}
+	return is, nil
+}

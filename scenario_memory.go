@@ -1,0 +1,361 @@
+package hotplugtest
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// memoryScenarios are about the memory of tasks and of cgroups.
+var memoryScenarios = []Scenario{
+	{
+		Name:    "memory-policy",
+		Promise: "memory that is bound to a node by mbind(2) with MPOL_F_STATIC_NODES is bound to it when a CPU was offline and is back",
+		Source:  `mbind(2): MPOL_F_STATIC_NODES; "cgroup/cpuset: rebind mm mempolicy to effective_mems, not mems_allowed" (v7.2)`,
+		Known:   []Defect{policyLosesNodes},
+		Needs:   both(suite.NeedsChild, needsPolicy),
+		Cycle:   policyKept,
+	},
+	{
+		Name: "memory-counters",
+		Promise: "memory.stat of a cgroup and of its ancestors counts no anonymous memory any more when all of it is free, " +
+			"though a CPU has gone offline meanwhile: one that it was taken on, or was not",
+		Source:   docCgroup + `: memory.stat, anon; a3d4c05a4474 ("mm: memcontrol: fix cpuhotplug statistics flushing", v5.13)`,
+		Known:    []Defect{memcgAddsAnew},
+		Needs:    both(needsMemcg, needsStaying),
+		Together: true,
+		Cycle:    memoryCounted,
+	},
+}
+
+// Of include/uapi/linux/mempolicy.h.
+const (
+	mpolBind     = 2
+	mpolStatic   = 1 << 15 // MPOL_F_STATIC_NODES
+	mpolRelative = 1 << 14 // MPOL_F_RELATIVE_NODES
+)
+
+// boundMemory returns a page of memory that is bound to a node, with a flag of
+// mbind(2), and what gives it back.
+func boundMemory(node int, flag uintptr) (page []byte, unmap func() error, err error) {
+	page, err = unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("mmap", err)
+	}
+	unmap = func() error { return os.NewSyscallError("munmap", unix.Munmap(page)) }
+	page[0] = 1
+	nodes := make([]uint64, node/64+1)
+	nodes[node/64] = 1 << (node % 64)
+	_, _, errno := unix.Syscall6(unix.SYS_MBIND, uintptr(unsafe.Pointer(&page[0])), uintptr(len(page)), mpolBind|flag,
+		uintptr(unsafe.Pointer(&nodes[0])), uintptr(64*len(nodes)+1), 0)
+	if errno != 0 {
+		return nil, nil, errors.Join(os.NewSyscallError("mbind", errno), unmap())
+	}
+	return page, unmap, nil
+}
+
+// policy returns the memory policy of a page of this process: "bind=static:0"
+// of its line in /proc/self/numa_maps, "7f0000000000 bind=static:0 anon=1 …".
+func policy(page []byte) (string, error) {
+	text, err := sysfs.ReadFile("/proc/self/numa_maps")
+	if err != nil {
+		return "", err
+	}
+	address := fmt.Sprintf("%x", uintptr(unsafe.Pointer(&page[0])))
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.TrimLeft(fields[0], "0") == address {
+			return fields[1], nil
+		}
+	}
+	return "", fmt.Errorf("/proc/self/numa_maps has no line of %s", address)
+}
+
+// needsPolicy is for a kernel with memory policies that can be looked at.
+func needsPolicy(*Machine) error {
+	if err := fileMissing("/proc/self/numa_maps", "CONFIG_NUMA"); err != nil {
+		return err
+	}
+	_, err := memoryNode()
+	return err
+}
+
+// memoryNode returns a node that has memory.
+func memoryNode() (int, error) {
+	nodes, err := sysfs.Read("/sys/devices/system/node/has_memory", affinity.ParseList)
+	if err != nil {
+		return 0, suite.Unsupportedf("%v", err)
+	}
+	node, ok := nodes.First()
+	if !ok {
+		return 0, suite.Unsupportedf("no node has memory")
+	}
+	return node, nil
+}
+
+// policyKept has a thread of this process in the child cpuset, to which nobody
+// has ever given nodes, while the CPU goes offline and comes back.
+func policyKept(x *Scene, cpu int) error {
+	node, err := memoryNode()
+	if err != nil {
+		return err
+	}
+	stays, err := x.Machine.Shared()
+	if err != nil {
+		return err
+	}
+	return withSleepingTask(x, stays, func(int) (err error) {
+		page, unmap, err := boundMemory(node, mpolStatic)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, unmap()) }()
+		before, err := policy(page)
+		if err != nil {
+			return err
+		}
+		if err := x.OffAndOn(cpu); err != nil {
+			return err
+		}
+		after, err := policy(page)
+		if err == nil && after != before {
+			err = fmt.Errorf("when cpu%d is back, the policy of memory that is bound to node %d is %q in /proc/self/numa_maps, and was %q", cpu, node, after, before)
+		}
+		return err
+	})
+}
+
+// memoryLevels is how many cgroups are below each other. A kernel that adds a
+// CPU's share once for each level then adds more than it may be wrong by.
+const memoryLevels = 16
+
+// needsMemcg is for a machine with the memory controller of cgroup v2.
+func needsMemcg(m *Machine) error {
+	if runtime.GOARCH != "amd64" {
+		return suite.Unsupportedf("the program that takes memory is for amd64")
+	}
+	if err := suite.NeedsChild(m); err != nil {
+		return err
+	}
+	controllers, err := sysfs.ReadFile(filepath.Join(m.Root.Group.Path(), "cgroup.controllers"))
+	if err != nil {
+		return suite.Unsupportedf("%v", err)
+	}
+	if !slices.Contains(strings.Fields(controllers), "memory") {
+		return suite.Unsupportedf("no memory controller in %s: it has %s", m.Root.Group.Path(), controllers)
+	}
+	return nil
+}
+
+// memoryCounted has processes in the last of many cgroups take memory on the
+// CPU, and on one that stays and takes it offline. It looks at the counts when
+// the processes have ended.
+func memoryCounted(x *Scene, cpu int) (err error) {
+	groups, remove, err := memoryGroups(x.Machine.Root.Group)
+	defer func() { err = errors.Join(err, remove()) }()
+	if err != nil {
+		return err
+	}
+	stays, err := x.Staying()
+	if err != nil {
+		return err
+	}
+	leaf := groups[len(groups)-1]
+	var ends []func() error
+	for _, on := range []int{cpu, stays} {
+		end, err := takeMemory(leaf, on)
+		if err != nil {
+			return err
+		}
+		ends = append(ends, end)
+	}
+	err = x.Do(fmt.Sprintf("taking cpu%d offline from cpu%d", cpu, stays), func() error {
+		if err := affinity.Set(0, affinity.Of(stays)); err != nil {
+			return err
+		}
+		return x.Machine.CPUs.SetOnline(cpu, false)
+	})
+	for _, end := range ends {
+		err = errors.Join(err, end())
+	}
+	if err := errors.Join(err, x.Set(cpu, Online)); err != nil {
+		return err
+	}
+	// What is less than a batch for each CPU may be on its way from the CPUs'
+	// counts to the cgroup's: MEMCG_CHARGE_BATCH.
+	most := x.Machine.Online.Count() * 64 * os.Getpagesize()
+	for _, c := range groups {
+		anon, err := memoryStat(c, "anon")
+		if err != nil {
+			return err
+		}
+		if anon > most {
+			return fmt.Errorf("anon in memory.stat of %s is %d when all of it is free, and may be wrong by %d", c.Path(), anon, most)
+		}
+	}
+	return nil
+}
+
+// memoryGroups makes cgroups below each other that count memory.
+func memoryGroups(root *cpuset.Group) (groups []*cpuset.Group, remove func() error, err error) {
+	h, err := cpuset.New("/")
+	if err != nil {
+		return nil, func() error { return nil }, err
+	}
+	remove, err = h.Enable("memory")
+	if err != nil {
+		return nil, func() error { return nil }, err
+	}
+	c, err := root.Create(fmt.Sprintf("hotplugtest-%d-memory", os.Getpid()))
+	if err != nil {
+		return nil, remove, err
+	}
+	disable, first := remove, c
+	remove = func() error { return errors.Join(first.Remove(), disable()) }
+	for {
+		if groups = append(groups, c); len(groups) == memoryLevels {
+			return groups, remove, nil
+		}
+		if err := sysfs.WriteFile(filepath.Join(c.Path(), "cgroup.subtree_control"), "+memory"); err != nil {
+			return nil, remove, err
+		}
+		if c, err = c.Create("below"); err != nil {
+			return nil, remove, err
+		}
+	}
+}
+
+// memoryStat returns a number of a cgroup's memory.stat, in bytes.
+func memoryStat(c *cpuset.Group, name string) (int, error) {
+	return sysfs.Read(filepath.Join(c.Path(), "memory.stat"), func(text string) (int, error) {
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(line, name+" "); ok {
+				return strconv.Atoi(strings.TrimSpace(value))
+			}
+		}
+		return 0, fmt.Errorf("no %s", name)
+	})
+}
+
+// takenPages is less than what a kernel counts on a CPU before it adds it to
+// the cgroup's.
+const takenPages = 20
+
+// takeMemory starts a process in a cgroup that takes memory on a CPU, and
+// returns when it has. end ends it.
+func takeMemory(c *cpuset.Group, cpu int) (end func() error, err error) {
+	dir, err := os.MkdirTemp("", "hotplugtest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "taker")
+	if err := os.WriteFile(program, takerProgram(), 0o700); err != nil {
+		return nil, err
+	}
+	group, err := unix.Open(c.Path(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: c.Path(), Err: err}
+	}
+	defer unix.Close(group)
+	in, stop, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	taken, out, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, stop.Close())
+	}
+	defer taken.Close()
+	var process *os.Process
+	// It inherits the mask of the thread that starts it.
+	err = affinity.Run(affinity.Of(cpu), func() (err error) {
+		process, err = os.StartProcess(program, []string{program}, &os.ProcAttr{
+			Files: []*os.File{in, out, nil}, Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: group},
+		})
+		return err
+	})
+	if err := errors.Join(err, out.Close()); err != nil {
+		return nil, errors.Join(err, stop.Close())
+	}
+	end = func() error {
+		err := stop.Close()
+		state, waitErr := process.Wait()
+		if waitErr == nil && !state.Success() {
+			waitErr = fmt.Errorf("the program that takes memory: %v", state)
+		}
+		return errors.Join(err, waitErr)
+	}
+	if n, err := taken.Read(make([]byte, 1)); n != 1 {
+		return nil, errors.Join(fmt.Errorf("the program that takes memory has ended: %w", err), end())
+	}
+	return end, nil
+}
+
+// takerProgram is an ELF program for amd64 without a runtime that takes memory
+// of its own. It touches its pages, writes a byte to its standard output, and
+// ends when its standard input does.
+func takerProgram() []byte {
+	const text, data, headers = 0x400000, 0x600000, 64 + 2*56
+	code := []byte{
+		0x48, 0xc7, 0xc7, 0, 0, 0x60, 0, // mov $data, %rdi
+		0xb9, takenPages, 0, 0, 0, // mov $takenPages, %ecx
+		0xc6, 0x07, 1, // movb $1, (%rdi)
+		0x48, 0x81, 0xc7, 0, 0x10, 0, 0, // add $4096, %rdi
+		0xff, 0xc9, // dec %ecx
+		0x75, 0xf2, // jnz to movb
+		0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, // mov $SYS_write, %eax; mov $1, %edi
+		0xbe, 0, 0, 0x40, 0, 0xba, 1, 0, 0, 0, 0x0f, 0x05, // mov $text, %esi; mov $1, %edx; syscall
+		0x31, 0xc0, 0x31, 0xff, // xor %eax, %eax: SYS_read; xor %edi, %edi
+		0xbe, 0, 0, 0x60, 0, 0xba, 1, 0, 0, 0, 0x0f, 0x05, // mov $data, %esi; mov $1, %edx; syscall
+		0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, // mov $SYS_exit, %eax; xor %edi, %edi; syscall
+	}
+	b := []byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	b = append16(b, 2, 62)               // ET_EXEC, EM_X86_64
+	b = append32(b, 1)                   // EV_CURRENT
+	b = append64(b, text+headers, 64, 0) // e_entry, e_phoff, e_shoff
+	b = append32(b, 0)
+	b = append16(b, 64, 56, 2, 0, 0, 0) // of the header, of a program header, how many; no sections
+	size := uint64(headers + len(code))
+	b = append32(b, 1, 5) // PT_LOAD, PF_R|PF_X
+	b = append64(b, 0, text, text, size, size, 4096)
+	b = append32(b, 1, 6) // PT_LOAD, PF_R|PF_W
+	b = append64(b, 0, data, data, 0, takenPages*4096, 4096)
+	return append(b, code...)
+}
+
+func append16(b []byte, values ...uint16) []byte {
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint16(b, v)
+	}
+	return b
+}
+
+func append32(b []byte, values ...uint32) []byte {
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+func append64(b []byte, values ...uint64) []byte {
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}

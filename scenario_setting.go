@@ -1,0 +1,194 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// settingScenarios are about what somebody has set, and finds again.
+var settingScenarios = []Scenario{
+	{
+		Name: "masks-kept",
+		Promise: "masks of CPUs that are written to default_smp_affinity, to the workqueues' cpumask and to rps_cpus read back as written, " +
+			"at once, while a CPU of them is offline, and when it is back",
+		Source: `Documentation/core-api/irq/irq-affinity.rst; Documentation/core-api/workqueue.rst: cpumask; Documentation/networking/scaling.rst: rps_cpus; ` +
+			`91f098704c25 ("workqueue: Fix divide error in wq_update_node_max_active()", v6.10)`,
+		Needs: both(needsNoIsolation, needsStaying),
+		Cycle: masksKept,
+	},
+	{
+		Name:    "irq-masks",
+		Promise: "smp_affinity_list of an IRQ reads back what was written to it, also while a CPU of it is offline",
+		Source:  `Documentation/core-api/irq/irq-affinity.rst; 9ea2b810d51a ("genirq/proc: Fix race in show_irq_affinity()", v7.0)`,
+		Needs:   both(both(needsIRQ, needsStaying), needsNoBalancer),
+		Cycle:   irqMasksKept,
+	},
+}
+
+// needsNoIsolation is for masks from which the kernel takes isolated CPUs.
+func needsNoIsolation(m *Machine) error {
+	if !m.Isolated.Empty() || m.Booted(NohzFull) {
+		return suite.Unsupportedf("the kernel takes isolated CPUs out of such masks")
+	}
+	return nil
+}
+
+// needsNoBalancer is for masks of IRQs that nobody else writes.
+func needsNoBalancer(*Machine) error {
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	for _, file := range files {
+		if name, err := sysfs.ReadFile(file); err == nil && name == "irqbalance" {
+			return suite.Unsupportedf("irqbalance is running, process %s, and writes the masks of IRQs", filepath.Base(filepath.Dir(file)))
+		}
+	}
+	return err
+}
+
+// A maskFile has a mask of CPUs that somebody sets.
+type maskFile struct {
+	path string
+	// dropsOffline says that a CPU which is offline is taken out of what is
+	// written.
+	dropsOffline bool
+	// alone says that the mask may have the CPU only.
+	alone bool
+}
+
+var maskFiles = []maskFile{
+	{path: "/proc/irq/default_smp_affinity"},
+	{path: "/sys/devices/virtual/workqueue/cpumask", alone: true},
+	{path: "/sys/class/net/lo/queues/rx-0/rps_cpus", dropsOffline: true},
+}
+
+// write writes a mask, and checks that it reads back.
+func (f maskFile) write(cpus affinity.CPUSet) error {
+	if err := sysfs.WriteFile(f.path, cpus.Mask()); err != nil {
+		return err
+	}
+	return f.is(cpus, "")
+}
+
+// is checks what the mask is.
+func (f maskFile) is(want affinity.CPUSet, when string) error {
+	cpus, err := sysfs.Read(f.path, affinity.ParseMask)
+	if err == nil && !cpus.Equal(want) {
+		err = fmt.Errorf("%s%s is of CPUs %v, and CPUs %v were written", when, f.path, cpus, want)
+	}
+	return err
+}
+
+// masksKept writes masks that have the CPU.
+func masksKept(x *Scene, cpu int) error {
+	stays, err := x.Staying()
+	if err != nil {
+		return err
+	}
+	for _, f := range maskFiles {
+		if !exists(f.path) {
+			continue
+		}
+		// What was requested of the workqueues is more than the mask while
+		// somebody has an isolated partition, and would be lost.
+		if requested, err := sysfs.Read(f.path+"_requested", affinity.ParseMask); err == nil && f.is(requested, "") != nil {
+			continue
+		}
+		masks := []affinity.CPUSet{affinity.Of(stays, cpu)}
+		if f.alone {
+			masks = append(masks, affinity.Of(cpu))
+		}
+		if err := f.kept(x, cpu, masks); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kept has the CPU go offline and come back with each of the masks.
+func (f maskFile) kept(x *Scene, cpu int, masks []affinity.CPUSet) (err error) {
+	before, err := sysfs.ReadFile(f.path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sysfs.WriteFile(f.path, before)) }()
+	for _, mask := range masks {
+		if err := f.write(mask); err != nil {
+			return err
+		}
+		if err := x.Set(cpu, Offline); err != nil {
+			return err
+		}
+		err := f.is(mask, fmt.Sprintf("while cpu%d is offline, ", cpu))
+		if !f.dropsOffline {
+			err = errors.Join(err, f.write(mask))
+		}
+		err = errors.Join(err, x.Set(cpu, Online), f.is(mask, fmt.Sprintf("when cpu%d is back, ", cpu)))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// irqMasksKept writes masks of IRQs, again and again, and reads them back.
+func irqMasksKept(x *Scene, cpu int) error {
+	list, err := movableIRQs()
+	if err != nil {
+		return err
+	}
+	stays, err := x.Staying()
+	if err != nil {
+		return err
+	}
+	const rounds = 50
+	both := affinity.Of(stays, cpu)
+	for _, i := range list {
+		if err := i.keeping(func() error {
+			for range rounds {
+				if err := errors.Join(i.set(affinity.Of(stays)), i.set(affinity.Of(cpu)), i.set(both)); err != nil {
+					return err
+				}
+			}
+			if err := x.Set(cpu, Offline); err != nil {
+				return err
+			}
+			err := i.is(both, fmt.Sprintf("while cpu%d is offline", cpu))
+			err = errors.Join(err, i.set(affinity.Of(stays)), i.set(both), x.Set(cpu, Online))
+			return errors.Join(err, i.is(both, fmt.Sprintf("when cpu%d is back", cpu)))
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keeping calls f, and gives the IRQ the mask that it had.
+func (i irq) keeping(f func() error) (err error) {
+	before, err := i.mask()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.move(before)) }()
+	return f()
+}
+
+// set moves an IRQ, and checks that its mask reads back.
+func (i irq) set(cpus affinity.CPUSet) error {
+	if err := i.move(cpus); err != nil {
+		return err
+	}
+	return i.is(cpus, "at once")
+}
+
+// is checks the mask of an IRQ.
+func (i irq) is(want affinity.CPUSet, when string) error {
+	cpus, err := i.mask()
+	if err == nil && !cpus.Equal(want) {
+		err = fmt.Errorf("%s, %s is %v, and %v was written", when, i.file("smp_affinity_list"), cpus, want)
+	}
+	return err
+}
