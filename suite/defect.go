@@ -64,8 +64,8 @@ func (d Defect) String() string {
 	return text
 }
 
-// known returns the lines of a report about those defects that kernel v has.
-func known(defects []Defect, v Version) string {
+// knownText returns the lines of a report about those defects that kernel v has.
+func knownText(defects []Defect, v Version) string {
 	var b strings.Builder
 	for _, d := range defects {
 		for _, span := range d.Kernels {

@@ -55,5 +55,5 @@ func (r *Runner) Notes() []string {
 			notes = append(notes, noting.Notes()...)
 		}
 	}
-	return notes
+	return append(notes, r.machine.known.notes()...)
 }

@@ -40,6 +40,7 @@ type Machine struct {
 	afterWrite  atomic.Pointer[func()] // see Probe.AfterWrite
 	told        atomic.Bool            // it was called in this operation
 	hang        hang
+	known       *knownDefects
 	progress    atomic.Uint64 // counts what was done, for a watchdog
 }
 

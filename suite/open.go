@@ -57,6 +57,9 @@ func Open(opts Options) (r *Runner, err error) {
 	if r.require, err = required(opts); err != nil {
 		return nil, err
 	}
+	if m.known, err = loadKnown(opts.Known); err != nil {
+		return nil, err
+	}
 	if err := m.suitable(); err != nil {
 		return nil, err
 	}

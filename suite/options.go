@@ -29,6 +29,13 @@ type Options struct {
 	// of being skipped. "": none.
 	Require string
 
+	// Known are lists of known defects: files, or "builtin" for the defects of
+	// the rows of this module. A test that fails by one of them alone is
+	// skipped, and says so. Lists match tests by the names that they have in
+	// this module's own suite. A test in which the kernel's log has a complaint
+	// fails.
+	Known []string
+
 	// MustTest makes a run fail that tests nothing, because the machine does
 	// not allow it or because each test is skipped. Otherwise such a run
 	// passes.
@@ -59,8 +66,8 @@ const (
 )
 
 // Flags defines a flag for each option that a command line can have: -cpus,
-// -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -must-test,
-// -settle, -destructive and -sleep. The default of each is what the option is by then.
+// -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -known,
+// -must-test, -settle, -destructive and -sleep. The default of each is what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
@@ -69,6 +76,10 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.Soak, "soak", o.Soak, "for how long TestSoak must take CPUs offline and online under changing workloads")
 	flags.BoolVar(&o.SoakContinue, "soak-continue", o.SoakContinue, "don't end the soak with the first failure")
 	flags.StringVar(&o.Require, "require", o.Require, "`regexp` of tests that fail instead of being skipped")
+	flags.Func("known", "`file` of known defects, or builtin for those of the suite's rows: their failures don't fail the run; may be repeated", func(file string) error {
+		o.Known = append(o.Known, file)
+		return nil
+	})
 	flags.BoolVar(&o.MustTest, "must-test", o.MustTest, "fail if nothing is tested")
 	flags.BoolVar(&o.Sleep, "sleep", o.Sleep, "really suspend, too: the real-time clock must be able to wake the machine")
 	flags.DurationVar(&o.Settle, "settle", o.Settle, "pause before each operation, for a kernel whose work is made late on purpose")

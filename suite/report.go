@@ -40,7 +40,7 @@ func (f *Finding) describe(m *Machine) string {
 	if inv.Suspect != "" {
 		fmt.Fprintf(&b, "\n    suspect:  is this missing, or undone? %s", inv.Suspect)
 	}
-	b.WriteString(known(inv.Known, m.Kernel))
+	b.WriteString(knownText(inv.Known, m.Kernel))
 	return b.String()
 }
 

@@ -88,6 +88,17 @@ func operationFailed(all map[subject]*result) string {
 	return ""
 }
 
+// only is the reason to fail if it is the only one, or "".
+func (r *result) only(m *Machine) string {
+	switch {
+	case len(r.failed) == 1 && len(r.missed) == 0 && len(r.broken) == 0:
+		return r.failed[0].failure()
+	case len(r.broken) > 0 && len(r.failed) == 0 && len(r.missed) == 0:
+		return r.broken[0].describe(m)
+	}
+	return ""
+}
+
 // report fails the test for what was broken.
 func (r *result) report(t *testing.T, m *Machine) {
 	t.Helper()

@@ -64,6 +64,7 @@ func (r *Runner) RunScenarios(t *testing.T) {
 func (r *Runner) scenario(t *testing.T, sc *Scenario) {
 	m := r.machine
 	counted.test(t)
+	m.known.watch(t)
 	m.attach(t)
 	if err := m.hang.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
@@ -94,7 +95,9 @@ func (r *Runner) scenario(t *testing.T, sc *Scenario) {
 	case IsUnsupported(err):
 		r.skip(t, err)
 	case err != nil:
-		t.Error(sc.describe(err, m.Kernel))
+		text := sc.describe(err, m.Kernel)
+		m.known.skip(t, text)
+		t.Error(text)
 	}
 }
 
@@ -145,5 +148,5 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 // wrong on kernel v.
 func (sc *Scenario) describe(err error, v Version) string {
 	return fmt.Sprintf("%s\n    promised: %s\n    seen:     %s\n    source:   %s%s", sc.Name, sc.Promise,
-		strings.ReplaceAll(err.Error(), "\n", "\n              "), sc.Source, known(sc.Known, v))
+		strings.ReplaceAll(err.Error(), "\n", "\n              "), sc.Source, knownText(sc.Known, v))
 }

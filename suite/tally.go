@@ -17,6 +17,7 @@ type verdict int
 const (
 	passed verdict = iota
 	skipped
+	broken // by a known defect
 	failed
 )
 
@@ -69,6 +70,9 @@ func (v verdicts) summary(bad bool) string {
 	_ = unix.Uname(&uname)
 	text := fmt.Sprintf("hotplugtest: Linux %s: %d passed, %d skipped, %d failed",
 		unix.ByteSliceToString(uname.Release[:]), v.count(passed), v.count(skipped), v.count(failed))
+	if n := v.count(broken); n > 0 {
+		text += fmt.Sprintf(", %d by known defects", n)
+	}
 	if bad && v.count(failed) == 0 {
 		text += ", but the run failed: see above"
 	}
@@ -123,6 +127,8 @@ func (c *tally) watch(t testing.TB, group bool) {
 			if group && slices.ContainsFunc(c.ended[before:], below) {
 				return
 			}
+		case t.Skipped() && strings.HasPrefix(e.reason, knownPrefix):
+			e.verdict = broken
 		case t.Skipped():
 			e.verdict = skipped
 		case group:
@@ -140,6 +146,9 @@ func (c *tally) skip(t testing.TB, reason string) {
 		c.open[t] = reason
 	}
 }
+
+// known notes that t, which is watched, fails by the known defect of this ID.
+func (c *tally) known(t testing.TB, id string) { c.skip(t, knownPrefix+id) }
 
 // since returns the verdicts after the first n.
 func (c *tally) since(n int) verdicts {

@@ -189,7 +189,7 @@ func (o *Outcome) failure() string {
 	if o.Transition.Source != "" {
 		text += "\n    source:   " + o.Transition.Source
 	}
-	return text + known(o.Transition.Known, o.Machine.Kernel)
+	return text + knownText(o.Transition.Known, o.Machine.Kernel)
 }
 
 // missing says that the uevent did not come.

@@ -168,6 +168,7 @@ func eachSubject(t *testing.T, rest []subject, f func(t *testing.T, at subject))
 func (x *trial) subject(t *testing.T, at subject, cpus []int, results func(able []int) (*result, error)) {
 	m := x.machine
 	counted.test(t)
+	m.known.watch(t)
 	if err := m.hang.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
@@ -197,6 +198,7 @@ func (x *trial) subject(t *testing.T, at subject, cpus []int, results func(able 
 	if err != nil {
 		t.Fatalf("%s: %v", x.tr.Name, err)
 	}
+	m.known.skip(t, res.only(m))
 	res.report(t, m)
 }
 

@@ -79,7 +79,7 @@ func (l *Loader) compile(file string, e Entry) (c *entry, faults []error) {
 		fault("arch: %q is none of %s", e.Arch, strings.Join(architectures, ", "))
 	}
 	for _, p := range e.Profiles {
-		if !slices.Contains(l.Profiles, p) {
+		if l.Profiles != nil && !slices.Contains(l.Profiles, p) {
 			fault("profiles: %q is none of %s", p, strings.Join(l.Profiles, ", "))
 		}
 	}

@@ -95,7 +95,7 @@ func Format(entries []Entry) ([]byte, error) {
 
 // A Loader reads lists.
 type Loader struct {
-	Profiles []string // the names of the boot profiles that there are
+	Profiles []string // the names of the boot profiles that there are; nil: not known
 	Today    time.Time
 
 	entries []*entry
