@@ -135,8 +135,8 @@ func armSiblings(p *Probe) (Check, error) {
 	}, nil
 }
 
-// samePackage checks that CPUs name each other just if their package is the
-// same. Not all architectures give a package just one number.
+// samePackage checks that the list of a CPU's package has all online CPUs of
+// the package and no others. Other architectures number packages in other ways.
 func samePackage(packages lists) error {
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
 		return nil

@@ -18,7 +18,7 @@ import (
 var identityScenarios = []Scenario{
 	{
 		Name:    "identity",
-		Promise: "a thread that a CPU which goes offline was all to, or that may run anywhere, is told where it runs now by its rseq area and the vDSO",
+		Promise: "a thread is told where it runs by getcpu(2), its rseq area and the vDSO alike, also when the CPU that it was pinned to goes offline",
 		Source:  "rseq(2): cpu_id; getcpu(2); " + docHotplug + ": all processes are migrated away from the outgoing CPU",
 		Actors:  []Actor{identities},
 	},
@@ -31,8 +31,8 @@ var identityScenarios = []Scenario{
 	},
 	{
 		Name: "mask-of-all",
-		Promise: "a task that asks for all CPUs has all of the cpuset that it is in, also of the next one that it is moved to, " +
-			"and after a CPU of it was offline",
+		Promise: "a task that has asked for all CPUs has all CPUs of its cpuset: also after it was moved to another cpuset, " +
+			"and after a CPU was offline",
 		Source: `sched_setaffinity(2); 8f9ea86fdf99 ("sched: Always preserve the user requested cpumask", v6.2)`,
 		Needs:  both(suite.NeedsChild, needsStaying),
 		Cycle:  maskOfAll,
@@ -149,8 +149,9 @@ func maskBytes(possible affinity.CPUSet) (n int, err error) {
 	return n, nil
 }
 
-// newBarrier returns a function that makes all threads of this process that run
-// on a CPU restart their restartable sequences, by membarrier(2).
+// newBarrier returns a function that calls membarrier(2) for a CPU: threads of
+// this process that run there restart their restartable sequences. The error is
+// an [*Unsupported] if the kernel cannot do so.
 func newBarrier() (func(cpu int) error, error) {
 	const (
 		expedited = 1 << 7 // MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, since v5.10

@@ -42,8 +42,8 @@ var kthreadScenarios = []Scenario{
 	},
 	{
 		Name: "other-partitions",
-		Promise: "a partition of other CPUs stays one, with the CPUs that it has, and one that is invalid stays invalid, " +
-			"while a CPU that is in neither of them goes offline and comes back",
+		Promise: "a partition that does not have the CPU stays one and keeps its CPUs, and an invalid partition stays invalid, " +
+			"while the CPU is offline and when it is back",
 		Source: docCgroup + `: cpuset.cpus.partition; "cgroup/cpuset.c: Fix a partition error with CPU hotplug" (v6.17)`,
 		Except: []Span{partitionsTakeKthreads},
 		Needs:  both(suite.NeedsChild, needsOther),
@@ -79,7 +79,7 @@ func kthreadMasks() (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s/stat: %w", dir, err)
 		}
-		// What a worker is named after, it is named after from time to time.
+		// Behind the hyphen of a worker's name is what it works on.
 		name, _, _ := strings.Cut(statusField(string(status), "Name"), "-")
 		rescuer := flags&worker != 0 && (!strings.HasPrefix(name, "kworker/") || strings.HasPrefix(name, "kworker/R"))
 		if flags&kthread == 0 || rescuer || strings.HasPrefix(name, "irq/") {
