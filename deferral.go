@@ -74,6 +74,11 @@ var knownDeferrals = []deferral{
 		Why:    "it begins or ends a grace period. Whoever needs its end waits for it",
 	},
 	{
+		Kind: ledger.Thread, Function: "rcuo*/*", When: "whether a callback of RCU was queued, with rcu_nocbs=",
+		Source: "kernel/rcu/tree_nocb.h: __call_rcu_nocb_wake()",
+		Why:    "it calls the callbacks of CPUs that do not call theirs. Whoever needs the end of a grace period waits for it",
+	},
+	{
 		Kind: ledger.DelayedWork, Function: "*", Via: regexp.MustCompile(`^psi_`), When: "whether the averages are computed already",
 		Source: "kernel/sched/psi.c: psi_task_change(), CONFIG_PSI",
 		Why:    "any thread that wakes up begins the averages of /proc/pressure, which are computed every two seconds",

@@ -41,7 +41,7 @@ func left(kind ledger.Kind, function string, stack ...string) ledger.Deferral {
 // What is in the table is no failure. All else is, and of the same kind too.
 func TestDeferralsJudge(t *testing.T) {
 	known := []ledger.Deferral{
-		left(ledger.DelayedWork, "kfree_rcu_monitor"), left(ledger.Thread, "ksoftirqd/3"), left(ledger.Thread, "rcu_preempt"),
+		left(ledger.DelayedWork, "kfree_rcu_monitor"), left(ledger.Thread, "ksoftirqd/3"), left(ledger.Thread, "rcu_preempt"), left(ledger.Thread, "rcuog/0", "__call_rcu_nocb_wake"),
 		left(ledger.Thread, "idle_inject/3", "try_to_wake_up", "smpboot_unpark_threads"),
 		left(ledger.Thread, "any/thing", "kthread_unpark"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "psi_task_change", "try_to_wake_up"),

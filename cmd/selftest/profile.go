@@ -42,9 +42,19 @@ var profiles = []profile{
 	{name: "isolcpus-suspend", append: "isolcpus=0-2", smp: "4", run: suspendOfIsolated, apart: true},
 	// CPU 0 keeps the time for the others.
 	{name: "nohz_full", append: "nohz_full=1-3 rcu_nocbs=1-3", smp: "4"},
+	// The CPU that keeps the time is the only one with a tick, and of the others
+	// two have never been online.
+	{name: "nohz_full-maxcpus", append: "maxcpus=2 nohz_full=1-3 rcu_nocbs=1-3", smp: "4"},
+	// Handlers of interrupts are threads.
+	{name: "threadirqs", append: "threadirqs"},
+	// A periodic tick, at which timers expire.
+	{name: "lowres", append: "highres=off nohz=off"},
 	{name: "smt", smp: "4,cores=2,threads=2"},
 	// Second threads are present, and offline since boot.
 	{name: "nosmt", append: "nosmt", smp: "4,cores=2,threads=2"},
+	// One core is present that has never been online, and the second thread of
+	// the other.
+	{name: "nosmt-maxcpus", append: "nosmt maxcpus=2", smp: "4,cores=2,threads=2"},
 	// Two CPUs are present that have never been online.
 	{name: "maxcpus", append: "maxcpus=2", smp: "4"},
 	{name: "numa", smp: "4,sockets=2,cores=2", mem: "1G", qemu: []string{
