@@ -37,6 +37,7 @@ type Runner struct {
 // run.
 func Open(opts Options) (r *Runner, err error) {
 	counted.ask()
+	counted.stopAt(opts.Stop)
 	opts = opts.withDefaults()
 	m := &Machine{
 		Facts: Facts{Options: opts}, Power: suspend.New("/"), real: true,

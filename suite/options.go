@@ -52,6 +52,10 @@ type Options struct {
 	// finishes that of the operation before meanwhile: what was still waiting
 	// would do the work of both. 0: no pause.
 	Settle time.Duration
+	// Stop stops the process, by SIGSTOP, at the end of the first test that
+	// fails, for somebody to look at the machine as it is. SIGCONT makes it go
+	// on.
+	Stop bool
 	// Destructive also runs rows that may crash a broken kernel.
 	Destructive bool
 	// Sleep makes the machine really sleep, until the real-time clock wakes
@@ -67,7 +71,8 @@ const (
 
 // Flags defines a flag for each option that a command line can have: -cpus,
 // -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -known,
-// -must-test, -settle, -destructive and -sleep. The default of each is what the option is by then.
+// -must-test, -settle, -stop, -destructive and -sleep. The default of each is
+// what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
@@ -83,6 +88,7 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.BoolVar(&o.MustTest, "must-test", o.MustTest, "fail if nothing is tested")
 	flags.BoolVar(&o.Sleep, "sleep", o.Sleep, "really suspend, too: the real-time clock must be able to wake the machine")
 	flags.DurationVar(&o.Settle, "settle", o.Settle, "pause before each operation, for a kernel whose work is made late on purpose")
+	flags.BoolVar(&o.Stop, "stop", o.Stop, "stop the process, by SIGSTOP, at the first failure, for somebody to look at the machine")
 	flags.BoolVar(&o.Destructive, "destructive", o.Destructive, "also run what may crash a broken kernel")
 }
 

@@ -85,9 +85,19 @@ type tally struct {
 	asked bool                  // the suite was to be run, whether it could or not
 	open  map[testing.TB]string // the tests that have not ended; why each is skipped, or ""
 	ended verdicts
+	stop  func() // stops the process at the first failure; nil: it does not
 }
 
 var counted tally
+
+// stopAt has the process stop at the first failure, if it is asked to.
+func (c *tally) stopAt(asked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop = nil; asked {
+		c.stop = func() { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }
+	}
+}
 
 // ask notes that the suite is to be run.
 func (c *tally) ask() {
@@ -124,6 +134,10 @@ func (c *tally) watch(t testing.TB, group bool) {
 		switch {
 		case t.Failed():
 			e.verdict = failed
+			if c.stop != nil {
+				c.stop()
+				c.stop = nil
+			}
 			if group && slices.ContainsFunc(c.ended[before:], below) {
 				return
 			}

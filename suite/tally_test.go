@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -22,6 +23,7 @@ func init() { options.OtherTests = os.Getenv(scriptEnv) != "alone" }
 // script has groups and tests with the results that their names say.
 func script(t *testing.T, env string) {
 	counted.ask()
+	counted.stopAt(env == "stop")
 	r := &Runner{}
 	test := func(name string, f func(t *testing.T)) {
 		t.Run(name, func(t *testing.T) {
@@ -215,4 +217,32 @@ func openTerminal(t *testing.T) (terminal *os.File, user int) {
 	require.NoError(t, err)
 	t.Cleanup(func() { terminal.Close() })
 	return terminal, user
+}
+
+// With Options.Stop, the process stops at the end of the first test that fails,
+// once.
+func TestStop(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestConclude$", "-test.v")
+	cmd.Env = append(os.Environ(), scriptEnv+"=stop")
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	require.NoError(t, err)
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	require.NoError(t, cmd.Start())
+	text := func() string {
+		data, err := os.ReadFile(out.Name())
+		require.NoError(t, err)
+		return string(data)
+	}
+	var status syscall.WaitStatus
+	_, err = syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+	require.NoError(t, err)
+	if !status.Stopped() {
+		t.Fatalf("it has not stopped:\n%s", text())
+	}
+	assert.Contains(t, text(), "broken")
+	assert.NotContains(t, text(), "not undone")
+	require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
+	require.ErrorAs(t, cmd.Wait(), new(*exec.ExitError))
+	assert.Contains(t, text(), "not undone")
 }

@@ -21,9 +21,11 @@ type guest struct {
 	release string
 	started bool
 	exit    *wire.Exit
+	shell   *terminal // the user's, while a shell runs
 
-	mu   sync.Mutex
-	seen signs // since they were last asked for; away is whether it is so now
+	mu       sync.Mutex
+	attended bool  // a shell runs: the program may stand still
+	seen     signs // since they were last asked for; away is whether it is so now
 }
 
 // signs returns the guest's signs since the last call.
@@ -31,6 +33,7 @@ func (g *guest) signs() signs {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	seen := g.seen
+	seen.away = seen.away || g.attended
 	g.seen.heard, g.seen.printed = false, false
 	return seen
 }
@@ -99,6 +102,10 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 			}
 		case m.Output != nil:
 			if _, err := g.out.Write(m.Output); err != nil {
+				return &refused{err}
+			}
+		case m.Shell != nil || m.Screen != nil:
+			if err := g.talk(m, line); err != nil {
 				return &refused{err}
 			}
 		case m.File != nil:

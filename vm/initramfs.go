@@ -73,9 +73,9 @@ func libraries(ctx context.Context, path string) ([]string, error) {
 }
 
 // writeInitramfs writes the guest's root file system: init, the job, the
-// program with its libraries and, as go test promises the program its package's
+// program with its libraries, a busybox unless its path is "", and, as go test promises the program its package's
 // directory, that directory's testdata.
-func writeInitramfs(path string, init []byte, program string, libraries []string, job wire.Job) error {
+func writeInitramfs(path string, init []byte, program, busybox string, libraries []string, job wire.Job) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
@@ -91,6 +91,9 @@ func writeInitramfs(path string, init []byte, program string, libraries []string
 	a.file(wire.JobPath, 0o644, data)
 	a.file("/init", 0o755, init)
 	a.copy(job.Argv[0], program)
+	if busybox != "" {
+		a.copy("/bin/busybox", busybox)
+	}
 	for _, library := range libraries {
 		a.copy(library, library)
 	}

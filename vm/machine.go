@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -16,12 +17,19 @@ type machine struct {
 	qemu    string // the system emulator
 	pkg     string // Debian's package of it
 	board   string
-	cpu     string // the CPU model under emulation
-	console string // the kernel's console, as in console=; the first serial line
-	line    string // the line of the conversation with init; the second
-	ret     []byte // "return at once", in memory order
-	ret0    []byte // "return 0 at once"; nil: not known
-	calls   bool   // its calls are those of x86, so that pokes can find and make them
+	cpu     string   // the CPU model under emulation
+	console string   // the kernel's console, as in console=; the first serial line
+	line    string   // the line of the conversation with init; the second
+	ret     []byte   // "return at once", in memory order
+	ret0    []byte   // "return 0 at once"; nil: not known
+	calls   bool     // its calls are those of x86, so that pokes can find and make them
+	serial  []string // options of the kernel that its serial lines need
+}
+
+// needs are the options that a kernel must have built in to run a program here:
+// for its init, for programs made by Go, and for the two serial lines.
+func (m machine) needs() []string {
+	return append([]string{"BLK_DEV_INITRD", "BINFMT_ELF", "PROC_FS", "SYSFS", "DEVTMPFS", "PRINTK", "TTY", "FUTEX", "EPOLL"}, m.serial...)
 }
 
 // Serial lines are all that is asked of a guest: the drivers for them are built
@@ -41,12 +49,14 @@ var machines = map[string]machine{
 		// MWAIT does not wait, and v5.10 would use it to be idle.
 		cpu: "max,vendor=GenuineIntel,family=6,model=54,-monitor",
 		ret: []byte{0xc3}, ret0: []byte{0x31, 0xc0, 0xc3}, calls: true,
+		serial: []string{"SERIAL_8250", "SERIAL_8250_CONSOLE"},
 	},
 	"arm64": {
 		qemu: "qemu-system-aarch64", pkg: "qemu-system-arm", console: "ttyAMA0", line: "ttyAMA1", // the second since QEMU 9.1
 		board: "virt", cpu: "cortex-a72",
 		// ret; and mov w0, #0 before it
 		ret: []byte{0xc0, 0x03, 0x5f, 0xd6}, ret0: []byte{0, 0, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6},
+		serial: []string{"SERIAL_AMBA_PL011", "SERIAL_AMBA_PL011_CONSOLE"},
 	},
 }
 
@@ -76,7 +86,7 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-smp", vm.opts.SMP, "-m", vm.opts.Mem,
 		"-kernel", vm.boots(), "-initrd", vm.initrd,
-		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, bootArgs, vm.opts.Append)),
+		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, vm.bootArgs(), vm.opts.Append)),
 		"-chardev", "file,id=" + consoleID + ",path=" + quote(vm.console) + ",input-path=" + quote(vm.keys+".in"), "-serial", "chardev:" + consoleID,
 		"-chardev", "pipe,id=line,path=" + quote(vm.line), "-serial", "chardev:line",
 		"-chardev", "pipe,id=monitor,path=" + quote(vm.qmp), "-mon", "chardev=monitor,mode=control",
@@ -84,7 +94,26 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 	if vm.changed() {
 		args = append(args, "-gdb", "unix:"+quote(vm.gdb)+",server=on,wait=off")
 	}
+	if vm.opts.GDB != "" {
+		args = append(args, "-S", "-gdb", "unix:"+quote(vm.opts.GDB)+",server=on,wait=off")
+	}
 	return append(args, vm.opts.QEMU...)
+}
+
+// CommandLine returns QEMU's command line for a VM with these options, of the
+// kernel that was prepared, for people: what is made for one run, such as the
+// initramfs, has a name without a directory.
+func (vm *VM) CommandLine(opts Options) []string {
+	of := &VM{
+		opts: opts, machine: vm.machine, image: vm.image,
+		initrd: "initramfs", console: ConsoleFile, keys: "keys", line: "line", qmp: "qmp", gdb: "gdb",
+		pokes: vm.pokes, delays: vm.delays,
+	}
+	accel := tcg
+	if vm.machine.native() && kvmFails(vm.cache) != "" {
+		accel = kvm
+	}
+	return append([]string{filepath.Base(vm.emulator)}, vm.machine.commandLine(of, accel)...)
 }
 
 // quote is a value in a list of QEMU's, where a comma is written as two.

@@ -91,6 +91,14 @@ func TestCommandLine(t *testing.T) {
 			has:   [][]string{{"-gdb", "unix:/tmp/vm-1/gdb,server=on,wait=off"}},
 		},
 		{
+			name:  "a debugger",
+			vm:    vm(func(vm *VM) { vm.opts.GDB = "/out/gdb.socket" }),
+			accel: tcg,
+			has: [][]string{
+				{"-append", "console=ttyS0 " + bootArgs + " nokaslr"}, {"-S", "-gdb", "unix:/out/gdb.socket,server=on,wait=off"},
+			},
+		},
+		{
 			name: "a comma in a path is not one between options",
 			vm: vm(func(vm *VM) {
 				vm.console, vm.line, vm.gdb = "/jobs/a=1,b=2/console.log", "/t,mp/line", "/t,mp/gdb"

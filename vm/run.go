@@ -24,7 +24,7 @@ import (
 
 // Options describe the VM.
 type Options struct {
-	Kernel  string        // a kernel image's path, or a Debian suite with an optional flavour
+	Kernel  string        // the path of a kernel, a package or a directory, or a Debian suite: see kernel.Resolve
 	SMP     string        // CPUs, as in QEMU's -smp
 	Mem     string        // memory, as in QEMU's -m
 	Append  string        // more of the kernel's command line
@@ -35,6 +35,8 @@ type Options struct {
 	Delays  []string      // functions whose calls wait, as in ParseDelay
 	Packed  bool          // a bzImage boots as it is: see the flag
 	Init    string        // the guest's init, as of WriteInit; "": it is built
+	GDB     string        // path of a socket where QEMU's gdb stub listens, and the VM waits for gdb; "": it does not
+	Shell   string        // path of a busybox that gives the user's terminal a shell if the program stops or fails; "": none
 
 	stall time.Duration // how long the guest may stand still; 0: stallLimit
 }
@@ -45,7 +47,7 @@ const ConsoleFile = "console.log"
 // Defaults of what a command line may leave out.
 const (
 	DefaultKernel = "stable"
-	KernelUsage   = "`kernel` to boot: the path of an image, or a Debian suite with an optional flavour (bookworm, trixie/rt)"
+	KernelUsage   = "`kernel` to boot: the path of an image, a .deb, an .rpm, or a directory with a kernel, or a Debian suite with an optional flavour (bookworm, trixie/rt)"
 )
 
 // Flags defines the options as flags, with their defaults; all but Kernel, Out
@@ -155,6 +157,9 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 		return nil, fmt.Errorf("-delay: only for amd64, not for %s", goarch)
 	}
 	vm.job.Symbols = append(vm.job.Symbols, vm.delays.symbols()...)
+	if err := vm.checkDebug(); err != nil {
+		return nil, err
+	}
 	if vm.cache, err = cacheDir(); err != nil {
 		return nil, err
 	}
@@ -166,6 +171,9 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 	}
 	if vm.image.Arch != goarch {
 		return nil, fmt.Errorf("kernel %s is for %s, not for %s", opts.Kernel, vm.image.Arch, goarch)
+	}
+	if err := vm.Require("a virtual machine", m.needs()...); err != nil {
+		return nil, err
 	}
 	if opts.Init != "" {
 		vm.init, err = os.ReadFile(opts.Init)
@@ -182,8 +190,20 @@ func (vm *VM) WriteInit(path string) error { return os.WriteFile(path, vm.init, 
 // Kernel describes the kernel that the VM boots, for people.
 func (vm *VM) Kernel() string { return vm.image.Source }
 
-// File returns the path of the kernel as it was given or downloaded.
-func (vm *VM) File() string { return vm.image.Given }
+// File returns the path of the kernel as it was given or downloaded: of the
+// package, if it was in one.
+func (vm *VM) File() string { return vm.image.Named }
+
+// Require returns an error that names each option that what needs and the
+// kernel has not built in, if its configuration is known. Options are named
+// without CONFIG_.
+func (vm *VM) Require(what string, options ...string) error {
+	lacking, err := vm.image.Lacks(options...)
+	if err != nil || len(lacking) == 0 {
+		return err
+	}
+	return fmt.Errorf("kernel %s lacks what %s needs built in: %s", vm.opts.Kernel, what, strings.Join(lacking, ", "))
+}
 
 // Run runs argv in a VM, copies its output to out and returns its exit status.
 // An error says why there is none; it is a *Failure when the VM had started.
@@ -227,7 +247,7 @@ func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (
 	if err != nil {
 		return 0, err
 	}
-	if err := writeInitramfs(vm.initrd, vm.init, argv[0], libs, vm.job); err != nil {
+	if err := writeInitramfs(vm.initrd, vm.init, argv[0], opts.Shell, libs, vm.job); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it was not done after %v", timeout))
@@ -258,8 +278,17 @@ func (vm *VM) fillJob(argv []string) (time.Duration, error) {
 	}
 	test := readTestFlags(argv[1:], dir)
 	job.Mkdir, job.Collect = test.mkdir, test.files
+	if vm.opts.Shell != "" {
+		if job.Shell, err = windowSize(); err != nil {
+			return 0, err
+		}
+	}
 	timeout := vm.opts.Timeout
-	if timeout == 0 {
+	switch {
+	case timeout > 0:
+	case vm.opts.attended():
+		timeout = endless
+	default:
 		timeout = bootLimit + test.timeout
 	}
 	return timeout, nil
@@ -312,7 +341,7 @@ func readTestFlags(args []string, dir string) testFlags {
 // boot runs the VM by KVM where that works, and by emulation where not.
 func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
 	mark := kvmFails(vm.cache)
-	if !vm.machine.native() || mark == "" {
+	if !vm.machine.native() || mark == "" || vm.opts.GDB != "" {
 		code, _, err := vm.emulate(ctx, out)
 		return code, err
 	}

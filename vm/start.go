@@ -27,7 +27,10 @@ type process struct {
 // launch starts QEMU, which runs until kill is called, ctx is done or not. The
 // caller must call close.
 func (vm *VM) launch(ctx context.Context, accel string) (_ *process, err error) {
-	for _, stale := range []string{vm.gdb, vm.console} {
+	for _, stale := range []string{vm.gdb, vm.console, vm.opts.GDB} {
+		if stale == "" {
+			continue
+		}
 		if err := os.Remove(stale); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
@@ -96,9 +99,13 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 		p.kill()
 		for range done {
 		}
+		g.leaveShell()
 	}
 	defer end()
 
+	if vm.opts.attended() {
+		limit = endless
+	}
 	boot := time.NewTimer(limit)
 	defer boot.Stop()
 	for {
@@ -108,7 +115,9 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 		case <-hello:
 			hello = nil
 			boot.Stop()
-			watch.start(vm.stall, g, p)
+			if vm.opts.GDB == "" {
+				watch.start(vm.stall, g, p)
+			}
 		case how := <-watch.stalled:
 			vm.question(p)
 			end()

@@ -3,17 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/explore"
-	"github.com/hotplugtest/hotplugtest/internal/debian"
+	"github.com/hotplugtest/hotplugtest/internal/busybox"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -23,7 +21,7 @@ const scriptLimit = 5 * time.Minute
 // judge runs the script of each finding on each kernel, in a fresh VM, and writes
 // the verdicts into the reports.
 func (o *options) judge(ctx context.Context, hunts []*hunt, all *findings) error {
-	busybox, err := findBusybox(ctx, o.arch)
+	path, err := busybox.Find(ctx, o.arch)
 	if err != nil {
 		return fmt.Errorf("the scripts were not run: %w", err)
 	}
@@ -38,7 +36,7 @@ func (o *options) judge(ctx context.Context, hunts []*hunt, all *findings) error
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			v := h.runScript(ctx, busybox, string(script))
+			v := h.runScript(ctx, path, string(script))
 			fmt.Printf("%s: repro.sh of %s: %s\n", h.name, finding.Violation.Key(), v.Status)
 			verdicts = append(verdicts, v)
 		}
@@ -70,53 +68,4 @@ func (h *hunt) runScript(ctx context.Context, busybox, script string) explore.Ve
 		v.Status = fmt.Sprintf("status %d: %s", code, lines[len(lines)-1])
 	}
 	return v
-}
-
-// findBusybox returns the path of a busybox that needs no libraries: the one that
-// is installed, or that of Debian's package busybox-static, which it downloads and
-// does not install.
-func findBusybox(ctx context.Context, goarch string) (string, error) {
-	if path, err := exec.LookPath("busybox"); err == nil && static(path) {
-		return path, nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "hotplugtest", "busybox-"+goarch)
-	path := filepath.Join(dir, "bin", "busybox")
-	if static(path) {
-		return path, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	cmd := debian.Command(ctx, "apt-get", "download", "-qq", "busybox-static")
-	cmd.Dir = dir
-	if err := debian.Do(ctx, cmd); err != nil {
-		return "", fmt.Errorf("there is no static busybox here: %w", err)
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) == 0 {
-		return "", errors.New("apt-get download busybox-static: no package came")
-	}
-	if err := debian.Run(ctx, os.Stderr, "dpkg-deb", "-x", debs[0], dir); err != nil {
-		return "", err
-	}
-	return path, nil
-}
-
-// static reports whether a program is there and needs no libraries.
-func static(path string) bool {
-	f, err := elf.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return false
-		}
-	}
-	return true
 }

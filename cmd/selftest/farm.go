@@ -128,8 +128,8 @@ func (p *piece) flush() {
 	}
 }
 
-// took is how long the VMs of earlier runs took, by what they ran.
-type took map[string]time.Duration
+// took is what is known of the VMs of earlier runs, by what they ran.
+type took map[string]earlier
 
 // tookFile is where it is kept.
 func tookFile() (string, error) {
@@ -164,6 +164,14 @@ func (t took) write(file string) error {
 	return os.Rename(tmp, file)
 }
 
+// of is what is known of each of the VMs.
+func (t took) of(vms []guest) (list []earlier) {
+	for _, g := range vms {
+		list = append(list, t[g.key()])
+	}
+	return list
+}
+
 // key names what a VM runs.
 func (g *guest) key() string {
 	return g.Where.Arch + " " + g.Package + " " + strings.Join(g.Argv[min(1, len(g.Argv)):], " ")
@@ -179,7 +187,7 @@ func (t took) order(vms []guest, atOnce int) []int {
 	if atOnce > 1 {
 		const unknown = 24 * time.Hour
 		slices.SortStableFunc(order, func(a, b int) int {
-			return cmp.Compare(cmp.Or(t[vms[b].key()], unknown), cmp.Or(t[vms[a].key()], unknown))
+			return cmp.Compare(cmp.Or(t[vms[b].key()].Took, unknown), cmp.Or(t[vms[a].key()].Took, unknown))
 		})
 	}
 	return order

@@ -117,7 +117,7 @@ func TestTurnsAtOnce(t *testing.T) {
 // run yet may be long.
 func TestOrder(t *testing.T) {
 	vms := []guest{{Package: "a", Argv: []string{"binary", "-x"}}, {Package: "b"}, {Package: "c"}, {Package: "d"}}
-	times := took{vms[0].key(): time.Second, vms[1].key(): time.Minute, vms[3].key(): time.Hour}
+	times := took{vms[0].key(): {time.Second, 1}, vms[1].key(): {time.Minute, 2}, vms[3].key(): {time.Hour, 3}}
 	assert.Equal(t, []int{2, 3, 1, 0}, times.order(vms, 2))
 	assert.Equal(t, []int{0, 1, 2, 3}, times.order(vms, 1), "as the command line has them")
 	other := vms[0]

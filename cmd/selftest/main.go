@@ -22,6 +22,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 // suitePackage is the package whose tests are run.
@@ -91,6 +92,9 @@ type options struct {
 	retry    int      // how often a test that failed is run again
 	known    []string // lists of known defects
 	baseline string   // a run to compare with, or ""
+	sum      string   // SHA-256 that the kernel must have, or ""
+	gdb      bool     // the VM waits for a debugger
+	shell    bool     // there is a shell at the first failure
 	// what paths are relative to; the working directory is the module's
 	dir  cli.Dir
 	args []string // for the test binary
@@ -123,6 +127,9 @@ func parse(args []string) (*options, error) {
 		o.known = append(o.known, s)
 		return nil
 	})
+	flags.StringVar(&o.sum, "sha256", "", "`checksum` that the kernel, or the package that it is in, must have")
+	flags.BoolVar(&o.gdb, "gdb", false, "have the virtual machine wait for gdb, and print the command that connects it")
+	flags.BoolVar(&o.shell, "shell", false, "at the first failure, give a shell in the virtual machine as it is then")
 	flags.StringVar(&o.baseline, "baseline", "", "`directory` of an earlier run's reports, to compare with: see ci/compare -help")
 	flags.StringVar(&o.vm.Out, "out", "out", "`directory` for junit.xml, results.json and console.log")
 	o.vm.Flags(flags)
@@ -135,7 +142,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.complete()
-	if err := o.shard.check(len(o.kernels) * len(o.profiles)); err != nil {
+	if err := errors.Join(o.checkDebug(), o.shard.check(len(o.kernels)*len(o.profiles))); err != nil {
 		return nil, err
 	}
 	if _, err := loadKnown(o.known); err != nil {
@@ -164,6 +171,12 @@ func (o *options) check() error {
 	if o.retry > 0 && o.soak > 0 {
 		return errors.New("-retry with -soak: a soak is not run again")
 	}
+	if o.sum != "" && !checksum.MatchString(o.sum) {
+		return fmt.Errorf("-sha256 %s: it must be 64 hexadecimal digits", o.sum)
+	}
+	if o.sum != "" && len(o.kernels) > 1 {
+		return fmt.Errorf("-sha256 with %d kernels: give one", len(o.kernels))
+	}
 	if o.atOnce < 0 {
 		return fmt.Errorf("-j %d: it takes one virtual machine or more", o.atOnce)
 	}
@@ -185,7 +198,7 @@ func (o *options) complete() {
 		}
 	}
 	for i, kernel := range o.kernels {
-		if isFile(o.dir.Path(kernel)) || strings.HasPrefix(kernel, ".") {
+		if vmkernel.IsPath(kernel, string(o.dir)) || strings.HasPrefix(kernel, ".") {
 			o.kernels[i] = o.dir.Path(kernel)
 		}
 	}
@@ -198,6 +211,9 @@ func (o *options) complete() {
 	o.profiles = withoutRepeats(o.profiles)
 	o.atOnce = cmp.Or(o.atOnce, atOnce(o.vm.SMP))
 }
+
+// checksum matches a SHA-256.
+var checksum = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // oneCPU matches a -smp of one CPU.
 var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
@@ -269,7 +285,7 @@ func fileNames(kernels []string) []string {
 	var names []string
 	for _, kernel := range kernels {
 		base := strings.ReplaceAll(kernel, "/", "-")
-		if isFile(kernel) {
+		if vmkernel.IsPath(kernel, "") {
 			base = filepath.Base(kernel)
 		}
 		name := base
@@ -279,11 +295,4 @@ func fileNames(kernels []string) []string {
 		names = append(names, name)
 	}
 	return names
-}
-
-// isFile tells a kernel's file from a suite's name, which a directory may have
-// too.
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && !info.IsDir()
 }

@@ -31,6 +31,9 @@ func TestParse(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, nil, 0o600))
 	}
+	for _, name := range []string{"sid", "linux-6.1", "linux/.config"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
+	}
 	in := func(path string) string { return filepath.Join(dir, path) }
 	for _, tt := range []struct {
 		name string
@@ -49,6 +52,11 @@ func TestParse(t *testing.T) {
 			want: func(o *options) {
 				o.kernels = []string{in("bzImage"), in("arch/x86/boot/bzImage"), in("bzImage"), in("../other/bzImage"), "/boot/vmlinuz"}
 			},
+		},
+		{
+			name: "directories where the user is",
+			args: []string{"-kernel", "sid", "-kernel", "./sid", "-kernel", "linux-6.1", "-kernel", "linux"},
+			want: func(o *options) { o.kernels = []string{"sid", in("sid"), in("linux-6.1"), in("linux")} },
 		},
 		{
 			name: "a missing file is named as it was given",
@@ -124,6 +132,12 @@ func TestParseError(t *testing.T) {
 		{[]string{"-nosuchflag"}, "flag provided but not defined: -nosuchflag"},
 		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
 		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
+		{[]string{"-sha256", "abc"}, "-sha256 abc: it must be 64 hexadecimal digits"},
+		{[]string{"-sha256", strings.Repeat("a", 64), "-kernel", "sid", "-kernel", "trixie"}, "-sha256 with 2 kernels: give one"},
+		{[]string{"-gdb", "-profile", "all"}, "-gdb with 11 virtual machines: give one kernel and one profile"},
+		{[]string{"-shell", "-kernel", "sid", "-kernel", "trixie"}, "-shell with 2 virtual machines: give one kernel and one profile"},
+		{[]string{"-shell", "-retry", "1"}, "-shell with -retry: a test is tried again without anybody"},
+		{[]string{"-gdb", "-poke", "f=ret"}, "-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself"},
 		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
 		{[]string{"-retry", "-1"}, "-retry -1: a test can be run again once or more"},
 		{[]string{"-retry", "1", "-soak", "1h"}, "-retry with -soak: a soak is not run again"},

@@ -25,6 +25,7 @@ type plan struct {
 	Retry    int      // how often a test that failed is run again
 	Results  string   // the file of the results
 	Progress string   // the path of a pipe to write to what is to be shown at once
+	Status   bool     // which has a status, too
 }
 
 // guest is a VM that runs the suite.
@@ -111,10 +112,16 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 		if len(chosen) == 0 {
 			continue
 		}
-		options := o.vm
+		options, err := o.debugged(ctx)
+		if err != nil {
+			return err
+		}
 		options.Kernel = o.kernels[i]
 		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
 		if err != nil {
+			return err
+		}
+		if err := prepared.Require("the suite", suiteNeeds...); err != nil {
 			return err
 		}
 		options.Init = filepath.Join(tmp, fmt.Sprintf("init-%d", i))
@@ -126,9 +133,13 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			if err != nil {
 				return err
 			}
+			if o.sum != "" && from.Sum != o.sum {
+				return fmt.Errorf("-sha256: kernel %s is another one, %s with %s", o.kernels[i], from.Source, from.Sum)
+			}
 			options := profile.options(options, o.arch)
 			options.Out = o.subdir(name, &profile)
 			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
+			o.tellDebug(os.Stdout, options, prepared)
 			p.VMs = append(p.VMs, guest{
 				Package: packagePrefix + profile.of(name),
 				Where:   known.Where{Suite: o.kernels[i], Profile: profile.name, Arch: o.arch},
@@ -141,12 +152,19 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 	return nil
 }
 
+// suiteNeeds are the options of a kernel without which no test of the suite
+// runs: CPUs that go offline, and uevents.
+var suiteNeeds = []string{"SMP", "HOTPLUG_CPU", "NET"}
+
 // argv is the command line of the test binary.
 func (o *options) argv(binary string, p *profile) []string {
 	argv := []string{binary, "-test.v=test2json", "-test.run=" + cmp.Or(o.run, p.run), "-test.skip=" + p.skip, "-test.count=1"}
-	if o.vm.Timeout > 0 {
+	switch {
+	case o.vm.Timeout > 0:
 		argv = append(argv, "-test.timeout="+o.vm.Timeout.String())
-	} else if o.soak > 0 {
+	case o.gdb || o.shell:
+		argv = append(argv, "-test.timeout=0")
+	case o.soak > 0:
 		// From this the VM's limit follows.
 		argv = append(argv, "-test.timeout="+(o.soak+beforeAndAfter).String())
 	}
@@ -158,6 +176,9 @@ func (o *options) argv(binary string, p *profile) []string {
 	// anything was tested is judged over all virtual machines, by outcome.
 	argv = append(argv, "-require=^[^/]*$", "-must-test=false", "-destructive")
 	argv = append(argv, o.settle()...)
+	if o.shell {
+		argv = append(argv, "-stop")
+	}
 	return slices.Concat(argv, p.args, o.args)
 }
 

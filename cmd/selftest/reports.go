@@ -34,6 +34,9 @@ type forReports struct {
 	died     bool     // the runner of the VM said some of it
 	ended    bool     // the event that ends the package has come
 	told     []string // known defects that the results have told of
+	tests    int      // that came to their end
+	status   *progress
+	number   int // of the VM
 }
 
 func (f *forReports) Write(p []byte) (int, error) { return f.lines.write(p, f.pass) }
@@ -59,6 +62,7 @@ func (f *forReports) both(line []byte) error {
 func (f *forReports) take(e testjson.Event) (pass bool, err error) {
 	const most = 100
 	f.pkg = e.Package
+	f.count(e)
 	runner := strings.HasPrefix(e.Output, vm.Prefix) && !strings.HasPrefix(e.Output, vm.KVMPrefix)
 	switch {
 	case e.Action == "artifacts", strings.HasPrefix(e.Output, "=== ATTR "):
@@ -80,6 +84,19 @@ func (f *forReports) take(e testjson.Event) (pass bool, err error) {
 	return true, nil
 }
 
+// count notes how far the VM is.
+func (f *forReports) count(e testjson.Event) {
+	switch {
+	case e.Action == "run":
+		f.status.running(f.number, e.Package, e.Test)
+	case e.Verdict():
+		f.status.ended(f.number, e.Test)
+		if e.Test != "" {
+			f.tests++
+		}
+	}
+}
+
 // end takes the event that ends the package.
 func (f *forReports) end(e testjson.Event) (pass bool, err error) {
 	f.ended = true
@@ -96,8 +113,12 @@ func (f *forReports) end(e testjson.Event) (pass bool, err error) {
 
 // fail takes the failure of a test.
 func (f *forReports) fail(e testjson.Event) (pass bool, err error) {
+	group := f.verdicts.new[e.Test] // it fails as one below it did
 	defect := f.verdicts.fail(e.Test)
 	if defect == nil {
+		if !group {
+			f.status.fail()
+		}
 		return true, nil
 	}
 	return false, f.markKnown(e, defect)

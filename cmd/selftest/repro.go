@@ -26,6 +26,7 @@ type origin struct {
 	Kernel string // as -kernel names it
 	Source string // of the kernel, for people
 	Sum    string // SHA-256 of the kernel as given or downloaded
+	QEMU   string // its command line, for people
 	Flags  []string
 	Broken []string // the flags that break the kernel, which another one is to be tested without
 	Args   []string // for the test binary
@@ -34,7 +35,8 @@ type origin struct {
 // origin is that of the guests of a profile.
 func (o *options) origin(kernel string, prepared *vm.VM, p *profile) (origin, error) {
 	sum, err := sha256File(prepared.File())
-	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, Args: o.args}
+	line := prepared.CommandLine(p.options(o.vm, o.arch))
+	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, QEMU: strings.Join(quoted(line), " "), Args: o.args}
 	add := func(list *[]string, name string, values ...string) {
 		for _, value := range values {
 			if value != "" {
@@ -108,20 +110,21 @@ func (g *guest) repro(name, why, release, module string) string {
 	line("# %s fails on Linux %s%s", oneLine(name), release, strings.TrimSuffix(": "+oneLine(why), ": "))
 	line("# Kernel: %s", oneLine(g.Origin.Source))
 	line("# SHA-256: %s", g.Origin.Sum)
+	line("# %s", oneLine(g.Origin.QEMU))
 	line("#")
 	line("# Runs the test on this kernel again, in a virtual machine, from any directory. The status is 1 if it fails, 0 if")
-	line("# it passes, and 125 if that cannot be told. With a kernel as argument, as in ci/selftest -kernel, it runs on that one,")
-	line("# without -poke. The reports are in the directory out.")
+	line("# it passes, and 125 if that cannot be told, as when the kernel is not the one above any more. With a kernel as argument,")
+	line("# as in ci/selftest -kernel, it runs on that one, without -poke. Flags of ci/selftest may follow: -shell, -gdb. The reports")
+	line("# are in the directory out.")
 	line("suite=${HOTPLUGTEST:-%s}", quote(module))
 	line(`if ! [ -x "$suite/ci/selftest" ]; then`)
 	line(`	echo "$0: there is no hotplugtest in $suite: set HOTPLUGTEST to a clone of it" >&2`)
 	line("	exit 125")
 	line("fi")
-	line("if [ $# -gt 0 ]; then")
-	line(`	set -- -kernel "$1"`)
-	line("else")
-	line("	set -- -kernel %s", strings.Join(quoted(append([]string{g.Origin.Kernel}, g.Origin.Broken...)), " "))
-	line("fi")
+	line("case ${1-} in")
+	line("'' | -*) set -- -kernel %s \"$@\" ;;", strings.Join(quoted(append([]string{g.Origin.Kernel, "-sha256", g.Origin.Sum}, g.Origin.Broken...)), " "))
+	line("*) kernel=$1; shift; set -- -kernel \"$kernel\" \"$@\" ;;")
+	line("esac")
 	flags := append(slices.Clone(g.Origin.Flags), "-run", pattern([]string{name}))
 	if len(g.Origin.Args) > 0 {
 		flags = append(append(flags, "--"), g.Origin.Args...)

@@ -20,7 +20,7 @@ func TestRepro(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(module, "ci/selftest"), []byte(fake), 0o755))
 	out := t.TempDir()
 	p := &plan{VMs: []guest{{Package: "hotplugtest/bookworm/smt", Origin: origin{
-		Kernel: "bookworm", Source: "Debian bookworm linux-image-6.1", Sum: "abc",
+		Kernel: "bookworm", Source: "Debian bookworm linux-image-6.1", Sum: "abc", QEMU: "qemu-system-x86_64 -smp 4 -append 'a b'",
 		Flags: []string{"-profile", "smt", "-append", `a='b' "$c" `}, Broken: []string{"-poke", "f=ret"}, Args: []string{"-cycles", "100"},
 	}}}}
 	v := of(t, strings.ReplaceAll(events(t, "TestA/7:x:y kernel 6.1.0", "TestA/7:x:y:     a.go:1: it is `lost`\n        $(touch x)", "TestA/7:x:y fail", "TestA fail"), `"p"`, `"hotplugtest/bookworm/smt"`))
@@ -30,7 +30,7 @@ func TestRepro(t *testing.T) {
 	script := filepath.Join(out, "repro/bookworm-smt-TestA-7-x-y.sh")
 	text, err := os.ReadFile(script)
 	require.NoError(t, err)
-	assert.True(t, strings.HasPrefix(string(text), "#!/bin/sh\n# TestA/7:x:y fails on Linux 6.1.0: it is `lost`\n# Kernel: Debian bookworm linux-image-6.1\n# SHA-256: abc\n"), "%s", text)
+	assert.True(t, strings.HasPrefix(string(text), "#!/bin/sh\n# TestA/7:x:y fails on Linux 6.1.0: it is `lost`\n# Kernel: Debian bookworm linux-image-6.1\n# SHA-256: abc\n# qemu-system-x86_64 -smp 4 -append 'a b'\n#\n"), "%s", text)
 
 	run := func(env string, args ...string) (string, int) {
 		cmd := exec.Command(script, args...)
@@ -46,10 +46,14 @@ func TestRepro(t *testing.T) {
 	}
 	const rest = "[-profile]\n[smt]\n[-append]\n[a='b' \"$c\" ]\n[-run]\n[^TestA$/^7:x:y$]\n[--]\n[-cycles]\n[100]\n"
 	said, code := run("")
-	assert.Equal(t, "[-kernel]\n[bookworm]\n[-poke]\n[f=ret]\n"+rest, said)
+	assert.Equal(t, "[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n"+rest, said)
 	assert.Equal(t, 7, code)
 	said, _ = run("", "my kernel")
 	assert.Equal(t, "[-kernel]\n[my kernel]\n"+rest, said, "another kernel is not poked")
+	said, _ = run("", "sid", "-shell")
+	assert.Equal(t, "[-kernel]\n[sid]\n[-shell]\n"+rest, said)
+	said, _ = run("", "-gdb")
+	assert.Equal(t, "[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n[-gdb]\n"+rest, said)
 	said, code = run("/nonexistent")
 	assert.Equal(t, script+": there is no hotplugtest in /nonexistent: set HOTPLUGTEST to a clone of it\n", said)
 	assert.Equal(t, 125, code)

@@ -31,7 +31,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		return err
 	}
 	p.Results = filepath.Join(out, testjson.ResultsFile)
-	done, err := p.showProgress(filepath.Join(tmp, "progress"))
+	last := newLastLine(os.Stdout, p.attended())
+	p.Status = last.shows()
+	done, err := p.showProgress(filepath.Join(tmp, "progress"), last)
 	if err != nil {
 		return err
 	}
@@ -43,7 +45,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	junit := filepath.Join(out, junitFile)
 	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
 		"--junitfile="+junit, "--", self, "stream", file)
-	screen := &screen{w: os.Stdout}
+	screen := &screen{w: last}
 	cmd.Stdout, cmd.Stderr = screen, os.Stderr
 	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
 		// its own standard output is no terminal
@@ -52,6 +54,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	// An interrupt reaches gotestsum too, which then still writes its reports.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
 	runErr := errors.Join(cmd.Run(), screen.flush())
+	last.set("")
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
 	}
@@ -96,10 +99,10 @@ func verdict(v *verdicts, runErr error) error {
 	return nil
 }
 
-// showProgress copies what is written to a pipe to standard output: gotestsum
+// showProgress shows what is written to a pipe: gotestsum
 // shows what a test has printed when that ends, which may be in a day, and
 // takes for an error what comes on standard error.
-func (p *plan) showProgress(path string) (done func(), err error) {
+func (p *plan) showProgress(path string, last *lastLine) (done func(), err error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return nil, &os.PathError{Op: "mkfifo", Path: path, Err: err}
 	}
@@ -117,7 +120,7 @@ func (p *plan) showProgress(path string) (done func(), err error) {
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		_, _ = io.Copy(os.Stdout, out)
+		last.copyProgress(out)
 		out.Close()
 	}()
 	return func() { in.Close(); <-copied }, nil
@@ -157,6 +160,9 @@ func streamPlan(file string) (code int, err error) {
 	}
 	took := readTook(times)
 	r := &runner{plan: &p, file: file, defects: defects, progress: progress, turns: turns{to: []io.Writer{os.Stdout, results}}, took: took}
+	if p.Status {
+		r.status = newProgress(progress, took.of(p.VMs), p.AtOnce)
+	}
 	r.run(context.Background(), took.order(p.VMs, p.AtOnce))
 	if r.failed {
 		code = 1
@@ -164,10 +170,8 @@ func streamPlan(file string) (code int, err error) {
 	if r.turns.err != nil {
 		return 1, r.turns.err
 	}
-	if p.AtOnce > 1 {
-		if err := took.write(times); err != nil {
-			fmt.Fprintln(os.Stderr, "selftest:", err)
-		}
+	if err := took.write(times); err != nil {
+		fmt.Fprintln(os.Stderr, "selftest:", err)
 	}
 	return code, results.Close()
 }
@@ -178,6 +182,7 @@ type runner struct {
 	file     string // the plan's
 	defects  *known.Loader
 	progress io.Writer
+	status   *progress // nil: nobody sees it
 	turns    turns
 
 	mu     sync.Mutex
@@ -209,7 +214,7 @@ func (r *runner) one(ctx context.Context, i int, out *piece) {
 	runtime.LockOSThread()
 	began := time.Now()
 	g := &r.plan.VMs[i]
-	reports := &forReports{w: out.to(0), results: out.to(1), progress: r.progress}
+	reports := &forReports{w: out.to(0), results: out.to(1), progress: r.progress, status: r.status, number: i}
 	reports.verdicts.matcher = r.defects.Matcher(g.Where)
 	if r.plan.AtOnce > 1 {
 		reports.label = g.Package + ": "
@@ -219,7 +224,7 @@ func (r *runner) one(ctx context.Context, i int, out *piece) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if reports.ended {
-		r.took[g.key()] = time.Since(began)
+		r.took[g.key()] = earlier{time.Since(began), reports.tests}
 	}
 	if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
 		r.failed = true

@@ -71,6 +71,8 @@ func TestPass(t *testing.T) {
 	assert.Regexp(t, `(?m)^bookworm: Debian bookworm linux-image-6\.1\.\S+ \S+, 4 CPUs$`, stdout)
 	assert.Regexp(t, `(?m)^PASS hotplugtest/bookworm\.TestSameValue/offline/at-return/`, stdout)
 	assert.NotContains(t, stdout, "=== ATTR")
+	assert.NotContains(t, stdout, "\x1b", "a pipe has no last line that changes")
+	assert.NotContains(t, stdout, "\x00")
 
 	// In the directory it was called in, not in the one that it runs in.
 	reports := filepath.Join(dir, "reports")

@@ -15,23 +15,55 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 )
 
-// answer answers the host's pings until the line ends. It needs no timer: a
-// kernel that loses timers would be silent, as a dead one is.
-func answer(in io.Reader, out *sender, e *examiner) error {
-	pings := make([]byte, 64)
+// answer answers the host's pings until the line ends, and has typed take what
+// was typed. It needs no timer: a kernel that loses timers would be silent, as a
+// dead one is.
+func answer(in io.Reader, out *sender, e *examiner, typed func([]byte)) error {
+	data := make([]byte, 64)
+	var keys keysReader
 	for {
-		n, err := in.Read(pings)
+		n, err := in.Read(data)
 		if err != nil {
 			return err
 		}
+		pings, text := keys.split(data[:n])
+		if len(text) > 0 {
+			typed(text)
+		}
+		if len(pings) == 0 {
+			continue
+		}
 		var pong wire.Pong
-		if bytes.IndexByte(pings[:n], wire.Examine) >= 0 {
+		if bytes.IndexByte(pings, wire.Examine) >= 0 {
 			pong.Stuck = e.examine()
 		}
 		if err := out.send(wire.Guest{Pong: &pong}); err != nil {
 			return err
 		}
 	}
+}
+
+// keysReader tells what was typed from pings.
+type keysReader struct {
+	begun bool // the length comes next
+	left  int  // of what was typed
+}
+
+func (k *keysReader) split(data []byte) (pings, text []byte) {
+	for _, b := range data {
+		switch {
+		case k.left > 0:
+			text = append(text, b)
+			k.left--
+		case k.begun:
+			k.begun, k.left = false, int(b)
+		case b == wire.Keys:
+			k.begun = true
+		default:
+			pings = append(pings, b)
+		}
+	}
+	return pings, text
 }
 
 // check is something that a healthy kernel does within a second.

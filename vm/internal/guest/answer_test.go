@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,7 +108,7 @@ func TestAnswer(t *testing.T) {
 	looks := 0
 	go func() {
 		e := newExaminer(func() []check { looks++; return nil }, func() map[string]string { return nil })
-		answered <- answer(pings, &sender{to: wire.NewSender(&line)}, e)
+		answered <- answer(pings, &sender{to: wire.NewSender(&line)}, e, func([]byte) {})
 	}()
 	for _, ping := range []string{".", "?", ".", "..?.."} {
 		_, err := io.WriteString(host, ping)
@@ -135,5 +136,20 @@ func TestKernelChecks(t *testing.T) {
 		go func() { defer close(done); c.do() }()
 		<-done
 		assert.True(t, strings.HasPrefix(c.what, "a"), c.what)
+	}
+}
+
+// What is typed is no ping, whatever it is, and however it comes.
+func TestKeys(t *testing.T) {
+	all := []byte{wire.Ping, wire.Keys, 3, wire.Ping, wire.Keys, wire.Examine, wire.Examine, wire.Keys, 1, 'x', wire.Keys, 0, wire.Ping}
+	for size := 1; size <= len(all); size++ {
+		var keys keysReader
+		var pings, text []byte
+		for part := range slices.Chunk(all, size) {
+			p, k := keys.split(part)
+			pings, text = append(pings, p...), append(text, k...)
+		}
+		assert.Equal(t, []byte{wire.Ping, wire.Examine, wire.Ping}, pings)
+		assert.Equal(t, []byte{wire.Ping, wire.Keys, wire.Examine, 'x'}, text)
 	}
 }

@@ -70,17 +70,18 @@ func run() error {
 	if err := gob.NewDecoder(in).Decode(&wire.Host{}); err != nil {
 		return fmt.Errorf("reading the host's answer: %w", err)
 	}
+	shell := &shell{out: out, window: job.Shell}
 	go func() {
-		fmt.Println("guest: answering the host:", answer(in, out, newExaminer(kernelChecks, blockedCalls)))
+		fmt.Println("guest: answering the host:", answer(in, out, newExaminer(kernelChecks, blockedCalls), shell.typed))
 	}()
 
-	exit := execute(job, out)
+	end := execute(job, out, shell)
 	for _, path := range job.Collect {
 		if err := collect(path, out); err != nil {
 			fmt.Println("guest:", err)
 		}
 	}
-	if err := out.send(wire.Guest{Exit: &exit}); err != nil {
+	if err := out.send(wire.Guest{Exit: &end}); err != nil {
 		return err
 	}
 	// The host ends the VM when it has read that. Powering off by ourselves
@@ -182,8 +183,9 @@ func find(kallsyms io.Reader, symbols []string) (map[string][]wire.Symbol, error
 }
 
 // execute runs the program to its end, and reaps all that is orphaned
-// meanwhile.
-func execute(job wire.Job, out *sender) wire.Exit {
+// meanwhile. If the program stops, or fails without having stopped, there is a
+// shell.
+func execute(job wire.Job, out *sender, shell *shell) wire.Exit {
 	for _, dir := range append(job.Mkdir, "/tmp", "/run") {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return wire.Exit{Code: 127, Error: err.Error()}
@@ -211,9 +213,13 @@ func execute(job wire.Job, out *sender) wire.Exit {
 		defer close(copied)
 		_, _ = io.Copy(out, r)
 	}()
+	flags := 0
+	if shell.window != nil {
+		flags = unix.WUNTRACED
+	}
 	for {
 		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, 0, nil)
+		pid, err := unix.Wait4(-1, &status, flags, nil)
 		if err == unix.EINTR {
 			continue
 		}
@@ -223,14 +229,27 @@ func execute(job wire.Job, out *sender) wire.Exit {
 		if pid != p.Pid {
 			continue
 		}
+		if status.Stopped() {
+			shell.run("the program has stopped")
+			_ = unix.Kill(p.Pid, unix.SIGCONT)
+			continue
+		}
 		if err := drain(r, copied, out); err != nil {
 			return wire.Exit{Code: 127, Error: "reading the program's output: " + err.Error()}
 		}
-		if status.Signaled() {
-			return wire.Exit{Code: 128 + int(status.Signal()), Error: "killed by " + unix.SignalName(status.Signal())}
+		if !status.Exited() || status.ExitStatus() != 0 {
+			shell.first("the program has failed")
 		}
-		return wire.Exit{Code: status.ExitStatus()}
+		return exit(status)
 	}
+}
+
+// exit is how the program ended.
+func exit(status unix.WaitStatus) wire.Exit {
+	if status.Signaled() {
+		return wire.Exit{Code: 128 + int(status.Signal()), Error: "killed by " + unix.SignalName(status.Signal())}
+	}
+	return wire.Exit{Code: status.ExitStatus()}
 }
 
 // drain waits for the copying of r to end, and copies what is in the pipe

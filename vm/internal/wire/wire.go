@@ -23,7 +23,11 @@ type Job struct {
 	Mkdir   []string // directories to make before it starts
 	Collect []string // files and directories to send back after it
 	Symbols []string // kernel symbols whose addresses the host wants to know
+	Shell   *Window  // of the terminal of a shell that runs if the program stops or fails; nil: none does
 }
+
+// Window is the size of a terminal.
+type Window struct{ Rows, Columns uint16 }
 
 // Guest is a message from the guest; one field is set.
 type Guest struct {
@@ -31,7 +35,15 @@ type Guest struct {
 	Output []byte // of the program: standard output and standard error, as they came
 	File   *File
 	Pong   *Pong
+	Shell  *Shell
+	Screen []byte // what the shell's terminal shows
 	Exit   *Exit
+}
+
+// Shell is the beginning or the end of a shell in the guest.
+type Shell struct {
+	Ends bool
+	Why  string // it begins, or could not
 }
 
 // Hello is the guest's first message. The program starts when the host has
@@ -58,7 +70,7 @@ type Exit struct {
 }
 
 // Host is the host's answer to Hello: the program may start. After it, the host
-// sends pings only.
+// sends pings, and what is typed at a shell.
 type Host struct{ Start bool }
 
 // A ping is one byte. The guest answers what it has read of them with one Pong.
@@ -67,6 +79,13 @@ const (
 	Ping    = '.' // are you there?
 	Examine = '?' // and does your kernel still do its work?
 )
+
+// Keys begins what was typed: a byte with its length follows, and then as many
+// bytes.
+const Keys = '<'
+
+// MostKeys is how much can be sent at once, so that one write is enough.
+const MostKeys = 62
 
 // Pong is the guest's answer to pings.
 type Pong struct {

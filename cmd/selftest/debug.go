@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/hotplugtest/hotplugtest/internal/busybox"
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// gdbSocket is where gdb finds the VM, in the directory of the reports.
+const gdbSocket = "gdb.socket"
+
+// checkDebug says what speaks against -gdb and -shell.
+func (o *options) checkDebug() error {
+	flag := "-gdb"
+	if o.shell {
+		flag = "-shell"
+	}
+	switch n := len(o.kernels) * len(o.profiles); {
+	case !o.gdb && !o.shell:
+		return nil
+	case n > 1:
+		return fmt.Errorf("%s with %d virtual machines: give one kernel and one profile", flag, n)
+	case o.retry > 0:
+		return fmt.Errorf("%s with -retry: a test is tried again without anybody", flag)
+	case o.gdb && len(o.vm.Pokes)+len(o.vm.Delays) > 0:
+		return errors.New("-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself")
+	}
+	return nil
+}
+
+// debugged returns the VM's options, for a debugger or a shell if they are asked
+// for.
+func (o *options) debugged(ctx context.Context) (vm.Options, error) {
+	options := o.vm
+	var err error
+	if o.gdb {
+		options.GDB, err = filepath.Abs(filepath.Join(o.vm.Out, gdbSocket))
+	}
+	if err == nil && o.shell {
+		options.Shell, err = busybox.Find(ctx, o.arch)
+	}
+	return options, err
+}
+
+// tellDebug prints the command that connects gdb.
+func (o *options) tellDebug(w io.Writer, options vm.Options, prepared *vm.VM) {
+	if !o.gdb {
+		return
+	}
+	command := "gdb -ex " + quote("target remote "+options.GDB)
+	if symbols := prepared.Symbols(); symbols != "" {
+		command += " " + quote(symbols)
+	}
+	fmt.Fprintf(w, "gdb: the virtual machine waits for this, and for continue:\n\n    %s\n\n", command)
+}
+
+// attended reports whether somebody talks to a guest on this terminal.
+func (p *plan) attended() bool {
+	return slices.ContainsFunc(p.VMs, func(g guest) bool { return g.Options.Shell != "" })
+}
