@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,7 +130,7 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 				f = &reduced
 			}
 		}
-		e.found = append(append(e.found, v.Key()), f.Also...)
+		e.found = append(append(e.found, f.Violation.Key()), f.Also...)
 		if spoiled != "" {
 			e.tell(Event{Spoiler: f})
 			continue
@@ -180,11 +181,17 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
 	e.spoiled = ""
-	tries := e.tries(ctx, out.Steps, v, f)
-	if tries == 0 {
+	tries, steps := luckyTries, e.moment(ctx, out.Steps, f)
+	if e.spoiled != "" {
 		return e.spoiled
 	}
-	steps := e.shrink(ctx, out.Steps, v, tries)
+	if steps == nil {
+		if tries = e.tries(ctx, out.Steps, v, f); tries == 0 {
+			return e.spoiled
+		}
+		steps = e.shrink(ctx, out.Steps, v, tries)
+	}
+	v = f.Violation
 	limited, stop := context.WithTimeout(context.WithoutCancel(ctx), rateTime)
 	defer stop()
 	shown, tried, last := e.rate(limited, steps, v, rateRuns)
@@ -211,7 +218,7 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 // those of this run. A law may have been broken when the steps were undone, which
 // then are among them.
 func (f *Finding) show(broken []Violation, steps, results, log []string) {
-	f.Steps, f.Results, f.Log, f.Also = steps, results, log, nil
+	f.Steps, f.Results, f.Log = steps, results, log
 	for _, w := range broken {
 		if w.Key() == f.Violation.Key() {
 			lasted := f.Violation.Lasted
@@ -223,14 +230,42 @@ func (f *Finding) show(broken []Violation, steps, results, log []string) {
 	}
 }
 
+// moment returns the operation on a CPU that steps end with, if what healed shows
+// with it alone, as a violation of this or of another law that is not known; otherwise
+// nil. What an operation leaves to be done later breaks one law or another, and the
+// finding then is that of the simplest steps.
+func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
+	least := operation(steps[len(steps)-1])
+	if f.Violation.Lasted != healed || least == nil {
+		return nil
+	}
+	unknown := func(v Violation) bool { return !slices.Contains(e.found, v.Key()) && !explained(e.Known, v.Key()) }
+	for range luckyTries {
+		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(least)}})
+		out, err := e.Runner.Run(again(least), unknown)
+		if err != nil || out.Spoiled != "" {
+			e.spoiled = cmp.Or(out.Spoiled, "it could not be read")
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		i := slices.IndexFunc(out.Broken, unknown)
+		if i < 0 {
+			continue
+		}
+		if was := f.Violation.Key(); !slices.ContainsFunc(out.Broken, func(v Violation) bool { return v.Key() == was }) {
+			f.Also = append(f.Also, was)
+			f.Violation = out.Broken[i]
+			f.Violation.Lasted = healed
+		}
+		return least
+	}
+	return nil
+}
+
 // shrink shrinks the steps of a finding that shows in one of several tries.
 func (e *Explorer) shrink(ctx context.Context, steps []Line, v Violation, tries int) []Line {
-	if tries > 1 {
-		// What shows for a moment mostly needs no more than the operation.
-		if least := operation(steps[len(steps)-1]); least != nil && e.shows(ctx, least, v, tries) {
-			return least
-		}
-	}
 	return Shrink(steps, func(candidates [][]Line) int {
 		return slices.IndexFunc(candidates, func(part []Line) bool { return e.shows(ctx, part, v, tries) })
 	})

@@ -107,8 +107,10 @@ func checkCPUFiles(c *Case) []Violation {
 // are online: the CPUs that it names, and whether it may change others.
 func touchesCPUs(l Line) (cpus []int, others bool) {
 	for _, c := range l.Commands {
-		if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
-			cpus = append(cpus, cpu)
+		for _, file := range []string{"online", "hotplug/target"} {
+			if cpu, ok := cpuOf(Key(c.Path), file); ok {
+				cpus = append(cpus, cpu)
+			}
 		}
 		others = others || strings.HasPrefix(c.Path, cpuDir+"smt/")
 	}

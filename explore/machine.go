@@ -34,7 +34,8 @@ type MachineOptions struct {
 
 // Machine explores the machine that it runs on. It returns the findings, also beside
 // an error, which says why the machine cannot go on; it wraps [ErrCannot] if the
-// machine cannot be explored at all.
+// machine cannot be explored at all, and [ErrSpoiled] if a finding left it in another
+// state, which takes a reboot.
 //
 // The machine must be guarded by the caller: see package machine.
 func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error) {
@@ -70,6 +71,8 @@ func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error
 			note(j.Begin(*event.Begin))
 		case event.Finding != nil:
 			found = append(found, event.Finding)
+		case event.Spoiler != nil:
+			found = append(found, event.Spoiler)
 		}
 	}
 	if err := e.Run(ctx); err != nil {

@@ -114,11 +114,14 @@ func (s *session) shown(f *explore.Finding) bool {
 		return false
 	}
 	last := s.tried[len(s.tried)-1]
+	if last.Number != s.begin.Number {
+		return false // the machine did not come back from a later one
+	}
 	for _, v := range last.Broken {
 		if v.Key() == f.Violation.Key() {
 			v.Lasted = f.Violation.Lasted
 			f.Violation, f.Results, f.Log = v, last.Results, last.Log
-			return last.Number == s.begin.Number
+			return true
 		}
 	}
 	return false

@@ -22,7 +22,7 @@ type findings struct {
 func (f *findings) keys() string {
 	var keys []string
 	for _, finding := range f.list {
-		keys = append(keys, finding.Violation.Key())
+		keys = append(append(keys, finding.Violation.Key()), finding.Also...)
 	}
 	return strings.Join(keys, "\n")
 }

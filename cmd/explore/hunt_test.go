@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -58,4 +59,37 @@ func TestCrashFinding(t *testing.T) {
 	f = crashFinding(s, &vm.Failure{What: "it was not done after 5m0s: thread 17 (Linux 7.2)"})
 	assert.Equal(t, "survives: it was not done after NmNs: thread N", f.Violation.Key())
 	require.NoError(t, s.hunt.all.add(s.hunt, f))
+}
+
+// A finding that spoiled its machine is kept until it can be reduced in fresh ones, and
+// is what was seen there last.
+func TestShown(t *testing.T) {
+	h := newHunt(t.TempDir())
+	s := &session{hunt: h}
+	spoiler := strings.Replace(finding, "Finding", "Spoiler", 1)
+	tried := `{"Begin":{"Number":1,"Why":"replay","Lines":["mkdir $B"]}}` + "\n" +
+		`{"Tried":{"Number":1,"Steps":["mkdir $B"],"Results":["EEXIST"],"Broken":[{"Law":"domains","Touches":"it","Seen":"later"}]}}` + "\n"
+	_, err := s.Write([]byte(spoiler + tried))
+	require.NoError(t, err)
+	require.Len(t, s.spoilers, 1)
+	assert.Empty(t, h.all.list)
+	f := s.spoilers[0]
+	require.True(t, s.shown(f))
+	assert.Equal(t, "later", f.Violation.Seen)
+	assert.Equal(t, []string{"EEXIST"}, f.Results)
+
+	f.Violation.Law = "another"
+	assert.False(t, s.shown(f))
+	f.Violation.Law = "domains"
+	s.begin.Number = 2 // which the machine did not come back from
+	assert.False(t, s.shown(f))
+	assert.False(t, (&session{}).shown(f))
+}
+
+// What a finding shows besides is not looked for again in the next machine.
+func TestKeys(t *testing.T) {
+	h := newHunt(t.TempDir())
+	_, err := (&session{hunt: h}).Write([]byte(strings.Replace(finding, `"Steps"`, `"Also":["domains: more"],"Steps"`, 1)))
+	require.NoError(t, err)
+	assert.Equal(t, "domains: it\ndomains: more", h.all.keys())
 }
