@@ -3,6 +3,7 @@ package suite
 import (
 	"flag"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -95,7 +96,13 @@ func (c *tally) stopAt(asked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stop = nil; asked {
-		c.stop = func() { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }
+		c.stop = func() {
+			// A signal to the process may be taken by another thread, while
+			// this one goes on for a moment.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGSTOP)
+		}
 	}
 }
 
