@@ -134,7 +134,7 @@ func TestParseError(t *testing.T) {
 		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
 		{[]string{"-sha256", "abc"}, "-sha256 abc: it must be 64 hexadecimal digits"},
 		{[]string{"-sha256", strings.Repeat("a", 64), "-kernel", "sid", "-kernel", "trixie"}, "-sha256 with 2 kernels: give one"},
-		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", len(profileNames()))},
+		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", len(profileNames())-1)},
 		{[]string{"-shell", "-kernel", "sid", "-kernel", "trixie"}, "-shell with 2 virtual machines: give one kernel and one profile"},
 		{[]string{"-shell", "-retry", "1"}, "-shell with -retry: a test is tried again without anybody"},
 		{[]string{"-gdb", "-poke", "f=ret"}, "-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself"},
