@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -142,9 +143,16 @@ func readWhole(file string, buf []byte) error {
 	}
 }
 
+// coreFiles are those of sysfs that the kernel's core answers for. What a
+// driver says of a CPU that has gone is the driver's affair.
+var coreFiles = regexp.MustCompile(`/(topology|cache)/|/(online|offline|present|possible|isolated|cpulist|cpumap)$`)
+
 // gone is nil if an error says that there is no such CPU, or that it is not
 // online.
 func gone(file, op string, err error) error {
+	if strings.HasPrefix(file, "/sys/devices/") && !coreFiles.MatchString(file) {
+		return nil
+	}
 	for _, errno := range []error{unix.ENOENT, unix.ENODEV, unix.ENXIO} {
 		if errors.Is(err, errno) {
 			return nil
