@@ -78,7 +78,9 @@ var readerShares = []func(x *Scene) []string{
 			return nil
 		}
 		child := x.Machine.Child.Group.Path()
-		return append(filesBelow(filepath.Dir(child)), filesBelow(child)...)
+		// There are thousands of cpusets beside the child.
+		files, _ := filepath.Glob(filepath.Join(filepath.Dir(child), "*.*"))
+		return append(files, filesBelow(child)...)
 	},
 }
 
@@ -109,7 +111,7 @@ func readable(files []string) (can []string) {
 	buf := make([]byte, 64<<10)
 	step := max(1, (len(files)+mostRead-1)/mostRead)
 	for i := 0; i < len(files); i += step {
-		if readWhole(files[i], buf) == nil && exists(files[i]) {
+		if info, err := os.Stat(files[i]); err == nil && info.Mode().IsRegular() && readWhole(files[i], buf) == nil {
 			can = append(can, files[i])
 		}
 	}
