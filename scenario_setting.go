@@ -18,15 +18,17 @@ var settingScenarios = []Scenario{
 			"at once, while a CPU of them is offline, and when it is back",
 		Source: `Documentation/core-api/irq/irq-affinity.rst; Documentation/core-api/workqueue.rst: cpumask; Documentation/networking/scaling.rst: rps_cpus; ` +
 			`91f098704c25 ("workqueue: Fix divide error in wq_update_node_max_active()", v6.10)`,
-		Needs: both(needsNoIsolation, needsStaying),
-		Cycle: masksKept,
+		Needs:    both(needsNoIsolation, needsStaying),
+		Together: true,
+		Cycle:    masksKept,
 	},
 	{
-		Name:    "irq-masks",
-		Promise: "smp_affinity_list of an IRQ reads back what was written to it, also while a CPU of it is offline",
-		Source:  `Documentation/core-api/irq/irq-affinity.rst; 9ea2b810d51a ("genirq/proc: Fix race in show_irq_affinity()", v7.0)`,
-		Needs:   both(both(needsIRQ, needsStaying), needsNoBalancer),
-		Cycle:   irqMasksKept,
+		Name:     "irq-masks",
+		Promise:  "smp_affinity_list of an IRQ reads back what was written to it, also while a CPU of it is offline",
+		Source:   `Documentation/core-api/irq/irq-affinity.rst; 9ea2b810d51a ("genirq/proc: Fix race in show_irq_affinity()", v7.0)`,
+		Needs:    both(both(needsIRQ, needsStaying), needsNoBalancer),
+		Together: true,
+		Cycle:    irqMasksKept,
 	},
 }
 
@@ -134,8 +136,11 @@ func (f maskFile) kept(x *Scene, cpu int, masks []affinity.CPUSet) (err error) {
 	return nil
 }
 
+// irqRounds is how often masks are written, of all IRQs together.
+const irqRounds = 200
+
 // irqMasksKept writes masks of IRQs, again and again, and reads them back.
-func irqMasksKept(x *Scene, cpu int) error {
+func irqMasksKept(x *Scene, cpu int) (err error) {
 	list, err := movableIRQs()
 	if err != nil {
 		return err
@@ -144,36 +149,48 @@ func irqMasksKept(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	const rounds = 50
-	both := affinity.Of(stays, cpu)
-	for _, i := range list {
-		if err := i.keeping(func() error {
-			for range rounds {
-				if err := errors.Join(i.set(affinity.Of(stays)), i.set(affinity.Of(cpu)), i.set(both)); err != nil {
-					return err
-				}
-			}
-			if err := x.Set(cpu, Offline); err != nil {
-				return err
-			}
-			err := i.is(both, fmt.Sprintf("while cpu%d is offline", cpu))
-			err = errors.Join(err, i.set(affinity.Of(stays)), i.set(both), x.Set(cpu, Online))
-			return errors.Join(err, i.is(both, fmt.Sprintf("when cpu%d is back", cpu)))
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// keeping calls f, and gives the IRQ the mask that it had.
-func (i irq) keeping(f func() error) (err error) {
-	before, err := i.mask()
+	undo, err := keepMasks(list)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, i.move(before)) }()
-	return f()
+	defer func() { err = errors.Join(err, undo()) }()
+	both := affinity.Of(stays, cpu)
+	all := func(f func(i irq) error) error {
+		for _, i := range list {
+			if err := f(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for range max(1, irqRounds/max(1, len(list))) {
+		if err := all(func(i irq) error { return errors.Join(i.set(affinity.Of(stays)), i.set(affinity.Of(cpu)), i.set(both)) }); err != nil {
+			return err
+		}
+	}
+	if err := x.Set(cpu, Offline); err != nil {
+		return err
+	}
+	err = all(func(i irq) error {
+		return errors.Join(i.is(both, fmt.Sprintf("while cpu%d is offline", cpu)), i.set(affinity.Of(stays)), i.set(both))
+	})
+	return errors.Join(err, x.Set(cpu, Online), all(func(i irq) error { return i.is(both, fmt.Sprintf("when cpu%d is back", cpu)) }))
+}
+
+// keepMasks returns what gives the IRQs the masks that they have now.
+func keepMasks(list []irq) (undo func() error, err error) {
+	masks := make([]affinity.CPUSet, len(list))
+	for n, i := range list {
+		if masks[n], err = i.mask(); err != nil {
+			return nil, err
+		}
+	}
+	return func() (err error) {
+		for n, i := range list {
+			err = errors.Join(err, i.move(masks[n]))
+		}
+		return err
+	}, nil
 }
 
 // set moves an IRQ, and checks that its mask reads back.
