@@ -83,13 +83,13 @@ var (
 var (
 	partitionFreesKthreads = Defect{
 		Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}},
-		Symptom: "after a partition was made and removed, unbound kworkers (v6.1) and kswapd and kcompactd of a node may run on all CPUs, " +
-			"also on those that nohz_full=, isolcpus= or their node kept them off",
+		Symptom: "after a partition was made and removed, kernel threads may run on all CPUs, also on those that nohz_full= or their node kept them off: " +
+			"most of them and unbound kworkers (v6.1), kswapd and kcompactd (v6.1, v6.12)",
 		Since: `ec5fbdfb99d1 ("cgroup/cpuset: Enable update_tasks_cpumask() on top_cpuset", v6.1)`,
 		Signature: &Signature{
 			ID:   "partition-frees-kthreads",
 			Test: `TestScenario/kernel-threads-partition`,
-			Symptom: `seen:     cycle 1(: |\n\s*)(when a partition of cpu\d+ was made and removed, thread \d+ (kworker/u\d+:\d+|kswapd\d+|kcompactd\d+) ` +
+			Symptom: `seen:     cycle 1(: |\n\s*)(when a partition of cpu\d+ was made and removed, thread \d+ \S+ ` +
 				`started at \d+ may run on CPUs 0-\d+, and might on \S+\n\s*)+source:`,
 			Profiles: []string{"nohz_full", "numa"},
 			Review:   "2027-06-01",

@@ -141,7 +141,7 @@ func policyKept(x *Scene, cpu int) error {
 
 // memoryLevels is how many cgroups are below each other. A kernel that adds a
 // CPU's share once for each level then adds more than it may be wrong by.
-const memoryLevels = 16
+const memoryLevels = 24
 
 // needsMemcg is for a machine with the memory controller of cgroup v2.
 func needsMemcg(m *Machine) error {

@@ -29,6 +29,9 @@ var recorded = []struct {
 	{"io-workers", "7.2.13+deb14-amd64", "default", "TestScenario/io-workers", "io-workers"},
 	{"policy-loses-nodes", "6.1.0-50-amd64", "default", "TestScenario/memory-policy", "policy-loses-nodes"},
 	{"partition-frees-kthreads", "6.1.0-50-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads"},
+	{"partition-frees-kthreads", "6.1.0-50-amd64", "nohz_full", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-nohz"},
+	{"partition-frees-kthreads", "6.12.117+deb13-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-trixie"},
+	{"memcg-adds-anew", "5.10.0-32-amd64", "default", "TestScenario/memory-counters", "memcg-adds-anew"},
 	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
 }
 
