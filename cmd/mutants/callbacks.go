@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -222,5 +223,37 @@ func (k *knockouts) suite(ctx context.Context, name, run string, flags ...string
 	if err != nil {
 		return nil, err
 	}
-	return &knockout{Tests: o.Tests, Failed: o.Failed, Died: o.Died}, nil
+	r := &knockout{Tests: o.Tests, Failed: o.Failed, Died: o.Died}
+	if len(r.Failed) > 0 {
+		r.Log, err = onlyLog(filepath.Join(k.dir, name, testjson.ResultsFile), r.Failed[0])
+	}
+	return r, err
+}
+
+// What a test prints that fails: of a complaint in the kernel's log, and of a
+// promise that was broken.
+const (
+	complaintText = "the kernel's log has a complaint"
+	promiseText   = "promised: "
+)
+
+// onlyLog reports whether a test failed by the kernel's log, and not by what its
+// row looks at.
+func onlyLog(file, test string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	complaint, promise := false, false
+	for e, err := range testjson.Read(f) {
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", file, err)
+		}
+		if e.Test == test {
+			complaint = complaint || strings.Contains(e.Output, complaintText)
+			promise = promise || strings.Contains(e.Output, promiseText)
+		}
+	}
+	return complaint && !promise, nil
 }

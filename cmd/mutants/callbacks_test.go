@@ -53,6 +53,22 @@ func TestExactly(t *testing.T) {
 	assert.Empty(t, exactly("(the suite as a whole)"))
 }
 
+func TestOnlyLog(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "results.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"Action":"output","Test":"TestA","Output":"    testlog.go:144: the kernel's log has a complaint (warning):\n"}
+{"Action":"output","Test":"TestB","Output":"            promised: it is\n"}
+{"Action":"output","Test":"TestC","Output":"            promised: it is\n"}
+{"Action":"output","Test":"TestC","Output":"    testlog.go:144: the kernel's log has a complaint (warning):\n"}
+`), 0o644))
+	for test, want := range map[string]bool{"TestA": true, "TestB": false, "TestC": false, "TestD": false} {
+		got, err := onlyLog(file, test)
+		require.NoError(t, err)
+		assert.Equal(t, want, got, test)
+	}
+	_, err := onlyLog(file+".none", "TestA")
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
 // Without a runner, what was not found before is a nil pointer's panic: so all
 // that all takes is of an earlier call.
 func TestResume(t *testing.T) {
@@ -110,6 +126,7 @@ func TestHealthyFails(t *testing.T) {
 func TestKnockoutTable(t *testing.T) {
 	l := knockoutList{
 		{"noticed", &knockout{Tests: 5, Failed: []string{"TestOnline/at-return/affinity/child-cpuset"}, Again: true}},
+		{"warns", &knockout{Tests: 1, Failed: []string{"TestOnline/at-uevent/affinity/root-cpuset"}, Log: true, Again: true}},
 		{"once", &knockout{Tests: 5, Failed: []string{"TestScenario/load"}}},
 		{"crashes", &knockout{Tests: 5, Died: "the kernel panicked"}},
 		{"survives", &knockout{Tests: 5}},
@@ -124,6 +141,7 @@ Debian sid
 | callback that returns 0 at once | first noticed by |
 |---|---|
 | `+"`noticed` | `TestOnline/{affinity}`"+` |
+| `+"`warns` | `TestOnline/{affinity}` by the kernel's log"+` |
 | `+"`once` | `TestScenario/load`, not when it ran alone"+` |
 | `+"`crashes`"+` | the VM: the kernel panicked |
 | `+"`survives`"+` | survived |
@@ -132,7 +150,7 @@ Debian sid
 | `+"`inlined`"+` | cannot be knocked out: this kernel has no symbol inlined |
 | `+"`later`"+` | not run |
 
-3 of 4 callbacks noticed, 2 without which no CPU goes and comes, 1 that cannot be knocked out, 1 left: call it again to go on
+4 of 5 callbacks noticed, 2 without which no CPU goes and comes, 1 that cannot be knocked out, 1 left: call it again to go on
 `, l.markdown("Debian sid"))
 	assert.NoError(t, l.err("sid"))
 }

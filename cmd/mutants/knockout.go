@@ -18,6 +18,7 @@ type knockout struct {
 	Key    string        // what it depends on
 	Tests  int           // that ran to their end
 	Failed []string      // those of them that failed: the first, and what was told of with it
+	Log    bool          // the first of them failed by the kernel's log, and not by what its row looks at
 	Again  bool          // the first of them failed by itself as well
 	Died   string        // how the VM ended, if it did not end with the suite
 	NoCPU  string        // why no CPU goes offline and comes online
@@ -61,6 +62,9 @@ func (r *knockout) by() string {
 		words = append(words, "the VM: "+r.Died)
 	}
 	text := strings.Join(words, " ")
+	if r.Log {
+		text += " by the kernel's log"
+	}
 	if len(r.Failed) > 0 && r.Died == "" && !r.Again {
 		text += ", not when it ran alone"
 	}
