@@ -20,6 +20,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/explore"
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 // guestPackage is the program that runs in the VMs.
@@ -104,7 +105,7 @@ func (o *options) check() error {
 		o.kernels = []string{vm.DefaultKernel}
 	}
 	for i, kernel := range o.kernels {
-		if info, err := os.Stat(o.dir.Path(kernel)); err == nil && !info.IsDir() {
+		if vmkernel.IsPath(kernel, string(o.dir)) || strings.HasPrefix(kernel, ".") {
 			o.kernels[i] = o.dir.Path(kernel)
 		}
 	}

@@ -4,14 +4,17 @@ import (
 	"encoding/xml"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
@@ -42,8 +45,11 @@ func TestRecorded(t *testing.T) {
 		t.Attr("window-ns", "5000000")
 		fmt.Print("no newline")
 	})
-	if kind == "left" {
+	switch kind {
+	case "left":
 		return
+	case "wait":
+		t.Run("waits", func(*testing.T) { time.Sleep(time.Hour) })
 	}
 	t.Run("skipped", func(t *testing.T) { t.Skip("no SMT <here>") })
 	t.Run("bad", func(t *testing.T) {
@@ -127,6 +133,26 @@ func TestRun(t *testing.T) {
 			assert.NoFileExists(t, filepath.Join(dir, consoleFile), "nobody asked for it")
 		})
 	}
+}
+
+// A run that is ended from outside has its reports, too: a signal goes on to the
+// tests.
+func TestSignal(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(recordedEnv, "wait")
+	code := make(chan int, 1)
+	go func() {
+		code <- Run(Options{Binary: os.Args[0], Args: []string{"-test.run=^TestRecorded$"}, Dir: dir, Name: "hotplugtest/6.1"}, io.Discard)
+	}()
+	require.Eventually(t, func() bool {
+		data, err := os.ReadFile(filepath.Join(dir, testjson.ResultsFile))
+		return err == nil && strings.Contains(string(data), `"run","Package":"hotplugtest/6.1","Test":"TestRecorded/waits"`)
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
+	assert.Positive(t, <-code)
+	all := texts(t, dir)
+	assert.Equal(t, []string{"TestRecorded/waits fail", "TestRecorded fail", " fail"}, all[len(all)-3:])
+	assert.FileExists(t, filepath.Join(dir, "report.html"))
 }
 
 func TestJUnit(t *testing.T) {
