@@ -3,7 +3,7 @@ package hotplugtest
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -28,9 +28,9 @@ var bystanderInvariants = []Invariant{
 	},
 	{
 		Name: "per-cpu-threads",
-		Promise: "the kernel's threads of the CPU, such as ksoftirqd/N, may run there alone and are not parked while it is online, " +
-			"and are parked while it is offline",
-		Source: "kernel/smpboot.c: smpboot_unpark_threads(), smpboot_park_threads(); kernel/kthread.c: kthread_park()",
+		Promise: "the kernel's threads of the CPU, such as ksoftirqd/N and kworker/N:0, may run there alone while it is online; " +
+			"those that are no workers are parked while it is offline, and only then",
+		Source: "kernel/smpboot.c: smpboot_unpark_threads(), smpboot_park_threads(); kernel/workqueue.c: rebind_workers()",
 		Arm:    armPerCPUThreads,
 	},
 }
@@ -63,9 +63,6 @@ func about(p *Probe) (affinity.CPUSet, error) {
 	return cpus.Union(seconds), nil
 }
 
-// seen is something that was looked at, and what it was.
-type seen struct{ what, is string }
-
 // armBystanders looks at what is not the operation's before it and after it.
 func armBystanders(p *Probe) (Check, error) {
 	touched, err := about(p)
@@ -85,22 +82,17 @@ func armBystanders(p *Probe) (Check, error) {
 		if err != nil {
 			return err
 		}
-		var errs []error
-		for i, was := range before {
-			if is := after[i]; is != was {
-				errs = append(errs, fmt.Errorf("%s was %s, and is %s", was.what, was.is, is.is))
-			}
-		}
-		return errors.Join(errs...)
+		return differences(before, after, "after it")
 	}, nil
 }
 
 // bystanders looks at what a transition that is about the CPUs in touched must
 // not change. tid is a task that may run on others, or 0.
-func bystanders(p *Probe, touched affinity.CPUSet, tid int) (list []seen, err error) {
+func bystanders(p *Probe, touched affinity.CPUSet, tid int) (is map[string]string, err error) {
 	m := p.Machine
-	add := func(what string, is any, e error) {
-		list = append(list, seen{what, fmt.Sprint(is)})
+	is = make(map[string]string)
+	add := func(what string, value any, e error) {
+		is[what] = fmt.Sprint(value)
 		err = errors.Join(err, e)
 	}
 	present, e := m.CPUs.Present()
@@ -130,7 +122,7 @@ func bystanders(p *Probe, touched affinity.CPUSet, tid int) (list []seen, err er
 		mask, e := affinity.Get(tid)
 		add("the mask of a task that may run on other CPUs", mask, e)
 	}
-	return list, err
+	return is, err
 }
 
 // spawnBystander starts a task that may run on up to two CPUs, none of which
@@ -175,19 +167,25 @@ func spawnBystander(p *Probe, touched affinity.CPUSet) (tid int, err error) {
 	return tid, <-ready
 }
 
-// Threads of the kernel that each CPU has one of, by kernel/smpboot.c.
-var perCPUThread = regexp.MustCompile(`^(cpuhp|migration|ksoftirqd|rcuc|ktimers|irq_work|idle_inject|backlog_napi)/(\d+)$`)
+// Threads of the kernel that each CPU has one of, by kernel/smpboot.c, and its
+// workers: "kworker/3:1H-kblockd".
+var perCPUThread = regexp.MustCompile(`^(?:(?:cpuhp|migration|ksoftirqd|rcuc|ktimers|irq_work|idle_inject|backlog_napi)/(\d+)|kworker/(\d+):.*)$`)
 
 // armPerCPUThreads looks at the kernel's threads of the CPU. When it has never
 // been online it has none yet.
 func armPerCPUThreads(p *Probe) (Check, error) {
 	threads, err := perCPUThreads(p.CPU)
+	// A worker that is just being made is not bound yet.
+	threads = slices.DeleteFunc(threads, func(t kernelThread) bool {
+		return t.worker() && p.Transition.Before == Online && t.check(p.CPU, Online) != nil
+	})
 	return func() error {
 		found := threads
 		if len(found) == 0 {
 			if found, err = perCPUThreads(p.CPU); err != nil {
 				return err
 			}
+			found = slices.DeleteFunc(found, kernelThread.worker)
 		}
 		if len(found) == 0 && p.State == Online {
 			return fmt.Errorf("cpu%d is online, and no thread of the kernel's has a name such as ksoftirqd/%d", p.CPU, p.CPU)
@@ -207,6 +205,10 @@ type kernelThread struct {
 	name string
 }
 
+// worker reports whether it does the work of workqueues. The kernel makes
+// workers as it needs them, and ends them.
+func (t kernelThread) worker() bool { return strings.HasPrefix(t.name, "kworker/") }
+
 // perCPUThreads returns the kernel's threads of a CPU.
 func perCPUThreads(cpu int) ([]kernelThread, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/comm")
@@ -216,7 +218,7 @@ func perCPUThreads(cpu int) ([]kernelThread, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		if part := perCPUThread.FindStringSubmatch(name); part == nil || part[2] != strconv.Itoa(cpu) {
+		if part := perCPUThread.FindStringSubmatch(name); part == nil || part[1]+part[2] != strconv.Itoa(cpu) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -231,14 +233,16 @@ func perCPUThreads(cpu int) ([]kernelThread, error) {
 
 // check checks where a thread of the CPU may run, and whether it is parked.
 func (t kernelThread) check(cpu int, state State) error {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.pid))
-	if err != nil {
+	status, err := sysfs.ReadFile(fmt.Sprintf("/proc/%d/status", t.pid))
+	if t.worker() && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)) {
+		return nil // there were too many
+	} else if err != nil {
 		return err
 	}
-	is, allowed := statusField(string(status), "State"), statusField(string(status), "Cpus_allowed_list")
+	is, allowed := statusField(status, "State"), statusField(status, "Cpus_allowed_list")
 	parked := strings.HasPrefix(is, "P")
 	switch {
-	case state == Offline && !parked:
+	case state == Offline && !parked && !t.worker():
 		return fmt.Errorf("cpu%d is offline, and the state of %s is %q, not parked", cpu, t.name, is)
 	case state == Online && parked:
 		return fmt.Errorf("cpu%d is online, and the state of %s is %q", cpu, t.name, is)
