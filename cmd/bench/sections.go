@@ -77,7 +77,7 @@ func start(ctx context.Context, b *bench) ([]row, error) {
 // defaultRun is all of ci/selftest.
 func defaultRun(ctx context.Context, b *bench) ([]row, error) {
 	const goal = time.Minute
-	r, err := b.selftest(ctx, "-kernel", b.kernel)
+	r, err := b.selftest(ctx, "-kernel", b.kernel, "-known", "builtin")
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func growth(smp, run string, n int) func(context.Context, *bench) ([]row, error)
 			return nil, err
 		}
 		rows := []row{{what: "a cycle on " + smp + " CPUs", result: ms(stat.Median(got["suite"])), runs: spread(got["suite"])}}
-		r, err := b.selftest(ctx, "-kernel", b.kernel, "-smp", smp, "-run", run)
+		r, err := b.selftest(ctx, "-kernel", b.kernel, "-known", "builtin", "-smp", smp, "-run", run)
 		if err != nil {
 			return rows, err
 		}

@@ -218,7 +218,7 @@ func exactly(test string) string {
 // suite runs the suite until a test fails.
 func (k *knockouts) suite(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
 	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
-	args = append(append(args, "--", "-test.failfast"), k.args...)
+	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args)
 	o, err := k.runner.Run(ctx, filepath.Join(k.dir, name), args...)
 	if err != nil {
 		return nil, err

@@ -210,7 +210,7 @@ func (l *bench) reports(k series, name string) string { return filepath.Join(l.o
 // test runs the suite on a kernel, with flags of ci/selftest and arguments of
 // the test binary.
 func (l *bench) test(ctx context.Context, k series, name, run string, flags, testArgs []string) (*lab.Outcome, error) {
-	args := slices.Concat([]string{"-kernel", k.suite, "-run", run}, flags, []string{"--"}, testArgs, l.args)
+	args := slices.Concat([]string{"-kernel", k.suite, "-run", run}, flags, []string{"--"}, leaveOut(k.suite), testArgs, l.args)
 	o, err := l.runner.Run(ctx, l.reports(k, name), args...)
 	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%s of %s: %w", name, k.name, err)

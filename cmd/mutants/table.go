@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // series is a kernel that the pokes of the table fit.
 type series struct {
@@ -66,9 +69,11 @@ func queueRebuild(work string) string {
 
 func all(pokes string) map[string]string { return map[string]string{every: pokes} }
 
-// mutants are for amd64. Where code has to be added it is put into
+var mutants = slices.Concat(hotplugMutants, contentMutants)
+
+// hotplugMutants are for amd64. Where code has to be added it is put into
 // kobject_synth_uevent(), which only a write to a uevent file in sysfs calls.
-var mutants = []mutant{
+var hotplugMutants = []mutant{
 	{
 		name:   "cpuset-wait-missing",
 		breaks: "cpuset_wait_for_hotplug() does not wait: the kernel before v5.14",
@@ -345,12 +350,6 @@ var mutants = []mutant{
 		breaks:    "a task that loses its last CPU is not sent to the other CPUs of its cpuset",
 		pokes:     all("cpuset_cpus_allowed_fallback=ret0"),
 		invisible: "the update of the cpuset, which the operation waits for, moves the task into it before anybody can look",
-	},
-	{
-		name:      "unbound-workers-keep-mask",
-		breaks:    "the workers of unbound workqueues do not follow the CPU",
-		pokes:     all("workqueue_online_cpu=ret0"),
-		invisible: "where a worker of an unbound workqueue runs is nobody's promise",
 	},
 	{
 		name:   "cpuset-update-late-up",

@@ -1,0 +1,133 @@
+package main
+
+// Registers that a poke of a call may use, beside those of its arguments, are
+// rax, rcx and rdx.
+
+// sentWith is a poke that runs code when a CPU has gone offline, and then sends
+// the uevent.
+func sentWith(code string) string {
+	return "kobject_synth_uevent=" + code + "e9{kobject_uevent} device_offline:kobject_uevent=e8{kobject_synth_uevent}"
+}
+
+// forgetting is code that takes a CPU below 8 out of the mask that a pointer
+// points to: mov POINTER, %rax; lock btr $CPU, (%rax).
+func forgetting(pointer, cpu string) string { return "488b05{" + pointer + "}f00fba30" + cpu }
+
+// contentMutants break what the machine says of itself, who is no part of an
+// operation, and what a thread is told.
+var contentMutants = []mutant{
+	{
+		name:   "siblings-kept",
+		breaks: "the lists of siblings keep a CPU that went",
+		pokes:  map[string]string{"6.12": "remove_siblinginfo=ret", "7.x": "remove_siblinginfo=ret"},
+		rows:   []string{"TestOffline/at-return/siblings", "TestScenario/description"},
+	},
+	{
+		name:   "cache-sharers-kept",
+		breaks: "the lists of those that share a cache keep a CPU that went",
+		pokes:  all("cache_shared_cpu_map_remove=ret"),
+		rows:   []string{"TestOffline/at-return/cache-sharers", "TestScenario/description"},
+	},
+	{
+		name:   "smt-stays-active",
+		breaks: "smt/active stays 1 when no core has two threads any more",
+		pokes:  all("sched_cpu_deactivate:static_key_slow_dec_cpuslocked=nop"),
+		flags:  smt,
+		rows:   []string{"TestSMT/off/at-return/smt-active"},
+	},
+	{
+		name:   "another-not-present",
+		breaks: "a CPU that goes offline takes another one out of the present mask",
+		// lea MASK, %rax; lock btr $2, (%rax)
+		pokes: all(sentWith("488d05{__cpu_present_mask}f00fba3002")),
+		rows:  []string{"TestOffline/at-return/bystanders"},
+	},
+	{
+		name:   "cpusets-lose-another",
+		breaks: "the cpusets lose another CPU as well when one goes",
+		// sub $8, %rsp; lea MASK, %rdi; lock btr $2, (%rdi); call; lea MASK,
+		// %rdi; lock bts $2, (%rdi); add $8, %rsp; ret
+		pokes: map[string]string{every: "kobject_synth_uevent=4883ec08488d3d{__cpu_active_mask}f00fba3702e8{cpuset_update_active_cpus}" +
+			"488d3d{__cpu_active_mask}f00fba2f024883c408c3 sched_cpu_deactivate:cpuset_update_active_cpus=e8{kobject_synth_uevent}", "6.1": ""},
+		rows: []string{"TestOffline/at-return/bystanders", "TestScenario/other-partitions"},
+	},
+	{
+		name:   "threads-stay-parked",
+		breaks: "the kernel's threads of a CPU stay parked when it comes",
+		pokes:  all("smpboot_unpark_threads=ret0"),
+		rows:   []string{"TestOnline/at-return/per-cpu-threads"},
+	},
+	{
+		name:   "workers-not-rebound",
+		breaks: "the workers of a CPU may run anywhere when it is back",
+		pokes:  all("workqueue_online_cpu=ret0"),
+		rows:   []string{"TestOnline/at-return/per-cpu-threads", "TestScenario/kernel-threads"},
+	},
+	{
+		name:   "rseq-not-updated",
+		breaks: "the rseq area of a thread does not follow it from CPU to CPU",
+		pokes:  map[string]string{"6.1": "__rseq_handle_notify_resume=ret", "6.12": "__rseq_handle_notify_resume=ret"},
+		rows:   []string{"TestOnline/at-return/identity", "TestScenario/identity"},
+	},
+	{
+		name:   "membarrier-refuses",
+		breaks: "membarrier(2) for one CPU is refused",
+		// mov $-EINVAL, %eax; ret
+		pokes: all("membarrier_private_expedited=b8eaffffffc3"),
+		rows:  []string{"TestScenario/cpu-numbers"},
+	},
+	{
+		name:   "mask-stays-in-cpuset",
+		breaks: "a task that is moved to another cpuset keeps the mask that it had",
+		// xor %eax, %eax; nop
+		pokes: all("cpuset_attach_task:set_cpus_allowed_ptr=31c00f1f00"),
+		rows:  []string{"TestScenario/mask-of-all"},
+	},
+	{
+		name:   "counters-start-again",
+		breaks: "the times of CPU 3 are counted anew when a CPU has gone",
+		// lea __per_cpu_offset, %rcx; mov 24(%rcx), %rax; lea kernel_cpustat,
+		// %rdx; xor %ecx, %ecx; mov %rcx, (%rax,%rdx); mov %rcx, 16(%rax,%rdx):
+		// the times of user and system
+		pokes: all(sentWith("488d0d{__per_cpu_offset}488b4118488d15{kernel_cpustat}31c948890c1048894c1010")),
+		rows:  []string{"TestScenario/counters"},
+	},
+	{
+		name:   "irq-default-forgets",
+		breaks: "default_smp_affinity forgets CPU 3 when a CPU goes",
+		pokes:  all(sentWith(forgetting("irq_default_affinity", "03"))),
+		rows:   []string{"TestScenario/masks-kept"},
+	},
+	{
+		name:   "work-mask-forgets",
+		breaks: "the workqueues' cpumask forgets CPU 3 when a CPU goes",
+		pokes:  all(sentWith(forgetting("wq_unbound_cpumask", "03"))),
+		rows:   []string{"TestScenario/masks-kept"},
+	},
+	{
+		name:   "irq-mask-ignored",
+		breaks: "what is written to smp_affinity_list has no effect",
+		pokes:  all("irq_set_affinity=ret0"),
+		rows:   []string{"TestScenario/irq-masks"},
+	},
+	{
+		name:   "partition-not-notified",
+		breaks: "nobody is told of events of cgroups",
+		pokes:  map[string]string{"6.1": "cgroup_file_notify=ret", "7.x": "cgroup_file_notify=ret"},
+		rows:   []string{"TestPartition/emptied/at-return/partition-notified", "TestPartition/refilled/at-return/partition-notified"},
+	},
+	{
+		name:   "no-value-is-a-value",
+		breaks: "2 is taken for no",
+		// mov (%rdi), %al; and $1, %al; mov %al, (%rsi); xor %eax, %eax; ret
+		pokes: all("kstrtobool=8a072401880631c0c3"),
+		rows:  []string{"TestRefused/no-value"},
+	},
+	{
+		name:   "same-target-refused",
+		breaks: "a CPU's own target is refused, as every number is",
+		// mov $-EINVAL, %eax; ret
+		pokes: all("kstrtoint=b8eaffffffc3"),
+		rows:  []string{"TestSameValue/target-online", "TestSameValue/target-offline"},
+	},
+}
