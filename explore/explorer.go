@@ -203,7 +203,8 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 	}
 	if last == nil && tries > 1 {
 		if _, _, last = e.rate(limited, again(steps), v, rateRuns); last != nil {
-			n := min(len(steps), len(last.Steps)) // the others are repeats
+			shown, tried = 1, max(len(last.Steps)-len(steps)+1, 1)
+			n := shortest(len(steps), len(last.Steps))
 			last.Steps, last.Results = last.Steps[:n], last.Results[:n]
 		}
 	}
@@ -311,49 +312,6 @@ func (e *Explorer) shows(ctx context.Context, lines []Line, v Violation, tries i
 		}
 	}
 	return false
-}
-
-// repeats is how often again has the last step done.
-const repeats = 30
-
-// again returns lines with the last step undone and done again several times, if it
-// takes a CPU offline or online: what shows for a moment only shows more often so.
-func again(lines []Line) []Line {
-	last := lines[len(lines)-1]
-	back, ok := reverse(last)
-	if !ok {
-		return lines
-	}
-	all := slices.Clone(lines)
-	for range repeats {
-		all = append(all, back, last)
-	}
-	return all
-}
-
-// reverse returns the line that undoes what a line does to a CPU. ok is false if that
-// is nothing.
-func reverse(l Line) (back Line, ok bool) {
-	for _, c := range l.Commands {
-		if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
-			opposite := map[string]string{"0": "1", "1": "0"}[c.Value]
-			return Line{Commands: []Command{{Op: Write, Path: string(keysOf(cpu).online), Value: opposite}}}, true
-		}
-	}
-	return Line{}, false
-}
-
-// operation returns the least that does what a line does to a CPU, on a machine whose
-// CPUs are online; nil if that is nothing.
-func operation(l Line) []Line {
-	back, ok := reverse(l)
-	if !ok {
-		return nil
-	}
-	if back.Commands[0].Value == "0" {
-		return []Line{back, l}
-	}
-	return []Line{l}
 }
 
 // wantedKey returns a function that reports whether a violation is the same as v.

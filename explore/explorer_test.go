@@ -130,4 +130,7 @@ func TestOperation(t *testing.T) {
 		assert.Equal(t, test.repeated, texts(repeated[:min(3, len(repeated))]), test.last)
 	}
 	assert.Len(t, again(lines(t, "mkdir $A", offline)), 2+2*repeats)
+	for at, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 62: 2} {
+		assert.Equal(t, want, shortest(2, at), "of 2 steps, repeated, number %d", at)
+	}
 }
