@@ -181,14 +181,21 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
 	e.spoiled = ""
-	tries, steps := luckyTries, e.moment(ctx, out.Steps, f)
-	if e.spoiled != "" {
+	tries := 1
+	if v.Lasted == healed || !e.always(ctx, out.Steps, v, f) {
+		tries = luckyTries
+	}
+	var steps []Line
+	if tries > 1 && e.spoiled == "" {
+		steps = e.moment(ctx, out.Steps, f)
+	}
+	if steps == nil && tries > 1 {
+		tries = e.tries(ctx, out.Steps, v, f)
+	}
+	if e.spoiled != "" || tries == 0 {
 		return e.spoiled
 	}
 	if steps == nil {
-		if tries = e.tries(ctx, out.Steps, v, f); tries == 0 {
-			return e.spoiled
-		}
 		steps = e.shrink(ctx, out.Steps, v, tries)
 	}
 	v = f.Violation
@@ -231,13 +238,12 @@ func (f *Finding) show(broken []Violation, steps, results, log []string) {
 	}
 }
 
-// moment returns the operation on a CPU that steps end with, if what healed shows
-// with it alone, as a violation of this or of another law that is not known; otherwise
-// nil. What an operation leaves to be done later breaks one law or another, and the
+// moment returns the operation on a CPU that steps end with, if it alone breaks a law
+// now and then, this one or another that is not known; otherwise nil. What an operation leaves to be done later breaks one law or another, and the
 // finding then is that of the simplest steps.
 func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
 	least := operation(steps[len(steps)-1])
-	if f.Violation.Lasted != healed || least == nil {
+	if least == nil {
 		return nil
 	}
 	unknown := func(v Violation) bool { return !slices.Contains(e.found, v.Key()) && !explained(e.Known, v.Key()) }
@@ -272,23 +278,24 @@ func (e *Explorer) shrink(ctx context.Context, steps []Line, v Violation, tries 
 	})
 }
 
-// tries returns how often a sequence must be tried until the finding has most
-// likely shown, or 0 if it does not show again. It counts the runs in f.
+// always reports whether the finding shows each time that its steps are repeated. It
+// counts the runs in f.
+func (e *Explorer) always(ctx context.Context, lines []Line, v Violation, f *Finding) bool {
+	shown, tried, _ := e.rate(ctx, lines, v, 3)
+	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
+	return shown == tried
+}
+
+// tries returns how often a sequence must be tried until a finding that does not show
+// always has most likely shown, or 0 if it does not show again. It counts the runs
+// in f.
 func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Finding) int {
-	f.Shown, f.Tried = 1, 1
-	if v.Lasted != healed {
-		shown, tried, _ := e.rate(ctx, lines, v, 3)
-		f.Shown, f.Tried = shown+1, tried+1
-		if shown == tried {
-			return 1
-		}
-	}
 	shown, tried, _ := e.rate(ctx, again(lines), v, 3)
 	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
 	if shown == 0 {
 		return 0
 	}
-	return min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns)
+	return max(min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns), 2)
 }
 
 // shows reports whether lines break the law of v in one of several tries. What showed
