@@ -3,6 +3,7 @@ package explore
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -51,10 +52,17 @@ const (
 )
 
 func drawClass(d *Drawer) string {
-	class := Pick(d, []string{
-		ordinary, "-b -p 0", "-i -p 0", "-f -p 1", "-f -p 98", "-r -p 50", "-f -p 0",
+	if !d.Version.Since(Version{6, 0}) {
+		// A deadline task whose cpuset loses its CPUs crashes the kernel: b6e8d40d43ae
+		// (v6.0). Each sequence would end there.
+		return "chrt " + Pick(d, plainClasses) + " $" + Pick(d, taskNames)
+	}
+	class := Pick(d, append(slices.Clone(plainClasses),
 		"-d -T 1000000 -D 100000000 -P 100000000 -p 0", "-d -T 1000000 -D 100000000 -P 100000000 -p 0", "-d -T 400000000 -D 500000000 -P 500000000 -p 0",
-		"-d -T 2000000 -D 1000000 -P 1000000 -p 0",
-	})
+		"-d -T 2000000 -D 1000000 -P 1000000 -p 0"))
 	return "chrt " + class + " $" + Pick(d, taskNames)
 }
+
+// plainClasses are the options of chrt for the classes but SCHED_DEADLINE, one of which
+// must be refused.
+var plainClasses = []string{ordinary, "-b -p 0", "-i -p 0", "-f -p 1", "-f -p 98", "-r -p 50", "-f -p 0"}

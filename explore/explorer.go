@@ -181,14 +181,21 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
 	e.spoiled = ""
-	tries, steps := luckyTries, e.moment(ctx, out.Steps, f)
-	if e.spoiled != "" {
+	tries := 1
+	if v.Lasted == healed || !e.always(ctx, out.Steps, v, f) {
+		tries = luckyTries
+	}
+	var steps []Line
+	if tries > 1 && e.spoiled == "" {
+		steps = e.moment(ctx, out.Steps, f)
+	}
+	if steps == nil && tries > 1 {
+		tries = e.tries(ctx, out.Steps, v, f)
+	}
+	if e.spoiled != "" || tries == 0 {
 		return e.spoiled
 	}
 	if steps == nil {
-		if tries = e.tries(ctx, out.Steps, v, f); tries == 0 {
-			return e.spoiled
-		}
 		steps = e.shrink(ctx, out.Steps, v, tries)
 	}
 	v = f.Violation
@@ -203,7 +210,8 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 	}
 	if last == nil && tries > 1 {
 		if _, _, last = e.rate(limited, again(steps), v, rateRuns); last != nil {
-			n := min(len(steps), len(last.Steps)) // the others are repeats
+			shown, tried = 1, max(len(last.Steps)-len(steps)+1, 1)
+			n := shortest(len(steps), len(last.Steps))
 			last.Steps, last.Results = last.Steps[:n], last.Results[:n]
 		}
 	}
@@ -230,13 +238,12 @@ func (f *Finding) show(broken []Violation, steps, results, log []string) {
 	}
 }
 
-// moment returns the operation on a CPU that steps end with, if what healed shows
-// with it alone, as a violation of this or of another law that is not known; otherwise
-// nil. What an operation leaves to be done later breaks one law or another, and the
+// moment returns the operation on a CPU that steps end with, if it alone breaks a law
+// now and then, this one or another that is not known; otherwise nil. What an operation leaves to be done later breaks one law or another, and the
 // finding then is that of the simplest steps.
 func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
 	least := operation(steps[len(steps)-1])
-	if f.Violation.Lasted != healed || least == nil {
+	if least == nil {
 		return nil
 	}
 	unknown := func(v Violation) bool { return !slices.Contains(e.found, v.Key()) && !explained(e.Known, v.Key()) }
@@ -271,23 +278,24 @@ func (e *Explorer) shrink(ctx context.Context, steps []Line, v Violation, tries 
 	})
 }
 
-// tries returns how often a sequence must be tried until the finding has most
-// likely shown, or 0 if it does not show again. It counts the runs in f.
+// always reports whether the finding shows each time that its steps are repeated. It
+// counts the runs in f.
+func (e *Explorer) always(ctx context.Context, lines []Line, v Violation, f *Finding) bool {
+	shown, tried, _ := e.rate(ctx, lines, v, 3)
+	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
+	return shown == tried
+}
+
+// tries returns how often a sequence must be tried until a finding that does not show
+// always has most likely shown, or 0 if it does not show again. It counts the runs
+// in f.
 func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Finding) int {
-	f.Shown, f.Tried = 1, 1
-	if v.Lasted != healed {
-		shown, tried, _ := e.rate(ctx, lines, v, 3)
-		f.Shown, f.Tried = shown+1, tried+1
-		if shown == tried {
-			return 1
-		}
-	}
 	shown, tried, _ := e.rate(ctx, again(lines), v, 3)
 	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
 	if shown == 0 {
 		return 0
 	}
-	return min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns)
+	return max(min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns), 2)
 }
 
 // shows reports whether lines break the law of v in one of several tries. What showed
@@ -311,49 +319,6 @@ func (e *Explorer) shows(ctx context.Context, lines []Line, v Violation, tries i
 		}
 	}
 	return false
-}
-
-// repeats is how often again has the last step done.
-const repeats = 30
-
-// again returns lines with the last step undone and done again several times, if it
-// takes a CPU offline or online: what shows for a moment only shows more often so.
-func again(lines []Line) []Line {
-	last := lines[len(lines)-1]
-	back, ok := reverse(last)
-	if !ok {
-		return lines
-	}
-	all := slices.Clone(lines)
-	for range repeats {
-		all = append(all, back, last)
-	}
-	return all
-}
-
-// reverse returns the line that undoes what a line does to a CPU. ok is false if that
-// is nothing.
-func reverse(l Line) (back Line, ok bool) {
-	for _, c := range l.Commands {
-		if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
-			opposite := map[string]string{"0": "1", "1": "0"}[c.Value]
-			return Line{Commands: []Command{{Op: Write, Path: string(keysOf(cpu).online), Value: opposite}}}, true
-		}
-	}
-	return Line{}, false
-}
-
-// operation returns the least that does what a line does to a CPU, on a machine whose
-// CPUs are online; nil if that is nothing.
-func operation(l Line) []Line {
-	back, ok := reverse(l)
-	if !ok {
-		return nil
-	}
-	if back.Commands[0].Value == "0" {
-		return []Line{back, l}
-	}
-	return []Line{l}
 }
 
 // wantedKey returns a function that reports whether a violation is the same as v.

@@ -130,4 +130,17 @@ func TestOperation(t *testing.T) {
 		assert.Equal(t, test.repeated, texts(repeated[:min(3, len(repeated))]), test.last)
 	}
 	assert.Len(t, again(lines(t, "mkdir $A", offline)), 2+2*repeats)
+	for at, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 62: 2} {
+		assert.Equal(t, want, shortest(2, at), "of 2 steps, repeated, number %d", at)
+	}
+}
+
+// What an rmdir leaves for a moment is no violation, as its work is done later. What
+// another step leaves is.
+func TestLags(t *testing.T) {
+	r := &Runner{Laws: []Law{{Name: "late", Lags: true}, {Name: "prompt"}}}
+	prompt, late := []Violation{{Law: "prompt"}}, []Violation{{Law: "late"}}
+	assert.False(t, r.lags(lines(t, "mkdir $A")[0], prompt))
+	assert.True(t, r.lags(lines(t, "mkdir $A")[0], late))
+	assert.True(t, r.lags(lines(t, "rmdir $A")[0], prompt))
 }

@@ -27,16 +27,6 @@ var invalidLaws = []Law{
 		State: true,
 		Check: checkWorkqueues,
 	},
-	{
-		Name: "isolated-file",
-		Text: "/sys/devices/system/cpu/isolated has the CPUs of the isolated partitions",
-		Source: "Documentation/ABI/testing/sysfs-devices-system-cpu, isolated: the CPUs \"that are isolated and don't participate in load balancing\"; " +
-			"drivers/base/cpu.c: print_cpus_isolated(), which is about HK_TYPE_DOMAIN, and kernel/sched/isolation.c: housekeeping_update()",
-		Since: Version{7, 0},
-		Lags:  true,
-		State: true,
-		Check: checkIsolatedFile,
-	},
 }
 
 // invalid reports whether the cpuset is an invalid partition, and returns the reason
@@ -102,28 +92,16 @@ func (g Group) wants() affinity.CPUSet {
 	return g.CPUs().Union(g.snap.List(g.Key("exclusive")))
 }
 
-const (
-	workqueuesKey   = Key(workqueueDir + "cpumask_isolated")
-	isolatedFileKey = Key(cpuDir + "isolated")
-)
+const workqueuesKey = Key(workqueueDir + "cpumask_isolated")
 
 func checkWorkqueues(c *Case) []Violation {
-	return asIsolated(c, workqueuesKey, func(s *Snapshot) affinity.CPUSet { return parseMask(s.Readings[workqueuesKey]) })
-}
-
-func checkIsolatedFile(c *Case) []Violation {
-	return asIsolated(c, isolatedFileKey, func(s *Snapshot) affinity.CPUSet { return s.List(isolatedFileKey) })
-}
-
-// asIsolated judges a file that must have the CPUs of the isolated partitions. By
-// isolcpus= it may have others at first.
-func asIsolated(c *Case, key Key, cpus func(*Snapshot) affinity.CPUSet) []Violation {
-	if !c.After.Has(key) || !c.After.Has(isolatedKey) {
+	if !c.After.Has(workqueuesKey) || !c.After.Has(isolatedKey) {
 		return nil
 	}
-	atBoot := cpus(c.Base)
+	// By isolcpus=, it may have others at first.
+	atBoot := parseMask(c.Base.Readings[workqueuesKey])
 	want := c.After.List(isolatedKey).Union(atBoot)
-	got := cpus(c.After)
+	got := parseMask(c.After.Readings[workqueuesKey])
 	if got.Union(atBoot).Equal(want) {
 		return nil
 	}
@@ -133,7 +111,7 @@ func asIsolated(c *Case, key Key, cpus func(*Snapshot) affinity.CPUSet) []Violat
 	}
 	return []Violation{{
 		Touches: touches,
-		Seen:    fmt.Sprintf("%s has %q, and the isolated partitions have %q", key, got, want),
-		Facts:   c.After.facts(key, isolatedKey),
+		Seen:    fmt.Sprintf("%s has %q, and the isolated partitions have %q", workqueuesKey, got, want),
+		Facts:   c.After.facts(workqueuesKey, isolatedKey),
 	}}
 }

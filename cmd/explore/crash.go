@@ -77,13 +77,12 @@ func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 	} else {
 		f.Shown, f.Tried = 2, 3
 	}
-	f.Steps = strings.Split(strings.TrimSpace(explore.FormatSequences(steps)), "\n")
-	f.Results = append(f.Results, make([]string, len(f.Steps))...)[:len(f.Steps)]
 	return h.all.add(h, f)
 }
 
 // shows returns the index of the first candidate that shows the finding in a fresh VM,
-// or -1. What was seen then is part of the finding.
+// or -1. What was seen then is part of the finding, and the steps up to it: a law may
+// have been broken when they were undone.
 func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]explore.Line) int {
 	key := f.Violation.Key()
 	for first := 0; first < len(candidates); {
@@ -95,7 +94,8 @@ func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]exp
 		var failure *vm.Failure
 		switch crash := errors.As(err, &failure); {
 		case crash && crashFinding(s, failure).Violation.Key() == key:
-			f.Results = nil
+			f.Steps = strings.Split(strings.TrimSpace(explore.FormatSequences(candidates[at])), "\n")
+			f.Results = make([]string, len(f.Steps))
 			return at
 		case s.shown(f):
 			return at
@@ -120,7 +120,7 @@ func (s *session) shown(f *explore.Finding) bool {
 	for _, v := range last.Broken {
 		if v.Key() == f.Violation.Key() {
 			v.Lasted = f.Violation.Lasted
-			f.Violation, f.Results, f.Log = v, last.Results, last.Log
+			f.Violation, f.Steps, f.Results, f.Log = v, last.Steps, last.Results, last.Log
 			return true
 		}
 	}
