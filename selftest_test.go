@@ -92,14 +92,15 @@ func run(t *testing.T, name string) {
 	open(t).Run(t, name)
 }
 
-func TestOnline(t *testing.T)    { run(t, "Online") }
-func TestOffline(t *testing.T)   { run(t, "Offline") }
-func TestSameValue(t *testing.T) { run(t, "SameValue") }
-func TestRollback(t *testing.T)  { run(t, "Rollback") }
-func TestSMT(t *testing.T)       { run(t, "SMT") }
-func TestPartition(t *testing.T) { run(t, "Partition") }
-func TestScenario(t *testing.T)  { open(t).RunScenarios(t) }
-func TestSoak(t *testing.T)      { open(t).Soak(t) }
+func TestOnline(t *testing.T)     { run(t, "Online") }
+func TestOffline(t *testing.T)    { run(t, "Offline") }
+func TestSameValue(t *testing.T)  { run(t, "SameValue") }
+func TestSameTarget(t *testing.T) { run(t, "SameTarget") }
+func TestRollback(t *testing.T)   { run(t, "Rollback") }
+func TestSMT(t *testing.T)        { run(t, "SMT") }
+func TestPartition(t *testing.T)  { run(t, "Partition") }
+func TestScenario(t *testing.T)   { open(t).RunScenarios(t) }
+func TestSoak(t *testing.T)       { open(t).Soak(t) }
 
 // The last ones: rows of theirs may take a broken kernel down.
 func TestSuspend(t *testing.T) { run(t, "Suspend") }

@@ -16,8 +16,8 @@ var transitions = []Transition{
 
 	stays("SameValue/online", Online, Transition{Source: docSameValue, Op: setOnline}),
 	stays("SameValue/offline", Offline, Transition{Source: docSameValue, Op: setOffline}),
-	stays("SameValue/target-online", Online, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
-	stays("SameValue/target-offline", Offline, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
+	stays("SameTarget/online", Online, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
+	stays("SameTarget/offline", Offline, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
 
 	rolledBack("online", Offline, setOnline),
 	rolledBack("offline", Online, setOffline),
