@@ -128,6 +128,6 @@ var contentMutants = []mutant{
 		breaks: "a CPU's own target is refused, as every number is",
 		// mov $-EINVAL, %eax; ret
 		pokes: all("kstrtoint=b8eaffffffc3"),
-		rows:  []string{"TestSameTarget"},
+		rows:  []string{"TestSameTarget/online", "TestSameTarget/offline"},
 	},
 }
