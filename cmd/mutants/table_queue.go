@@ -1,0 +1,28 @@
+package main
+
+// queueMutants break what others ask of the kernel meanwhile, what is queued or
+// recorded on a CPU, and what can be set.
+var queueMutants = []mutant{
+	{
+		name:   "reading-warns",
+		breaks: "reading /proc/softirqs makes the kernel warn",
+		// sub $8, rsp; xor edi, edi; xor esi, esi; xor edx, edx; xor ecx, ecx;
+		// xor r8d, r8d; xor r9d, r9d; call; add $8, rsp; xor eax, eax; ret
+		pokes: all("show_softirqs=4883ec0831ff31f631d231c94531c04531c9e8{__warn}4883c40831c0c3"),
+		rows:  []string{"TestScenario/readers"},
+	},
+	{
+		name:   "sysctl-keeps-lock",
+		breaks: "who turns kernel.sched_schedstats on keeps the hotplug lock",
+		pokes:  all("sysctl_schedstats:static_key_enable=e8{cpus_read_lock}"),
+		rows:   []string{"TestScenario/hotplug-lock", dies},
+	},
+	{
+		name:   "bandwidth-needs-all-cpus",
+		breaks: "sched_rt_runtime_us cannot be written unless four CPUs are online",
+		// mov __num_online_cpus, eax; cmp $4, eax; mov $-EBUSY, eax; jne +2;
+		// xor eax, eax; ret
+		pokes: all("sched_dl_global_validate=8b05{__num_online_cpus}83f804b8f0ffffff750231c0c3"),
+		rows:  []string{"TestScenario/sysctls"},
+	},
+}
