@@ -25,4 +25,18 @@ var queueMutants = []mutant{
 		pokes: all("sched_dl_global_validate=8b05{__num_online_cpus}83f804b8f0ffffff750231c0c3"),
 		rows:  []string{"TestScenario/sysctls"},
 	},
+	{
+		name:   "trace-of-online-cpus",
+		breaks: "the trace has what is in the buffers of the CPUs that are online, and no others",
+		// bt %esi, __cpu_online_mask; jc +6; mov $1, %eax; ret; jmp
+		pokes: all("kobject_synth_uevent=0fa335{__cpu_online_mask}7206b801000000c3e9{ring_buffer_empty_cpu} " +
+			"trace_empty:ring_buffer_empty_cpu=e8{kobject_synth_uevent} __find_next_entry:ring_buffer_empty_cpu=e8{kobject_synth_uevent}"),
+		rows: []string{"TestScenario/trace-marker"},
+	},
+	{
+		name:   "task-events-not-scheduled",
+		breaks: "the events of a task stop when the task is scheduled anew",
+		pokes:  all("__perf_event_task_sched_in=ret"),
+		rows:   []string{"TestScenario/perf-task"},
+	},
 }
