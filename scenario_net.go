@@ -22,21 +22,33 @@ var netScenarios = []Scenario{
 		Name:    "loopback",
 		Promise: "datagrams over the loopback device arrive, all of them, though the CPU that receives them for others (RPS) comes and goes",
 		Source:  "Documentation/networking/scaling.rst: Receive Packet Steering; net/core/dev.c: dev_cpu_dead()",
-		Setup:   makeNet,
+		Setup:   func(x *Scene) error { return makeNet(x, affinity.Of(x.Targets()...)) },
 		Actors:  []Actor{datagrams},
 	},
 	{
 		Name:    "paced-stream",
 		Promise: "a TCP stream that is paced goes on, though the CPU on which its pacing timer is armed goes offline",
 		Source:  `socket(7): SO_MAX_PACING_RATE; e895f8e29119 ("hrtimers: Unconditionally update target CPU base after offline timer migration", v6.17)`,
-		Setup:   makeNet,
+		Setup:   func(x *Scene) error { return makeNet(x, affinity.CPUSet{}) },
 		Actors:  []Actor{pacedSender, pacedReceiver},
 		Cycle:   streamGoesOn,
 	},
 }
 
-// network is a network namespace with nothing but its loopback device, whose
-// packets the CPUs that come and go receive. It ends with its sockets.
+// onTarget pins the calling thread to a CPU, if that is online.
+func onTarget(cpu int) (on bool, err error) {
+	err = affinity.Set(0, affinity.Of(cpu))
+	if errors.Is(err, unix.EINVAL) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// waits are how often a task has begun to wait, and has gone on.
+type waits struct{ begun, ended atomic.Uint64 }
+
+// network is a network namespace with nothing but its loopback device. It ends
+// with its sockets.
 type network struct {
 	udp    [][2]int // from, to: one for each CPU that comes and goes
 	stream stream
@@ -50,8 +62,9 @@ type stream struct {
 	writes   waits
 }
 
-// makeNet makes the network of a scene.
-func makeNet(x *Scene) error {
+// makeNet makes the network of a scene. The CPUs receive what others send; if
+// there are none, the sender's CPU does.
+func makeNet(x *Scene, receivers affinity.CPUSet) error {
 	n := &network{}
 	err := affinity.Thread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
@@ -60,8 +73,10 @@ func makeNet(x *Scene) error {
 		if err := loopbackUp(); err != nil {
 			return err
 		}
-		if err := steer(affinity.Of(x.Targets()...)); err != nil {
-			return err
+		if !receivers.Empty() {
+			if err := steer(receivers); err != nil {
+				return err
+			}
 		}
 		return n.connect(x)
 	})
@@ -267,14 +282,20 @@ var pacedSender = Actor{
 	},
 }
 
-// pacedReceiver reads the stream.
+// pacedReceiver reads the stream, on the sender's CPU: elsewhere it would arm
+// the timer there.
 var pacedReceiver = Actor{
 	Name: "paced receiver",
 	Begin: func(a *Act) (func() error, error) {
-		fd := a.Scene.Data.(*network).stream.to
+		s := &a.Scene.Data.(*network).stream
 		buf := make([]byte, 64<<10)
 		return func() error {
-			_, err := read(fd, buf)
+			if cpu := int(s.cpu.Load()); cpu >= 0 {
+				if _, err := onTarget(cpu); err != nil {
+					return err
+				}
+			}
+			_, err := read(s.to, buf)
 			return err
 		}, a.Scene.Enter()
 	},

@@ -13,6 +13,9 @@ func firstOnline(m *Machine) (Prepared, error) {
 	if m.Options.CPUs != "" {
 		return Prepared{}, suite.Unsupportedf("CPU %v, never online, is not among those to be used, %s", m.NeverOnline, m.Options.CPUs)
 	}
+	if m.Booted(NoSMT) {
+		return Prepared{}, suite.Unsupportedf("CPUs %v, never online, may be second threads, which the kernel refuses with ECANCELED while SMT is off: it cannot be told before", m.NeverOnline)
+	}
 	cpus := slices.Collect(m.StillNeverOnline().All())
 	if len(cpus) == 0 {
 		return Prepared{}, suite.Unsupportedf("it can be done to a CPU once, and all have been online by now")

@@ -69,7 +69,7 @@ func queueRebuild(work string) string {
 
 func all(pokes string) map[string]string { return map[string]string{every: pokes} }
 
-var mutants = slices.Concat(hotplugMutants, contentMutants)
+var mutants = slices.Concat(hotplugMutants, contentMutants, queueMutants)
 
 // hotplugMutants are for amd64. Where code has to be added it is put into
 // kobject_synth_uevent(), which only a write to a uevent file in sysfs calls.

@@ -1,0 +1,45 @@
+package main
+
+// on7 are pokes that have been tried on 7.x only.
+func on7(pokes string) map[string]string { return map[string]string{"7.x": pokes} }
+
+// queueMutants break what others ask of the kernel meanwhile, what is queued or
+// recorded on a CPU, and what can be set.
+var queueMutants = []mutant{
+	{
+		name:   "reading-warns",
+		breaks: "reading /proc/softirqs makes the kernel warn",
+		// sub $8, rsp; xor edi, edi; xor esi, esi; xor edx, edx; xor ecx, ecx;
+		// xor r8d, r8d; xor r9d, r9d; call; add $8, rsp; xor eax, eax; ret
+		pokes: on7("show_softirqs=4883ec0831ff31f631d231c94531c04531c9e8{__warn}4883c40831c0c3"),
+		rows:  []string{"TestScenario/readers"},
+	},
+	{
+		name:   "sysctl-keeps-lock",
+		breaks: "who turns kernel.sched_schedstats on keeps the hotplug lock",
+		pokes:  on7("sysctl_schedstats:static_key_enable=e8{cpus_read_lock}"),
+		rows:   []string{"TestScenario/hotplug-lock", dies},
+	},
+	{
+		name:   "bandwidth-needs-all-cpus",
+		breaks: "sched_rt_runtime_us cannot be written unless four CPUs are online",
+		// mov __num_online_cpus, eax; cmp $4, eax; mov $-EBUSY, eax; jne +2;
+		// xor eax, eax; ret
+		pokes: on7("sched_dl_global_validate=8b05{__num_online_cpus}83f804b8f0ffffff750231c0c3"),
+		rows:  []string{"TestScenario/sysctls"},
+	},
+	{
+		name:   "trace-of-online-cpus",
+		breaks: "the trace has what is in the buffers of the CPUs that are online, and no others",
+		// bt %esi, __cpu_online_mask; jc +6; mov $1, %eax; ret; jmp
+		pokes: on7("kobject_synth_uevent=0fa335{__cpu_online_mask}7206b801000000c3e9{ring_buffer_empty_cpu} " +
+			"trace_empty:ring_buffer_empty_cpu=e8{kobject_synth_uevent} __find_next_entry:ring_buffer_empty_cpu=e8{kobject_synth_uevent}"),
+		rows: []string{"TestScenario/trace-marker"},
+	},
+	{
+		name:   "task-events-not-scheduled",
+		breaks: "the events of a task stop when the task is scheduled anew",
+		pokes:  on7("__perf_event_task_sched_in=ret"),
+		rows:   []string{"TestScenario/perf-task"},
+	},
+}
