@@ -49,7 +49,7 @@ func TestShell(t *testing.T) {
 	if os.Getenv("HOTPLUGTEST_VM") != "1" {
 		t.Skip("boots virtual machines: set HOTPLUGTEST_VM=1")
 	}
-	cmd, terminal := onTerminal(t, t.TempDir(), "-shell", "-poke", "print_cpus_offline=ret0", "-run", "TestSameValue/offline/at-return/(offline-mask|cpu-online)$")
+	cmd, terminal := onTerminal(t, t.TempDir(), "-shell", "-poke", "print_cpus_offline=ret0", "-run", "^TestSameValue$/^offline$/^at-return$/^(offline-mask|cpu-online)$")
 	before, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
 	require.NoError(t, err)
 	var screen bytes.Buffer
