@@ -64,6 +64,12 @@ var knownDeferrals = []deferral{
 		Why:    "the CPU's own threads are ready with their CPU, and find nothing to do yet",
 	},
 	{
+		Kind: ledger.Thread, Function: "cpuhp/*", Via: regexp.MustCompile(`^(__)?cpuhp_(kick_ap|kick_ap_work|bringup_ap|invoke_ap_callback)$`),
+		When:   "whether the thread was awake, and has seen what it is to do before it is woken for that",
+		Source: "kernel/cpu.c: __cpuhp_kick_ap(), which sets should_run, wakes the thread and waits until it has done it",
+		Why:    "who wakes it has waited for what it does. A thread that had done it before finds nothing to do",
+	},
+	{
 		Kind: ledger.Thread, Function: "ksoftirqd/*", When: "whether the CPU that went offline has left softirqs",
 		Source: "kernel/softirq.c: takeover_tasklets(); net/core/dev.c: dev_cpu_dead(), by raise_softirq()",
 		Why:    "it serves what the CPU that went offline has left to others. Softirqs promise no time, and run at the end of an interrupt if they can",

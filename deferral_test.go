@@ -43,7 +43,7 @@ func TestDeferralsJudge(t *testing.T) {
 	known := []ledger.Deferral{
 		left(ledger.DelayedWork, "kfree_rcu_monitor"), left(ledger.Thread, "ksoftirqd/3"), left(ledger.Thread, "rcu_preempt"), left(ledger.Thread, "rcuog/0", "__call_rcu_nocb_wake"),
 		left(ledger.Thread, "idle_inject/3", "try_to_wake_up", "smpboot_unpark_threads"),
-		left(ledger.Thread, "any/thing", "kthread_unpark"),
+		left(ledger.Thread, "any/thing", "kthread_unpark"), left(ledger.Thread, "cpuhp/3", "try_to_wake_up", "cpuhp_bringup_ap", "cpuhp_invoke_callback"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "psi_task_change", "try_to_wake_up"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "kvfree_call_rcu", "__netif_set_xps_queue"),
 	}

@@ -53,8 +53,8 @@ const (
 
 func drawClass(d *Drawer) string {
 	if !d.Version.Since(Version{6, 0}) {
-		// A deadline task whose cpuset loses its CPUs crashes the kernel: b6e8d40d43ae
-		// (v6.0). Each sequence would end there.
+		// A deadline task in a cpuset has crashed 5.10 in set_cpus_allowed_dl(), maybe
+		// for want of b6e8d40d43ae (v6.0). Each sequence would end there.
 		return "chrt " + Pick(d, plainClasses) + " $" + Pick(d, taskNames)
 	}
 	class := Pick(d, append(slices.Clone(plainClasses),
