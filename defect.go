@@ -110,6 +110,19 @@ var (
 			Review:  "2027-06-01",
 		},
 	}
+	tornList = Defect{
+		Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}},
+		Symptom: "now and then a list of CPUs in topology/ that is read while a CPU goes or comes is none, such as \"-3\": it is printed twice, and the CPUs change in between",
+		Since:   "v5.16 (bb9ec13d156e), until v6.13",
+		Link:    `cbd399f78e23 ("topology: Keep the cpumask unchanged when printing cpumap")`,
+		Signature: &Signature{
+			ID:      "torn-list",
+			Test:    `TestScenario/readers`,
+			Symptom: `seen:     reader: /sys/devices/system/cpu/cpu\d+/topology/\w+_list: "[-,\d]*" is no list of CPUs: `,
+			Rare:    true,
+			Review:  "2027-06-01",
+		},
+	}
 	policyLosesNodes = Defect{
 		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
 		Symptom: "memory that a thread in a cpuset without cpuset.mems has bound with MPOL_F_STATIC_NODES loses its nodes when any CPU goes offline or comes online",

@@ -32,6 +32,7 @@ var recorded = []struct {
 	{"partition-frees-kthreads", "6.1.0-50-amd64", "nohz_full", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-nohz"},
 	{"partition-frees-kthreads", "6.12.117+deb13-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-trixie"},
 	{"memcg-adds-anew", "5.10.0-32-amd64", "default", "TestScenario/memory-counters", "memcg-adds-anew"},
+	{"torn-list", "6.1.0-50-amd64", "default", "TestScenario/readers", "torn-list"},
 	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
 }
 
