@@ -105,6 +105,21 @@ var knownDeferrals = []deferral{
 		Why:    "it gets or frees memory for whoever allocates next",
 	},
 	{
+		Kind: ledger.Work, Function: "pwq_unbound_release_workfn", Kernels: Span{Until: Version{6, 6}}, When: "whether the CPU was the last of its node that an unbound workqueue may use",
+		Source: "kernel/workqueue.c: wq_update_unbound_numa(), by put_pwq()",
+		Why:    "it frees a pool of workers that nothing is queued to any more",
+	},
+	{
+		Kind: ledger.KthreadWork, Function: "pwq_release_workfn", Kernels: Span{From: Version{6, 6}}, When: "whether the CPU was the last of its group that an unbound workqueue may use",
+		Source: "kernel/workqueue.c: unbound_wq_update_pwq(), by put_pwq()",
+		Why:    "as pwq_unbound_release_workfn",
+	},
+	{
+		Kind: ledger.Thread, Function: "pool_workqueue_*", Kernels: Span{From: Version{6, 6}}, When: "whether the CPU was the last of its group that an unbound workqueue may use",
+		Source: "kernel/workqueue.c: pwq_release_worker",
+		Why:    "it is who runs pwq_release_workfn",
+	},
+	{
 		Kind: ledger.Work, Function: "kernfs_notify_workfn", When: "whether a partition becomes valid or invalid",
 		Source: "fs/kernfs/file.c: kernfs_notify(), by cgroup_file_notify()",
 		Why:    "it tells who polls or watches cpuset.cpus.partition. The file itself has changed before, and poll(2) promises no time",
