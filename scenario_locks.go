@@ -11,7 +11,7 @@ var lockScenarios = []Scenario{
 	},
 	{
 		Name:    "hotplug-lock",
-		Promise: "system calls that take the hotplug lock for reading return while CPUs come and go, and do not keep the operation from it: static keys, kernel.watchdog_thresh, vm.stat_refresh, perf_event_open(2), a move to another cpuset, also when hundreds of cpusets are removed at once",
+		Promise: "system calls that take the hotplug lock for reading return while CPUs come and go, and do not keep the operation from it: kernel.watchdog_thresh, vm.stat_refresh, perf_event_open(2), a move to another cpuset, also when hundreds of cpusets are removed at once",
 		Source:  docHotplug + `; 4f7e7236435c ("cgroup: Fix threadgroup_rwsem <-> cpus_read_lock() deadlock", v6.0); CVE-2024-53054 ("cgroup/bpf: use a dedicated workqueue for cgroup bpf destruction", v6.12)`,
 		Actors:  []Actor{lockReaders, cgroupBursts},
 	},

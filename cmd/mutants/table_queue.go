@@ -15,12 +15,6 @@ var queueMutants = []mutant{
 		rows:  []string{"TestScenario/readers"},
 	},
 	{
-		name:   "sysctl-keeps-lock",
-		breaks: "who turns kernel.sched_schedstats on keeps the hotplug lock",
-		pokes:  on7("sysctl_schedstats:static_key_enable=e8{cpus_read_lock}"),
-		rows:   []string{"TestScenario/hotplug-lock", dies},
-	},
-	{
 		name:   "bandwidth-needs-all-cpus",
 		breaks: "sched_rt_runtime_us cannot be written unless four CPUs are online",
 		// mov __num_online_cpus, eax; cmp $4, eax; mov $-EBUSY, eax; jne +2;
