@@ -1,5 +1,5 @@
 // Package callback reads the kernel's trace events of the callbacks of hotplug
-// states.
+// states, and makes a cpuset for those that have to do with one.
 package callback
 
 import (

@@ -15,7 +15,6 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
-	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/internal/callback"
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
@@ -46,7 +45,7 @@ func run(try bool) error {
 	if try {
 		return bounded(func() error { return offAndOn(sys, cpu, online) })
 	}
-	if err := makeCpuset(); err != nil {
+	if err := callback.MakeCpuset("mutants"); err != nil {
 		return err
 	}
 	functions, err := callbacks(func() error { return offAndOn(sys, cpu, online) })
@@ -67,22 +66,6 @@ func run(try bool) error {
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(functions)
-}
-
-// makeCpuset makes a child cpuset, without which the kernel has less to do.
-func makeCpuset() error {
-	h, err := cpuset.New("/")
-	if errors.Is(err, cpuset.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := h.EnableController(); err != nil {
-		return err
-	}
-	_, err = h.Root().Create("mutants")
-	return err
 }
 
 // tryTimeout is more than the kernel's own wait for a CPU, 10 s.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
-	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/callback"
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
@@ -55,30 +55,13 @@ func watch(cycles int) error {
 		return err
 	}
 	g := &guest{fs: fs, sys: sys, cpu: slices.Max(slices.Collect(online.All()))}
-	if err := makeCpuset(); err != nil {
+	if err := callback.MakeCpuset("widen"); err != nil {
 		return err
 	}
 	if err := errors.Join(g.deferrals(cycles), g.calls(cycles)); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(suspect.Trace{CPU: g.cpu, Seen: g.seen})
-}
-
-// makeCpuset makes a child cpuset, because the kernel has less to do without
-// one. A kernel without cpusets has none.
-func makeCpuset() error {
-	h, err := cpuset.New("/")
-	if errors.Is(err, cpuset.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := h.EnableController(); err != nil {
-		return err
-	}
-	_, err = h.Root().Create("widen")
-	return err
 }
 
 // name is that of an instance of tracefs.
