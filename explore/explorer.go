@@ -38,6 +38,7 @@ type Explorer struct {
 
 	found   []string // keys that are not reduced again
 	spoiled string   // how the machine was spoiled while a finding was reduced
+	left    *Left    // the same as a law that is broken
 }
 
 // An Event is something that the explorer tells of. One of the fields is set.
@@ -114,8 +115,7 @@ func (e *Explorer) Run(ctx context.Context) error {
 func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 	spoiled := out.Spoiled
 	for _, v := range out.Broken {
-		if slices.Contains(e.found, v.Key()) || explained(e.Known, v.Key()) {
-			key := v.Key()
+		if key := v.Key(); !e.unknown(key) {
 			e.tell(Event{Again: &key})
 			continue
 		}
@@ -138,9 +138,35 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 		e.tell(Event{Finding: f})
 	}
 	if spoiled != "" {
+		if out.Spoiled == "" { // else its own finding is told of
+			e.tellLeft(n, e.left)
+		}
 		return fmt.Errorf("%w: %s", ErrSpoiled, spoiled)
 	}
 	return nil
+}
+
+// tellLeft tells of what sequence n, or one that was tried in its place, has left.
+func (e *Explorer) tellLeft(n uint64, left *Left) {
+	if left == nil {
+		return
+	}
+	key := left.Violation.Key()
+	if !e.unknown(key) {
+		e.tell(Event{Again: &key})
+		return
+	}
+	e.tell(Event{Broken: &left.Violation})
+	e.found = append(e.found, key)
+	e.tell(Event{Spoiler: &Finding{
+		Violation: left.Violation, Steps: texts(left.Steps), Original: len(left.Steps), Kernel: e.Kernel,
+		Seed: e.Seed, Number: n, Shown: 1, Tried: 1,
+	}})
+}
+
+// unknown reports whether the key of a finding is a new one.
+func (e *Explorer) unknown(key string) bool {
+	return !slices.Contains(e.found, key) && !explained(e.Known, key)
 }
 
 // Replay runs sequences that are given, and tells of each. It ends a sequence at
@@ -180,7 +206,7 @@ func (e *Explorer) tell(event Event) {
 func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Finding) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
-	e.spoiled = ""
+	e.spoiled, e.left = "", nil
 	tries := 1
 	if v.Lasted == healed || !e.always(ctx, out.Steps, v, f) {
 		tries = luckyTries
@@ -246,12 +272,12 @@ func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line 
 	if least == nil {
 		return nil
 	}
-	unknown := func(v Violation) bool { return !slices.Contains(e.found, v.Key()) && !explained(e.Known, v.Key()) }
+	unknown := func(v Violation) bool { return e.unknown(v.Key()) }
 	for range luckyTries {
 		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(least)}})
 		out, err := e.Runner.Run(again(least), unknown)
 		if err != nil || out.Spoiled != "" {
-			e.spoiled = cmp.Or(out.Spoiled, "it could not be read")
+			e.spoil(out, "it could not be read")
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -338,13 +364,21 @@ func (e *Explorer) rate(ctx context.Context, lines []Line, v Violation, n int) (
 			e.spoiled = err.Error()
 			break
 		}
-		e.spoiled = out.Spoiled
+		e.spoil(out, "")
 		if out.Broken != nil {
 			shown++
 			last = out
 		}
 	}
 	return shown, tried, last
+}
+
+// spoil takes over how a run has left the machine, of which nothing may be known.
+func (e *Explorer) spoil(out *Outcome, unknown string) {
+	e.spoiled = unknown
+	if out != nil {
+		e.spoiled, e.left = cmp.Or(out.Spoiled, unknown), out.Left
+	}
 }
 
 // resultTexts returns the results of an outcome's steps.

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -88,6 +89,23 @@ func TestSpoiled(t *testing.T) {
 	last := (*told)[len(*told)-1]
 	require.NotNil(t, last.Stats)
 	assert.Equal(t, 2, last.Stats.Steps)
+}
+
+// What is tried to reduce a finding may spoil the machine in a way of its own, which
+// the sequence as it was did not. It is a finding like others, and has the steps that
+// undid the sequence.
+func TestSpoiledByAnother(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	five, six := "echo 5 > "+string(isolatedKey), "echo 6 > "+string(isolatedKey)
+	e, told := explorerOf(t, online, six, five, "echo 7 > "+online)
+	require.NoError(t, os.WriteFile(e.Runner.Target.Path(string(isolatedKey)), []byte("5\n"), 0o644))
+	require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
+	reduced, spoilers := findings(*told)
+	require.Empty(t, reduced)
+	require.Len(t, spoilers, 2)
+	assert.Equal(t, "seven: it", spoilers[0].Violation.Key())
+	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[1].Violation.Key())
+	assert.Equal(t, []string{six, "echo 7 > " + online, "echo 1 > " + online}, spoilers[1].Steps)
 }
 
 // Of sequences that are given, the first that breaks the law is the last that is tried.

@@ -36,6 +36,19 @@ var known = []Known{
 		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
 		Symptom: "a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them",
 	}},
+	{"kernel-log: warning in update_prstate", suite.Defect{
+		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
+		Symptom: "a warning in update_prstate() when a cpuset is made a partition of which all CPUs are offline that no sibling claims",
+	}},
+	{"undone: cpuset.cpus.effective, schedstat#cpuN", suite.Defect{
+		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
+		Symptom: "what becomes of that: the root cpuset does not get the CPU back when the partition is removed, and once online again " +
+			"it is in no partition and no scheduling domain",
+	}},
+	{"invalid-reason: for no reason", suite.Defect{
+		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
+		Symptom: "a partition is invalid, and no reason is given, when the last CPU of its parent goes offline",
+	}},
 }
 
 // KnownIn returns the findings that are known to be defects of kernel v.

@@ -42,12 +42,14 @@ var cpuLaws = []Law{
 		Since:  Version{6, 1},
 		Check:  checkBack,
 	},
-	{
-		Name:   "undone",
-		Text:   "once all cpusets are removed and the same CPUs are online, all is as before",
-		Source: cgroupDoc + ": a cgroup that is removed has no effect any more; cpuset.cpus.partition: a partition's CPUs go back to its parent",
-		Check:  checkUndone,
-	},
+	undoneLaw,
+}
+
+var undoneLaw = Law{
+	Name:   "undone",
+	Text:   "once all cpusets are removed and the same CPUs are online, all is as before",
+	Source: cgroupDoc + ": a cgroup that is removed has no effect any more; cpuset.cpus.partition: a partition's CPUs go back to its parent",
+	Check:  checkUndone,
 }
 
 // checkUndone compares with the state before the first step when nothing is left

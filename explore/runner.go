@@ -86,6 +86,9 @@ type Outcome struct {
 	// Spoiled says how the machine differs from what it was before the sequence, though
 	// all was undone. What it shows after that proves nothing.
 	Spoiled string
+
+	// Left is the same as a broken law, if it is not among Broken.
+	Left *Left
 }
 
 // settleTime is how long a law that lags has, and how long it takes until a
@@ -124,30 +127,9 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 		}
 	}
 	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
-		w.outcome.Spoiled, err = r.spoiled(base)
+		err = w.spoiled(undo)
 	}
 	return w.outcome, err
-}
-
-// spoiled says how the machine differs from the state base, or returns "". What is
-// late has time to settle.
-func (r *Runner) spoiled(base *Snapshot) (string, error) {
-	waited := time.Now()
-	defer func() { r.Stats.Wait += time.Since(waited) }()
-	for {
-		now, err := r.Observer.Look()
-		if err != nil {
-			return "", err
-		}
-		changed := differences(base, now, ofSequence)
-		switch {
-		case len(changed) == 0:
-			return "", nil
-		case time.Since(waited) > settleTime:
-			return story(base, now, changed), nil
-		}
-		time.Sleep(settleTime / 20)
-	}
 }
 
 // forgetWarnings lets the kernel's warnings that come once a boot come again.

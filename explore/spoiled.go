@@ -1,0 +1,56 @@
+package explore
+
+import (
+	"slices"
+	"time"
+)
+
+// Left is what a sequence has left of itself, though all was undone. It may be
+// another defect than the law that the sequence has broken.
+type Left struct {
+	// Violation is of the law "undone".
+	Violation Violation
+
+	// Steps are the sequence, and what undid it.
+	Steps []Line
+}
+
+// spoiled finds out how the machine differs from what it was before the sequence,
+// now that undo has been performed. What is late has time to settle.
+func (w *walk) spoiled(undo []Line) error {
+	r := w.runner
+	waited := time.Now()
+	defer func() { r.Stats.Wait += time.Since(waited) }()
+	for {
+		now, err := r.Observer.Look()
+		if err != nil {
+			return err
+		}
+		changed := differences(w.base, now, ofSequence)
+		if len(changed) == 0 {
+			return nil
+		}
+		if time.Since(waited) > settleTime {
+			w.outcome.Spoiled = story(w.base, now, changed)
+			w.outcome.Left = w.left(now, undo)
+			return nil
+		}
+		time.Sleep(settleTime / 20)
+	}
+}
+
+// left returns what the state now shows of the sequence, or nil if the sequence is
+// known to break the law.
+func (w *walk) left(now *Snapshot, undo []Line) *Left {
+	isUndone := func(v Violation) bool { return v.Law == undoneLaw.Name }
+	broken := Judge([]Law{undoneLaw}, w.runner.Facts.Version, &Case{Base: w.base, After: now})
+	if len(broken) == 0 || slices.ContainsFunc(w.outcome.Broken, isUndone) {
+		return nil
+	}
+	broken[0].Lasted = stayed
+	steps := w.outcome.Steps
+	if w.outcome.Broken != nil { // else they are among the steps
+		steps = slices.Concat(steps, undo)
+	}
+	return &Left{broken[0], steps}
+}
