@@ -166,7 +166,7 @@ func (r *Run) take(e testjson.Event) error {
 		k.measure(e.Test, e.Key, samples)
 	case e.Verdict():
 		t.verdict = e.Action
-		if e.Action == Fail && t.known != "" {
+		if t.known != "" { // on a real machine it is a skip
 			t.verdict = Known
 		}
 	}
