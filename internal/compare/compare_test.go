@@ -165,8 +165,9 @@ func TestReadError(t *testing.T) {
 	}
 	_, err := Read("/nonexistent")
 	assert.EqualError(t, err, "open /nonexistent: no such file or directory")
-	_, err = Read(t.TempDir())
-	assert.ErrorContains(t, err, "results.json: no such file or directory")
+	none := t.TempDir()
+	_, err = Read(none + "@sid")
+	assert.EqualError(t, err, none+" has no results.json: it is no directory of a run, or the run wrote none")
 }
 
 // durationsNear are n durations about some milliseconds.
