@@ -30,7 +30,7 @@ var kthreadScenarios = []Scenario{
 		Name:     "kernel-threads-partition",
 		Promise:  "each of the kernel's threads may run on the same CPUs as before when a partition was made and removed",
 		Source:   docCgroup + `: cpuset.cpus.partition; "cgroup/cpuset: Extend kthread_is_per_cpu() check to all PF_NO_SETAFFINITY tasks" (v6.16)`,
-		Known:    []Defect{partitionFreesKthreads},
+		Known:    []Defect{partitionFreesKthreads, partitionFreesNodeThreads},
 		Except:   []Span{partitionsTakeKthreads},
 		Needs:    suite.NeedsChild,
 		Together: true,

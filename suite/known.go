@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
 // knownDefects tells failures of known defects from others: see
@@ -19,6 +20,7 @@ type knownDefects struct {
 	mu      sync.Mutex
 	matcher *known.Matcher
 	expired []string
+	found   map[testing.TB]string // the IDs of the defects that tests which run have failed by
 }
 
 // loadKnown reads lists of known defects, of which those of the running kernel
@@ -37,12 +39,14 @@ func loadKnown(files []string) (*knownDefects, error) {
 	if err := unix.Uname(&uname); err != nil {
 		return nil, err
 	}
-	k := &knownDefects{matcher: loader.Matcher(known.Where{Arch: runtime.GOARCH}), expired: loader.Expired()}
+	k := &knownDefects{matcher: loader.Matcher(known.Where{Arch: runtime.GOARCH}), expired: loader.Expired(), found: make(map[testing.TB]string)}
 	k.matcher.Kernel(unix.ByteSliceToString(uname.Release[:]))
 	return k, nil
 }
 
-// watch notes that t passes, if it does.
+// watch notes that t passes, if it does, and marks it in the results if it
+// fails by a known defect. It must be called before what can fail t in a
+// cleanup.
 func (k *knownDefects) watch(t testing.TB) {
 	if k == nil {
 		return
@@ -50,26 +54,60 @@ func (k *knownDefects) watch(t testing.TB) {
 	t.Cleanup(func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if !t.Failed() && !t.Skipped() {
+		id := k.found[t]
+		delete(k.found, t)
+		switch {
+		case t.Failed(): // by something else as well
+		case id != "":
+			t.Attr(testjson.Known, id)
+			t.Attr(testjson.OriginalResult, "fail")
+		case !t.Skipped():
 			k.matcher.Passed(t.Name())
 		}
 	})
 }
 
 // skip ends t as skipped if the text is the only reason for it to fail, and a
-// known defect explains it. The text may be "".
-func (k *knownDefects) skip(t testing.TB, text string) {
+// known defect explains it. Otherwise it returns false. The text may be "". In
+// a cleanup, t must have no subtests: package testing does not tell their
+// parent of a test that a cleanup ends then.
+func (k *knownDefects) skip(t testing.TB, text string) (known bool) {
 	t.Helper()
-	if k == nil || text == "" || t.Failed() {
-		return
+	defect := k.explain(t, text)
+	if defect != nil {
+		t.Skip(skipText(defect, text))
+	}
+	return false
+}
+
+// log reports whether a known defect explains the text, and logs which one.
+func (k *knownDefects) log(t testing.TB, text string) (known bool) {
+	t.Helper()
+	defect := k.explain(t, text)
+	if defect != nil {
+		t.Log(skipText(defect, text))
+	}
+	return defect != nil
+}
+
+// skipText says by which known defect a test fails, and how.
+func skipText(defect *known.Entry, text string) string {
+	return fmt.Sprintf("%s%s: %s\n%s", knownPrefix, defect.ID, defect.Why, text)
+}
+
+// explain returns the known defect that t fails by, or nil.
+func (k *knownDefects) explain(t testing.TB, text string) *known.Entry {
+	if k == nil || text == "" || t.Failed() || t.Skipped() {
+		return nil
 	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	defect := k.matcher.Failed(t.Name(), "    suite.go:1: "+strings.ReplaceAll(text, "\n", "\n        ")+"\n")
-	k.mu.Unlock()
 	if defect != nil {
 		counted.known(t, defect.ID)
-		t.Skipf("%s%s: %s\n%s", knownPrefix, defect.ID, defect.Why, text)
+		k.found[t] = defect.ID
 	}
+	return defect
 }
 
 // knownPrefix begins why a test is skipped whose failure is known.

@@ -3,6 +3,7 @@ package suite
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,4 +50,67 @@ func TestKnownDefects(t *testing.T) {
 	builtin, err := loadKnown([]string{"builtin"})
 	require.NoError(t, err)
 	assert.Empty(t, builtin.notes())
+}
+
+// A complaint in the kernel's log is known if a known defect explains all that
+// the test fails by. The test's verdict is known at its end only.
+func TestKnownComplaint(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "known.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
+		{"id": "warns", "test": "T/(Offline/at-uevent/.*|Scenario/idle|Partition)", "kernels": [{"from": "2.6"}],
+			"symptom": "WARNING: CPU: 1 PID: 7 at kernel/sched/none\\.c", "why": "it warns", "review": "2999-01-01"},
+		{"id": "mask", "test": "T/Offline/at-(uevent|return)/mask", "kernels": [{"from": "2.6"}],
+			"symptom": "seen:     the mask is 0-3", "why": "it forgets", "review": "2999-01-01"}]}`), 0o644))
+	const warning = "log WARNING: CPU: 1 PID: 7 at kernel/sched/none.c"
+	idle := Scenario{Name: "idle", Promise: "it goes on", Source: "a document", Cycle: (*Scene).OffAndOn}
+	group := with(online, func(tr *Transition) {
+		tr.Name = "Partition"
+		tr.Setup = func(m *Machine) (Prepared, error) {
+			return Prepared{Undo: func() error { return m.CPUs.SetOnline(3, true) }}, m.CPUs.SetOnline(3, false)
+		}
+	})
+	const once = "\noffline cpu1: right"
+	later := strings.Repeat("offline cpu1: right\n", 4)
+	for _, tt := range []struct {
+		name, script string
+		want         map[string]string // of the tests that don't pass
+	}{
+		{"none", "", nil},
+		{"a known one", "offline cpu1: " + warning + once, map[string]string{"Offline/at-uevent/mask": "known: warns"}},
+		{"another one", "offline cpu1: log WARNING: CPU: 1 PID: 7 at kernel/rcu/none.c" + once, map[string]string{"Offline/at-uevent/mask": "fail"}},
+		{"another one beside it", "offline cpu1: " + warning + "; log BUG: sleeping function" + once, map[string]string{"Offline/at-uevent/mask": "fail"}},
+		{"a known broken promise beside it", "offline cpu1: nothing; " + warning + once, map[string]string{
+			"Offline/at-uevent/mask": "fail", "Offline/at-return/mask": "known: mask",
+		}},
+		{"in another test", "offline cpu1: right\noffline cpu1: " + warning + once, map[string]string{"Offline/at-uevent/uevent": "known: warns"}},
+		{"in a scenario", later + "offline cpu1: " + warning + once, map[string]string{"Scenario/idle": "known: warns"}},
+		{"in the set-up of a group", strings.Repeat("offline cpu3: right\n", 2) + "offline cpu3: " + warning + "\noffline cpu3: right", map[string]string{"Partition": "known: warns"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tables := rows(offline, group)
+			tables.Scenarios = []Scenario{idle}
+			p := playRows(t, "cpus 0-3\n"+tt.script, tables, func(r *Runner) {
+				var err error
+				r.machine.known, err = loadKnown([]string{file})
+				require.NoError(t, err)
+			})
+			for test, want := range tt.want {
+				assert.Equal(t, want, p.verdicts[test], test)
+				id, known := strings.CutPrefix(want, "known: ")
+				if attrs := p.attributes(test); known {
+					assert.Equal(t, id, attrs["known"])
+					assert.Equal(t, "fail", attrs["original-result"])
+				} else {
+					assert.NotContains(t, attrs, "known", "it would hide the failure")
+				}
+			}
+			for test, verdict := range p.verdicts {
+				assert.True(t, verdict == "pass" || tt.want[test] != "", "%s: %s", test, verdict)
+			}
+			assert.Greater(t, len(p.verdicts), 8, "tests")
+			if t.Failed() {
+				t.Log(p.text)
+			}
+		})
+	}
 }

@@ -79,7 +79,8 @@ func (r *Runner) transition(t *testing.T, tr *Transition) {
 	if tr.Destructive && !m.Options.Destructive {
 		r.skip(t, Unsupportedf("it may crash a broken kernel: it runs with -destructive"))
 	}
-	m.log.watch(t)
+	m.known.watch(t)
+	m.log.watchGroup(t, m.known)
 	online, err := m.CPUs.Online()
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 // played is what a test said, and what became of it and its subtests.
 type played struct {
 	text     string            // as go test -v shows it, without indentation
-	verdicts map[string]string // of its subtests: "pass", "fail", or "skip: REASON"
+	verdicts map[string]string // of its subtests: "pass", "fail", "skip: REASON" or "known: ID"
 }
 
 var attribute = regexp.MustCompile(`(?m)^=== ATTR +(\S+) (\S+) (.*)$`)
@@ -56,7 +56,7 @@ func play(t *testing.T, f func(t *testing.T)) played {
 	require.NoError(t, err)
 	p := played{regexp.MustCompile(`(?m)^ +`).ReplaceAllString(string(text), ""), make(map[string]string)}
 	for _, e := range counted.since(before) {
-		verdict := map[verdict]string{passed: "pass", failed: "fail", skipped: "skip: " + e.reason}[e.verdict]
+		verdict := map[verdict]string{passed: "pass", failed: "fail", skipped: "skip: " + e.reason, broken: e.reason}[e.verdict]
 		p.verdicts[strings.TrimPrefix(e.test, "T/")] = verdict
 	}
 	return p

@@ -77,7 +77,7 @@ func (r *Runner) scenario(t *testing.T, sc *Scenario) {
 			r.skipOrFail(t, sc.Name, err)
 		}
 	}
-	m.log.watch(t)
+	m.log.watch(t, m.known)
 	// What happens does not depend on how soon it is looked at.
 	if err := m.siblings.set(false); err != nil {
 		t.Fatal(err)

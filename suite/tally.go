@@ -148,7 +148,7 @@ func (c *tally) watch(t testing.TB, group bool) {
 			if group && slices.ContainsFunc(c.ended[before:], below) {
 				return
 			}
-		case t.Skipped() && strings.HasPrefix(e.reason, knownPrefix):
+		case strings.HasPrefix(e.reason, knownPrefix):
 			e.verdict = broken
 		case t.Skipped():
 			e.verdict = skipped

@@ -130,18 +130,29 @@ func (k *testLog) end() *said {
 	return s
 }
 
-// watch makes the test fail if the kernel complains from now to its end.
-func (k *testLog) watch(t *testing.T) {
+// watch makes the test fail if the kernel complains from now to its end, and no
+// known defect explains it.
+func (k *testLog) watch(t *testing.T, defects *knownDefects) {
 	k.begin()
-	t.Cleanup(func() { k.end().report(t) })
+	t.Cleanup(func() { k.end().report(t, defects.skip) })
 }
 
-// report fails the test if the kernel has complained. If the test has failed
-// for another reason, the last that the kernel logged is shown.
-func (s *said) report(t *testing.T) {
+// watchGroup does as watch does for a test that groups others. It does not skip
+// the test.
+func (k *testLog) watchGroup(t *testing.T, defects *knownDefects) {
+	k.begin()
+	t.Cleanup(func() { k.end().report(t, defects.log) })
+}
+
+// report fails the test if the kernel has complained, unless explain ends it or
+// returns true. If the test has failed for another reason, the last that the
+// kernel logged is shown.
+func (s *said) report(t *testing.T, explain func(t testing.TB, text string) (known bool)) {
 	failed := t.Failed()
 	if err := s.judge(); err != nil {
-		t.Error(err)
+		if !explain(t, err.Error()) {
+			t.Error(err)
+		}
 	} else if failed && !s.nested && len(s.tail) > 0 {
 		t.Logf("the kernel's log of this test:%s", indent(s.tail))
 	}

@@ -172,7 +172,7 @@ func (x *trial) subject(t *testing.T, at subject, cpus []int, results func(able 
 	if err := m.hang.err(); err != nil {
 		t.Fatalf("cannot run: %v", err)
 	}
-	m.log.watch(t)
+	m.log.watch(t, m.known)
 	var able []int
 	var missing error
 	for _, cpu := range cpus {
@@ -327,13 +327,14 @@ func (x *trial) variants(t *testing.T) {
 		all, err := x.together([]int{cpu}, AtReturn, name)
 		said := m.log.end()
 		if errors.Is(err, ErrInapplicable) {
-			said.report(t)
+			said.report(t, m.known.log)
 			continue
 		}
 		done++
 		t.Run(name, func(t *testing.T) {
 			counted.test(t)
-			defer said.report(t)
+			m.known.watch(t)
+			defer said.report(t, m.known.skip)
 			if err != nil {
 				t.Fatalf("%s: %v", x.tr.Name, err)
 			}

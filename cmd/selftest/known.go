@@ -12,9 +12,6 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-// knownPrefix begins the line that a known failure has for gotestsum.
-const knownPrefix = "known: "
-
 // knownUsage is the help of -known.
 const knownUsage = "`file` of known defects, or " + known.Builtin + " for those of the suite's rows: their failures don't fail the run; may be repeated"
 

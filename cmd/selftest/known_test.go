@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/xml"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -180,39 +178,6 @@ func TestNoLonger(t *testing.T) {
 	_, err := judge(strings.NewReader(events(t, "TestA pass", "pass", "no-longer busy")), &b)
 	require.NoError(t, err)
 	assert.Equal(t, "\n=== Known defects that did not show\nno longer: busy (p)\n", b.String())
-}
-
-func TestMarkJUnit(t *testing.T) {
-	const report = xml.Header + `<testsuites tests="3" failures="1" errors="0" time="2.000000">
-	<testsuite tests="3" failures="1" skipped="1" time="1.000000" name="hotplugtest/trixie" timestamp="2026-11-26T19:26:01Z">
-		<properties>
-			<property name="go.version" value="go1.26.8 linux/amd64"></property>
-		</properties>
-		<testcase classname="hotplugtest/trixie" name="TestC" time="0.100000">
-			<failure message="Failed" type="">    a.go:1: &lt;lost&gt;&#xA;</failure>
-		</testcase>
-		<testcase classname="hotplugtest/trixie" name="TestA" time="7.250000">
-			<properties>
-				<property name="known" value="busy"></property>
-				<property name="original-result" value="fail"></property>
-			</properties>
-			<skipped message="%s"></skipped>%s
-		</testcase>
-		<testcase classname="hotplugtest/trixie" name="TestB" time="0.100000">
-			<skipped message="no SMT"></skipped>
-		</testcase>
-	</testsuite>
-</testsuites>`
-	file := filepath.Join(t.TempDir(), "junit.xml")
-	require.NoError(t, markJUnit(file, nil, nil), "there is none")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, report, "    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;", ""), 0o644))
-	require.NoError(t, markJUnit(file, nil, nil))
-	data, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.Equal(t, fmt.Sprintf(report, "known: busy", "\n\t\t\t<system-out>    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;</system-out>"), string(data))
-
-	require.NoError(t, os.WriteFile(file, data[:100], 0o644))
-	assert.ErrorContains(t, markJUnit(file, nil, nil), "parse "+file+": XML syntax error")
 }
 
 func TestKnownFlag(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
@@ -231,7 +232,7 @@ func (o *options) test(ctx context.Context) error {
 	if err := os.RemoveAll(filepath.Join(o.vm.Out, report.ReproDir)); err != nil {
 		return err
 	}
-	for _, name := range []string{junitFile, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile} {
+	for _, name := range []string{junit.File, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile} {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

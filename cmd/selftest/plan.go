@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
@@ -41,13 +42,13 @@ type guest struct {
 const packagePrefix = "hotplugtest/"
 
 // facts are attributes for the results: which kernel it is.
-func (g *guest) facts() []property {
-	return []property{{testjson.KernelSource, g.Origin.Source}, {testjson.KernelSum, g.Origin.Sum}}
+func (g *guest) facts() []junit.Property {
+	return []junit.Property{{Name: testjson.KernelSource, Value: g.Origin.Source}, {Name: testjson.KernelSum, Value: g.Origin.Sum}}
 }
 
 // facts are those of all guests, by package.
-func (p *plan) facts() map[string][]property {
-	all := make(map[string][]property)
+func (p *plan) facts() map[string][]junit.Property {
+	all := make(map[string][]junit.Property)
 	for _, g := range p.VMs {
 		all[g.Package] = g.facts()
 	}
@@ -59,7 +60,7 @@ func (g *guest) describe(file string, results io.Writer) error {
 	attrs := g.facts()
 	console := filepath.Join(g.Options.Out, vm.ConsoleFile)
 	if rel, err := filepath.Rel(filepath.Dir(file), console); err == nil {
-		attrs = append(attrs, property{testjson.Console, rel})
+		attrs = append(attrs, junit.Property{Name: testjson.Console, Value: rel})
 	}
 	var errs []error
 	for _, a := range attrs {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
@@ -36,6 +37,16 @@ func (t *tries) String() string {
 		word = "flaky"
 	}
 	return fmt.Sprintf("%s %d/%d", word, t.failed, t.runs)
+}
+
+// attempts are what the report says of tests that were tried again.
+func attempts(again []*tries) map[junit.Case][]junit.Property {
+	notes := make(map[junit.Case][]junit.Property)
+	for _, t := range again {
+		c := junit.Case{Class: t.pkg, Name: t.name}
+		notes[c] = append(notes[c], junit.Property{Name: testjson.Attempts, Value: t.String()})
+	}
+	return notes
 }
 
 // retry runs the tests that failed by no known defect n times again, each time

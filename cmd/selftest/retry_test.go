@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
@@ -91,10 +92,10 @@ func TestNoteTries(t *testing.T) {
 	require.NotNil(t, m.Failed("TestA/b", "    a.go:1: lost 7 tasks\n"))
 	assert.Nil(t, m.Failed("TestA/b", "    a.go:1: lost a file\n"))
 
-	junit := filepath.Join(dir, "junit.xml")
-	require.NoError(t, os.WriteFile(junit, []byte(`<testsuites><testsuite name="p"><properties><property name="go.version" value="1"></property></properties><testcase classname="p" name="TestA/b"><failure message="Failed">x</failure></testcase><testcase classname="p" name="TestA"></testcase></testsuite></testsuites>`), 0o644))
-	require.NoError(t, markJUnit(junit, again, map[string][]property{"p": {{testjson.KernelSum, "4711"}}}))
-	report, err := os.ReadFile(junit)
+	xmlFile := filepath.Join(dir, junit.File)
+	require.NoError(t, os.WriteFile(xmlFile, []byte(`<testsuites><testsuite name="p"><properties><property name="go.version" value="1"></property></properties><testcase classname="p" name="TestA/b"><failure message="Failed">x</failure></testcase><testcase classname="p" name="TestA"></testcase></testsuite></testsuites>`), 0o644))
+	require.NoError(t, junit.Mark(xmlFile, junit.Notes{Suites: map[string][]junit.Property{"p": {{Name: testjson.KernelSum, Value: "4711"}}}, Cases: attempts(again)}))
+	report, err := os.ReadFile(xmlFile)
 	require.NoError(t, err)
 	assert.Equal(t, 1, strings.Count(string(report), `<property name="`+testjson.Attempts+`" value="flaky 1/3"></property>`))
 	assert.Contains(t, string(report), `<property name="`+testjson.KernelSum+`" value="4711"></property>`)

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
@@ -42,9 +43,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	junit := filepath.Join(out, junitFile)
+	xmlFile := filepath.Join(out, junit.File)
 	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
-		"--junitfile="+junit, "--", self, "stream", file)
+		"--junitfile="+xmlFile, "--", self, "stream", file)
 	screen := &screen{w: last}
 	cmd.Stdout, cmd.Stderr = screen, os.Stderr
 	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
@@ -71,7 +72,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		err = errors.Join(err, p.noteTries(again, v, out, os.Stdout))
 	}
 	module, moduleErr := os.Getwd() // the script runs this there
-	err = errors.Join(err, markJUnit(junit, again, p.facts()), moduleErr, p.writeRepros(v, module, out, os.Stdout))
+	err = errors.Join(err, junit.Mark(xmlFile, junit.Notes{Suites: p.facts(), Cases: attempts(again)}), moduleErr, p.writeRepros(v, module, out, os.Stdout))
 	err = errors.Join(err, writePage(out, os.Stdout))
 	return cmp.Or(err, verdict(v, runErr))
 }

@@ -6,8 +6,8 @@ import (
 	"io"
 	"regexp"
 	"strconv"
-	"strings"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -65,31 +65,16 @@ func (s *screen) pass(line []byte) error {
 // endEntry puts an entry of the list of skips where it belongs.
 func (s *screen) endEntry() {
 	entry := s.entry.Bytes()
-	if bytes.Contains(entry, []byte("\n"+knownPrefix)) {
+	if bytes.Contains(entry, []byte("\n"+junit.KnownPrefix)) {
 		s.count++
 		head, text, _ := bytes.Cut(entry, []byte("\n"))
 		s.known.Write(bytes.Replace(head, []byte("SKIP"), []byte("KNOWN"), 1))
-		s.known.WriteString("\n" + withoutFrames(string(text)))
+		s.known.WriteString("\n" + junit.WithoutFrames(string(text)))
 	} else {
 		s.skipped.Write(entry)
 	}
 	s.entry.Reset()
 }
-
-// withoutFrames is the output of a test without the lines that package testing
-// prints of it and of the tests below it. gotestsum leaves them out of failures
-// only.
-func withoutFrames(output string) string {
-	var b strings.Builder
-	for line := range strings.Lines(output) {
-		if !frame.MatchString(line) {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
-}
-
-var frame = regexp.MustCompile(`^\s*(=== (RUN|NAME|PAUSE|CONT) |--- (PASS|FAIL|SKIP): )`)
 
 // endSkips prints the list of skips, and that of known failures.
 func (s *screen) endSkips() error {

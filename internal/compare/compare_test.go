@@ -17,8 +17,8 @@ import (
 )
 
 // run makes the results of a run. Each line is "KERNEL TEST VERDICT [WHY]";
-// "known=ID" as a verdict is a failure that is known, "cut" is none, and
-// "KEY-ns=1 2 3" is an attribute.
+// "known=ID" as a verdict is a failure that is known, "skip,known=ID" that of go
+// test, "cut" is none, and "KEY-ns=1 2 3" is an attribute.
 func run(t *testing.T, lines ...string) *Run {
 	t.Helper()
 	r, err := Read(results(t, lines...))
@@ -39,12 +39,16 @@ func results(t *testing.T, lines ...string) (dir string) {
 		if len(words) > 3 && !strings.Contains(words[2], "-ns") {
 			put(testjson.Event{Action: "output", Output: "    run.go:103: " + words[3] + "\n"})
 		}
-		id, isKnown := strings.CutPrefix(words[2], "known=")
+		id, skipped := strings.CutPrefix(words[2], "skip,known=")
+		id, isKnown := strings.CutPrefix(id, "known=")
 		key, value, isAttr := strings.Cut(strings.Join(words[2:], " "), "=")
 		switch {
 		case isKnown:
 			put(testjson.Event{Action: "attr", Key: testjson.Known, Value: id})
 			put(testjson.Event{Action: Fail})
+		case skipped:
+			put(testjson.Event{Action: "attr", Key: testjson.Known, Value: id})
+			put(testjson.Event{Action: Skip})
 		case isAttr:
 			put(testjson.Event{Action: "attr", Key: key, Value: value})
 			put(testjson.Event{Action: Pass})
@@ -92,6 +96,8 @@ func TestCompare(t *testing.T) {
 		{"still failing", []string{"k TestA fail"}, []string{"k TestA fail gone"}, []string{"Still failing: k TestA: fail, was fail: gone"}, false},
 		{"known", []string{"k TestA pass"}, []string{"k TestA known=x gone"}, []string{"Known: k TestA: known, was pass: x: gone"}, false},
 		{"known as another", []string{"k TestA known=y"}, []string{"k TestA known=x gone"}, []string{"Known: k TestA: known, was known: x: gone"}, false},
+		{"known to go test", []string{"k TestA known=x"}, []string{"k TestA skip,known=x"}, nil, false},
+		{"new to go test", []string{"k TestA skip,known=x"}, []string{"k TestA fail gone"}, []string{"Regressions: k TestA: fail, was known: gone"}, true},
 		{"still known", []string{"k TestA known=x"}, []string{"k TestA known=x"}, nil, false},
 		{"new", []string{"k TestB pass"}, []string{"k TestB pass", "k TestA pass"}, []string{"New tests: k TestA: pass, was missing"}, false},
 		{"another reason", []string{"k TestA skip no SMT"}, []string{"k TestA skip no root"}, []string{"Skips: k TestA: skipped: no root, was: no SMT"}, false},
@@ -159,8 +165,9 @@ func TestReadError(t *testing.T) {
 	}
 	_, err := Read("/nonexistent")
 	assert.EqualError(t, err, "open /nonexistent: no such file or directory")
-	_, err = Read(t.TempDir())
-	assert.ErrorContains(t, err, "results.json: no such file or directory")
+	none := t.TempDir()
+	_, err = Read(none + "@sid")
+	assert.EqualError(t, err, none+" has no results.json: it is no directory of a run, or the run wrote none")
 }
 
 // durationsNear are n durations about some milliseconds.
@@ -208,11 +215,16 @@ func repeat(format string, n int) (lines []string) {
 	return lines
 }
 
-// A promise that is broken in one of the runs shows, however often that was.
+// A promise that is broken in one of the runs shows, however often that was,
+// if the other run has looked.
 func TestBrokenPromise(t *testing.T) {
-	d := Compare(run(t, "k TestA/at-return/x pass"), run(t, "k TestA/at-return/x window-ns=5000000"), Options{})
+	broken := run(t, "k TestA/at-return/x window-ns=5000000")
+	d := Compare(run(t, "k TestA/at-return/x time-to-return-ns=1000000"), broken, Options{})
 	assert.Contains(t, d.text(false), "k       TestA       promise broken  none        5.000                  0, 1\n")
 	assert.False(t, d.Bad(), "the verdict tells, which this kernel passed")
+	other := run(t, "k TestB pass", "l TestA pass")
+	assert.Empty(t, Compare(broken, other, Options{Partial: true}).Times, "a part of it")
+	assert.Empty(t, Compare(other, broken, Options{}).Times)
 }
 
 func TestWrite(t *testing.T) {

@@ -37,25 +37,13 @@ const (
 // run has some hundred of them.
 const alpha = 0.001
 
-// compareTimes compares what the transitions took.
+// compareTimes compares what the transitions took that were measured in both
+// runs.
 func (c *comparison) compareTimes() {
-	names := slices.Collect(maps.Keys(c.old.times))
-	for name := range c.new.times {
-		if c.old.times[name] == nil {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if !c.asked(name) {
-			continue
-		}
+	for _, name := range slices.Sorted(maps.Keys(c.old.times)) {
 		was, is := c.old.times[name], c.new.times[name]
-		if was == nil {
-			was = &measured{}
-		}
-		if is == nil {
-			is = &measured{}
+		if is == nil || !c.asked(name) {
+			continue
 		}
 		c.addTime(Time{Kernel: c.kernel, Test: name, What: write}, was.toReturn, is.toReturn)
 		c.addTime(Time{Kernel: c.kernel, Test: name, What: toUevent}, was.toUevent, is.toUevent)

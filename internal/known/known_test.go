@@ -75,6 +75,8 @@ func TestFaults(t *testing.T) {
 	}
 	l := &Loader{}
 	assert.EqualError(t, l.Load("/nonexistent/known.json"), "open /nonexistent/known.json: no such file or directory")
+	dir := t.TempDir()
+	assert.EqualError(t, l.Load(dir), "read "+dir+": is a directory")
 }
 
 func TestReleases(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,10 +15,11 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
-// recorded are real failures of the defects that the module knows.
-var recorded = []struct {
-	id, kernel, profile, test, file string
-}{
+type record struct{ id, kernel, profile, test, file string }
+
+// recorded are real failures of the defects that the module knows, one or more
+// of each.
+var recorded = []record{
 	{"lone-isolated", "6.12.117+deb13-amd64", "isolcpus-one", "TestOffline/at-return/affinity/root-cpuset", "lone-isolated"},
 	{"dying-not-vacated", "6.12.117+deb13-amd64", "default", "TestRollback/online/188:workqueue:online", "dying-not-vacated"},
 	{"dying-not-vacated", "6.12.117+deb13-amd64", "default", "TestOnline/at-uevent/uevent", "dying-not-vacated-online"},
@@ -30,7 +33,7 @@ var recorded = []struct {
 	{"policy-loses-nodes", "6.1.0-50-amd64", "default", "TestScenario/memory-policy", "policy-loses-nodes"},
 	{"partition-frees-kthreads", "6.1.0-50-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads"},
 	{"partition-frees-kthreads", "6.1.0-50-amd64", "nohz_full", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-nohz"},
-	{"partition-frees-kthreads", "6.12.117+deb13-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-trixie"},
+	{"partition-frees-node-threads", "6.12.117+deb13-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-trixie"},
 	{"memcg-adds-anew", "5.10.0-32-amd64", "default", "TestScenario/memory-counters", "memcg-adds-anew"},
 	{"torn-list", "6.1.0-50-amd64", "default", "TestScenario/readers", "torn-list"},
 	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
@@ -58,6 +61,12 @@ func verdict(m *Matcher, test, output string) string {
 }
 
 func TestBuiltin(t *testing.T) {
+	l := &Loader{Profiles: profiles, Today: today}
+	require.NoError(t, l.Load(Builtin))
+	for _, e := range l.entries {
+		shown := slices.ContainsFunc(recorded, func(r record) bool { return r.id == e.ID })
+		assert.True(t, shown, "%s: there is no recorded failure of it", e.ID)
+	}
 	for _, r := range recorded {
 		t.Run(r.file, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join("testdata", r.file+".txt"))
@@ -128,6 +137,36 @@ func TestBuiltinBreadth(t *testing.T) {
 				assert.Less(t, len(taken), len(failures), run)
 			}
 		}
+	}
+}
+
+// What an entry says of the defect is what it matches: another thread, another
+// set of CPUs or another policy is another defect.
+func TestNarrow(t *testing.T) {
+	for _, tt := range []struct{ file, old, new string }{
+		{"io-workers", "CPUs 0-1, and", "CPUs 0-3, and"},
+		{"io-workers", "CPUs 0-1, and", "CPUs 1, and"},
+		{"io-workers", "CPUs 0-1, and", "CPUs 0-1,3, and"},
+		{"io-workers", "when cpu1 was offline and is back", "before"},
+		{"policy-loses-nodes", `"bind=static" in`, `"default" in`},
+		{"policy-loses-nodes", `"bind=static" in`, `"bind=static:1" in`},
+		{"policy-loses-nodes", `was "bind=static:0"`, `was "bind=relative:0"`},
+		{"memcg-adds-anew", "-memory(/below)+ is", "-memory is"},
+		{"partition-frees-kthreads", "thread 47 kcompactd0 started at 178 may run on CPUs 0-3", "thread 47 kcompactd0 started at 178 may run on CPUs 3"},
+		{"partition-frees-kthreads-trixie", "thread 55 kcompactd0", "thread 55 ksmd"},
+		{"torn-list", "/sys/devices/system/cpu/cpu0/topology/package_cpus_list", "/sys/devices/system/node/node0/cpulist"},
+		{"torn-list", "package_cpus_list: \"-3\" is no list", "package_cpus_list: \"three\" is no list"},
+		{"relative-divides", "divide error: ", "invalid opcode: "},
+		{"relative-divides", "mpol_rebind_nodemask", "mpol_rebind_default"},
+	} {
+		i := slices.IndexFunc(recorded, func(r record) bool { return r.file == tt.file })
+		require.GreaterOrEqual(t, i, 0, tt.file)
+		r := recorded[i]
+		data, err := os.ReadFile(filepath.Join("testdata", r.file+".txt"))
+		require.NoError(t, err)
+		output := regexp.MustCompile(tt.old).ReplaceAllString(string(data), tt.new)
+		require.NotEqual(t, string(data), output, tt.old)
+		assert.Equal(t, "new", verdict(ofBuiltin(t, r.kernel, r.profile), r.test, output), "%s: %s", tt.file, tt.new)
 	}
 }
 

@@ -18,16 +18,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
-// The files beside those of package report.
-const (
-	junitFile   = "junit.xml"
-	consoleFile = "console.log"
-)
+// consoleFile is what the kernel logged.
+const consoleFile = "console.log"
 
 // Options say what to run.
 type Options struct {
@@ -64,9 +62,7 @@ func (o Options) run(w io.Writer) (code int, err error) {
 		return 0, err
 	}
 	screen := &screen{w: w, all: o.Verbose}
-	j := &junit{}
 	e := &events{pkg: o.Name, began: time.Now(), emit: func(event testjson.Event) error {
-		j.take(event)
 		return errors.Join(screen.take(event), testjson.Write(results, event))
 	}}
 	code, runErr := o.execute(e)
@@ -74,11 +70,7 @@ func (o Options) run(w io.Writer) (code int, err error) {
 	if log != nil {
 		err = errors.Join(err, saveLog(log, filepath.Join(o.Dir, consoleFile)))
 	}
-	report, createErr := os.Create(filepath.Join(o.Dir, junitFile))
-	if createErr == nil {
-		err = errors.Join(err, j.write(report), report.Close())
-	}
-	return code, errors.Join(err, createErr, o.page(w), o.giveAway())
+	return code, errors.Join(err, writeJUnit(o.Dir, results.Name()), o.page(w), o.giveAway())
 }
 
 // Without returns the arguments of a command line without flags of these names
@@ -114,7 +106,7 @@ func (o Options) makeDir() error {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{testjson.ResultsFile, junitFile, consoleFile, report.PageFile, report.SummaryFile} {
+	for _, name := range []string{testjson.ResultsFile, junit.File, consoleFile, report.PageFile, report.SummaryFile} {
 		if err := os.Remove(filepath.Join(o.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -208,7 +200,7 @@ func (o Options) giveAway() error {
 	errs := []error{os.Lchown(o.Dir, uid, gid)}
 	for _, e := range entries {
 		switch e.Name() {
-		case testjson.ResultsFile, junitFile, consoleFile, report.PageFile, report.SummaryFile:
+		case testjson.ResultsFile, junit.File, consoleFile, report.PageFile, report.SummaryFile:
 			errs = append(errs, os.Lchown(filepath.Join(o.Dir, e.Name()), uid, gid))
 		}
 	}

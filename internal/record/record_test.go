@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
@@ -52,6 +54,10 @@ func TestRecorded(t *testing.T) {
 		t.Run("waits", func(*testing.T) { time.Sleep(time.Hour) })
 	}
 	t.Run("skipped", func(t *testing.T) { t.Skip("no SMT <here>") })
+	t.Run("known", func(t *testing.T) {
+		t.Attr(testjson.Known, "forgets")
+		t.Skip("known: forgets: it forgets\nthe mask is empty")
+	})
 	t.Run("bad", func(t *testing.T) {
 		t.Attr("kernel", "6.1.0")
 		t.Error("it is\nbroken")
@@ -103,12 +109,14 @@ func TestRun(t *testing.T) {
 		{"a failure", "bad", 1, []string{
 			"TestRecorded/good window-ns=5000000", "TestRecorded/good: no newline", "TestRecorded/good pass",
 			"TestRecorded/skipped: record_test.go:N: no SMT <here>", "TestRecorded/skipped skip",
+			"TestRecorded/known known=forgets", "TestRecorded/known: record_test.go:N: known: forgets: it forgets", "TestRecorded/known: the mask is empty", "TestRecorded/known skip",
 			"TestRecorded/bad kernel=6.1.0", "TestRecorded/bad: record_test.go:N: it is", "TestRecorded/bad: broken", "TestRecorded/bad fail",
 			"TestRecorded fail", ": FAIL", ": times: transition  count", " fail",
 		}, "    record_test.go:N: it is\n        broken\n--- FAIL: TestRecorded/bad (N)\n--- FAIL: TestRecorded (N)\nFAIL\ntimes: transition  count\n"},
 		{"a test that does not end", "exit", 3, []string{
 			"TestRecorded/good window-ns=5000000", "TestRecorded/good: no newline", "TestRecorded/good pass",
 			"TestRecorded/skipped: record_test.go:N: no SMT <here>", "TestRecorded/skipped skip",
+			"TestRecorded/known known=forgets", "TestRecorded/known: record_test.go:N: known: forgets: it forgets", "TestRecorded/known: the mask is empty", "TestRecorded/known skip",
 			"TestRecorded/bad kernel=6.1.0", "TestRecorded/bad: record_test.go:N: it is", "TestRecorded/bad: broken", "TestRecorded/bad fail",
 			"TestRecorded/cut fail", "TestRecorded fail", " fail",
 		}, "    record_test.go:N: it is\n        broken\n--- FAIL: TestRecorded/bad (N)\n"},
@@ -155,39 +163,64 @@ func TestSignal(t *testing.T) {
 	assert.FileExists(t, filepath.Join(dir, "report.html"))
 }
 
+// The report is gotestsum's, as ci/selftest's is, whatever its variables say,
+// and no go command is needed.
 func TestJUnit(t *testing.T) {
+	t.Setenv("GOTESTSUM_JUNIT_HIDE_SKIPPED_TESTS", "true")
+	t.Setenv("PATH", "/bin")
 	dir := t.TempDir()
 	t.Setenv(recordedEnv, "bad")
 	var b strings.Builder
 	assert.Equal(t, 1, Run(Options{Binary: os.Args[0], Args: []string{"-test.run=^TestRecorded$"}, Dir: dir, Name: "hotplugtest/6.1", Verbose: true}, &b))
 	assert.Contains(t, b.String(), "=== RUN   TestRecorded/good\n")
 	assert.NotContains(t, b.String(), "\x16")
-	data, err := os.ReadFile(filepath.Join(dir, junitFile))
+	data, err := os.ReadFile(filepath.Join(dir, junit.File))
 	require.NoError(t, err)
 	var report struct {
 		Tests    int `xml:"tests,attr"`
 		Failures int `xml:"failures,attr"`
 		Suites   []struct {
-			Name  string `xml:"name,attr"`
-			Cases []struct {
-				Name       string     `xml:"name,attr"`
-				Properties []property `xml:"properties>property"`
-				Failure    string     `xml:"failure"`
-				Skipped    *message   `xml:"skipped"`
+			Name       string           `xml:"name,attr"`
+			Properties []junit.Property `xml:"properties>property"`
+			Cases      []struct {
+				Class      string           `xml:"classname,attr"`
+				Name       string           `xml:"name,attr"`
+				Properties []junit.Property `xml:"properties>property"`
+				Failure    *struct {
+					Text string `xml:",chardata"`
+				} `xml:"failure"`
+				Skipped *struct {
+					Message string `xml:"message,attr"`
+				} `xml:"skipped"`
+				Output string `xml:"system-out"`
 			} `xml:"testcase"`
 		} `xml:"testsuite"`
 	}
 	require.NoError(t, xml.Unmarshal(data, &report))
-	assert.Equal(t, 4, report.Tests)
+	assert.Equal(t, 5, report.Tests)
 	assert.Equal(t, 2, report.Failures)
 	require.Len(t, report.Suites, 1)
-	assert.Equal(t, "hotplugtest/6.1", report.Suites[0].Name)
-	cases := report.Suites[0].Cases
-	require.Len(t, cases, 4)
-	assert.Equal(t, []property{{"window-ns", "5000000"}}, cases[0].Properties)
-	require.NotNil(t, cases[1].Skipped)
-	assert.Equal(t, "record_test.go:N: no SMT <here>", plain(cases[1].Skipped.Message))
-	assert.Equal(t, "    record_test.go:N: it is\n        broken\n", plain(cases[2].Failure))
+	suite := report.Suites[0]
+	assert.Equal(t, "hotplugtest/6.1", suite.Name)
+	assert.Equal(t, []junit.Property{{Name: "go.version", Value: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH}}, suite.Properties)
+	require.Len(t, suite.Cases, 5)
+	for _, c := range suite.Cases {
+		assert.Equal(t, "hotplugtest/6.1", c.Class)
+		name := strings.TrimPrefix(c.Name, "TestRecorded/")
+		switch name {
+		case "good":
+			assert.Equal(t, []junit.Property{{Name: "window-ns", Value: "5000000"}}, c.Properties)
+		case "skipped":
+			assert.Equal(t, "record_test.go:N: no SMT <here>", plain(c.Skipped.Message))
+		case "known":
+			assert.Equal(t, "known: forgets", c.Skipped.Message)
+			assert.Equal(t, "    record_test.go:N: known: forgets: it forgets\n        the mask is empty\n", plain(c.Output))
+		case "bad":
+			assert.Equal(t, "    record_test.go:N: it is\n        broken\n", plain(c.Failure.Text))
+		}
+		assert.Equal(t, name == "bad" || name == "TestRecorded", c.Failure != nil, name)
+		assert.Equal(t, name == "skipped" || name == "known", c.Skipped != nil, name)
+	}
 }
 
 func TestRunError(t *testing.T) {

@@ -186,10 +186,11 @@ func (r *Report) take(c *column, e testjson.Event) error {
 		t.output.WriteString(e.Output)
 	case e.Action == "attr":
 		return t.note(c, e.Key, e.Value)
-	case e.Action == "fail" && t.Known != "":
+	case e.Verdict() && t.Known != "": // on a real machine it is a skip
 		t.Verdict = broken
 		if _, ok := r.defects[t.Known]; !ok {
-			r.defects[t.Known] = ""
+			_, why, _ := strings.Cut(t.output.String(), "known: "+t.Known+": ")
+			r.defects[t.Known], _, _ = strings.Cut(why, "\n")
 			r.ids = append(r.ids, t.Known)
 		}
 	case e.Verdict():

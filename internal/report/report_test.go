@@ -19,8 +19,9 @@ import (
 )
 
 // results makes the directory of a run. Each line is "KERNEL TEST VERDICT
-// [TEXT]". "known=ID" as a verdict is a failure that is known, "cut" is none,
-// "KEY:" is an attribute, and "-" for a test is the run as a whole.
+// [TEXT]". "known=ID" as a verdict is a failure that is known, "skip,known=ID"
+// that of go test, "cut" is none, "KEY:" is an attribute, and "-" for a test is
+// the run as a whole.
 func results(t testing.TB, dir string, lines ...string) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -34,7 +35,8 @@ func results(t testing.TB, dir string, lines ...string) string {
 			require.NoError(t, testjson.Write(&b, e))
 		}
 		key, isAttr := strings.CutSuffix(words[2], ":")
-		id, isKnown := strings.CutPrefix(words[2], "known=")
+		id, skipped := strings.CutPrefix(words[2], "skip,known=")
+		id, isKnown := strings.CutPrefix(id, "known=")
 		if isAttr {
 			put(testjson.Event{Action: "attr", Key: key, Value: words[3]})
 			continue
@@ -47,6 +49,9 @@ func results(t testing.TB, dir string, lines ...string) string {
 		case isKnown:
 			put(testjson.Event{Action: "attr", Key: testjson.Known, Value: id})
 			put(testjson.Event{Action: "fail"})
+		case skipped:
+			put(testjson.Event{Action: "attr", Key: testjson.Known, Value: id})
+			put(testjson.Event{Action: "skip"})
 		case words[2] != "cut":
 			put(testjson.Event{Action: words[2], Elapsed: 61.4})
 		}
@@ -303,6 +308,16 @@ func TestMarkdown(t *testing.T) {
 | busy | it is busy ([report](https://bugs.example.org/4711)) | sid/isolcpus (1 test) |  |
 | gone-defect |  |  | sid/isolcpus |
 `, b.String())
+}
+
+// go test skips what fails by a known defect, and says there what that is.
+func TestKnownToGoTest(t *testing.T) {
+	r, err := Read([]string{results(t, t.TempDir(), "6.12.1 TestA skip,known=busy known: busy: it is busy", "6.12.1 TestB pass")})
+	require.NoError(t, err)
+	var b strings.Builder
+	require.NoError(t, r.Markdown(&b))
+	assert.Contains(t, b.String(), "**1 passed, 0 skipped, 1 known, 0 failed**")
+	assert.Contains(t, b.String(), "| busy | it is busy | 6.12.1 (1 test) |  |")
 }
 
 // A CI system's summary gets what is written beside the results, after what is

@@ -244,6 +244,13 @@ func TestRefusePackage(t *testing.T) {
 		{"cut in its header.rpm", goodRPM[:130], "the package is cut off after 130 bytes"},
 		{"cut in its lead.rpm", goodRPM[:50], "the package is cut off after 50 bytes"},
 		{"damaged.rpm", patched(goodRPM, 96, "x"), "the package is damaged at byte 96"},
+		// The index of its second header begins at byte 152.
+		{"an index of 1 GB.rpm", patched(goodRPM, 144, "\x03\xff\xff\xff"), "the package is damaged at byte 136"},
+		{"values of 4 GB.rpm", patched(goodRPM, 148, "\xff\xff\xff\xff"), "the package is damaged at byte 136"},
+		{"a value outside.rpm", patched(goodRPM, 160, "\x00\x01\x00\x00"), "the package is damaged at byte 136"},
+		{"2 GB of values.rpm", patched(goodRPM, 164, "\x7f\xff\xff\xff"), "the package is damaged at byte 136"},
+		{"no such kind.rpm", patched(goodRPM, 156, "\x00\x00\x00\x0f"), "the package is damaged: its header has values that are none"},
+		{"a text without an end.rpm", patched(patched(goodRPM, 212, "\x00\x00\x00\x02"), 249, "x"), "the package is damaged: its header has values that are none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tt.name)

@@ -1,23 +1,18 @@
 package kernel
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/cavaliergopher/cpio"
+	"github.com/cavaliergopher/rpm"
 )
 
-// Tags of an RPM's header: see https://rpm.org/docs/latest/manual/tags.html.
+// Tags of an RPM's header that package rpm has no method for: see https://rpm.org/docs/latest/manual/tags.html.
 const (
-	rpmName          = 1000
-	rpmVersion       = 1001
-	rpmRelease       = 1002
-	rpmEpoch         = 1003
-	rpmArch          = 1022
 	rpmRequireName   = 1049
 	rpmSourcePackage = 1106
 
@@ -30,126 +25,94 @@ var rpmArchitectures = map[string]string{
 	"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x", "noarch": "",
 }
 
-// rpmHeader is the values of a header, by tag: strings, or numbers.
-type rpmHeader struct {
-	texts   map[uint32][]string
-	numbers map[uint32]uint64
-}
-
-func (h *rpmHeader) text(tag uint32) string {
-	if list := h.texts[tag]; len(list) > 0 {
-		return list[0]
-	}
-	return ""
-}
-
 // readRPM reads the headers of an RPM: a lead of 96 bytes, a header with
 // signatures, padded to 8 bytes, a header that describes the package, and the
 // files, as a packed cpio archive.
 func readRPM(f io.ReaderAt, size int64) (*archive, error) {
 	const lead = 96
-	signatures, end, err := readRPMHeader(f, lead, size)
+	end, err := checkRPMHeader(f, lead, size)
 	if err != nil {
 		return nil, err
 	}
 	start := (end + 7) &^ 7
-	follows := signatures.numbers[rpmSigSize]
-	if n := signatures.numbers[rpmSigLongSize]; n > 0 {
-		follows = n
-	}
-	if follows > uint64(max(size-start, 0)) {
-		return nil, fmt.Errorf("the package is cut off after %d of %d bytes", size, uint64(start)+follows)
-	}
-	h, payload, err := readRPMHeader(f, start, size)
+	payload, err := checkRPMHeader(f, start, size)
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{name: h.text(rpmName), version: h.text(rpmVersion) + "-" + h.text(rpmRelease), depends: h.texts[rpmRequireName]}
-	if epoch := h.numbers[rpmEpoch]; epoch > 0 {
+	p, err := readRPMHeaders(io.NewSectionReader(f, 0, payload))
+	if err != nil {
+		return nil, err
+	}
+	follows := cmp.Or(p.Signature.GetTag(rpmSigLongSize).Int64(), p.Signature.GetTag(rpmSigSize).Int64())
+	if follows > size-start {
+		return nil, fmt.Errorf("the package is cut off after %d of %d bytes", size, start+follows)
+	}
+	a := &archive{name: p.Name(), version: p.Version() + "-" + p.Release(), depends: p.Header.GetTag(rpmRequireName).StringSlice()}
+	if epoch := p.Epoch(); epoch > 0 {
 		a.version = fmt.Sprintf("%d:%s", epoch, a.version)
 	}
 	if a.name == "" {
 		return nil, errors.New("the package is damaged: its header has no name")
 	}
-	arch := h.text(rpmArch)
-	goarch, ok := rpmArchitectures[arch]
+	goarch, ok := rpmArchitectures[p.Architecture()]
 	if !ok {
-		goarch = arch
+		goarch = p.Architecture()
 	}
 	a.goarch = goarch
-	if h.numbers[rpmSourcePackage] > 0 {
+	if p.Header.GetTag(rpmSourcePackage).Int64() > 0 {
 		a.source, a.goarch = true, "" // it says where it was made
 	}
 	a.files = func(visit visitor) error { return visitCPIO(io.NewSectionReader(f, payload, size-payload), visit) }
 	return a, nil
 }
 
-// readRPMHeader reads the header at an offset, and returns the offset after it.
-func readRPMHeader(f io.ReaderAt, at, size int64) (*rpmHeader, int64, error) {
+// checkRPMHeader checks that the header at an offset is whole and has no more
+// values than room for them, and returns the offset after it. Package rpm makes
+// room for as many values as a header says that there are.
+func checkRPMHeader(f io.ReaderAt, at, size int64) (end int64, err error) {
 	const (
 		magic     = "\x8e\xad\xe8\x01"
 		intro     = 16
 		entrySize = 16
-		most      = 64 << 20
+		most      = 32 << 20 // of the index and of the values, in package rpm
 	)
 	var head [intro]byte
 	if _, err := f.ReadAt(head[:], at); err != nil {
-		return nil, 0, fmt.Errorf("the package is cut off after %d bytes", size)
+		return 0, fmt.Errorf("the package is cut off after %d bytes", size)
 	}
 	be := binary.BigEndian
 	entries, length := int64(be.Uint32(head[8:])), int64(be.Uint32(head[12:]))
+	damaged := fmt.Errorf("the package is damaged at byte %d", at)
 	if string(head[:4]) != magic || entries > most/entrySize || length > most {
-		return nil, 0, fmt.Errorf("the package is damaged at byte %d", at)
+		return 0, damaged
 	}
-	end := at + intro + entries*entrySize + length
+	end = at + intro + entries*entrySize + length
 	if end > size {
-		return nil, 0, fmt.Errorf("the package is cut off after %d bytes", size)
+		return 0, fmt.Errorf("the package is cut off after %d bytes", size)
 	}
-	index, store := make([]byte, entries*entrySize), make([]byte, length)
-	_, err := f.ReadAt(index, at+intro)
-	_, storeErr := f.ReadAt(store, at+intro+entries*entrySize)
-	if err := errors.Join(err, storeErr); err != nil && !errors.Is(err, io.EOF) {
-		return nil, 0, err
+	index := make([]byte, entries*entrySize)
+	if _, err := f.ReadAt(index, at+intro); err != nil {
+		return 0, err
 	}
-	h := &rpmHeader{texts: make(map[uint32][]string), numbers: make(map[uint32]uint64)}
+	values := int64(0)
 	for ; len(index) > 0; index = index[entrySize:] {
-		tag, kind := be.Uint32(index), be.Uint32(index[4:])
-		offset, count := be.Uint32(index[8:]), be.Uint32(index[12:])
-		if int64(offset) <= length {
-			h.read(tag, kind, store[offset:], count)
+		values += int64(be.Uint32(index[12:]))
+		if offset := int64(be.Uint32(index[8:])); offset >= length || values > length {
+			return 0, damaged
 		}
 	}
-	return h, end, nil
+	return end, nil
 }
 
-// read reads a value, if it is a text or a number.
-func (h *rpmHeader) read(tag, kind uint32, data []byte, count uint32) {
-	const (
-		int32Kind   = 4
-		int64Kind   = 5
-		stringKind  = 6
-		stringsKind = 8
-		i18nKind    = 9
-	)
-	switch kind {
-	case int32Kind:
-		if len(data) >= 4 {
-			h.numbers[tag] = uint64(binary.BigEndian.Uint32(data))
+// readRPMHeaders reads headers that were checked. Of a text without an end,
+// package rpm panics, and its errors are about its own code.
+func readRPMHeaders(r io.Reader) (p *rpm.Package, err error) {
+	defer func() {
+		if recover() != nil || err != nil {
+			err = errors.New("the package is damaged: its header has values that are none")
 		}
-	case int64Kind:
-		if len(data) >= 8 {
-			h.numbers[tag] = min(binary.BigEndian.Uint64(data), math.MaxInt64)
-		}
-	case stringKind, stringsKind, i18nKind:
-		for range count {
-			text, rest, ok := bytes.Cut(data, []byte{0})
-			if !ok {
-				return
-			}
-			h.texts[tag] = append(h.texts[tag], string(text))
-			data = rest
-		}
-	}
+	}()
+	return rpm.Read(r)
 }
 
 // visitCPIO visits the files of a packed cpio archive.
