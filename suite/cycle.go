@@ -29,6 +29,8 @@ func newCycle(out Outcome, found ...Finding) Cycle {
 // prepare brings CPUs into the state before the operation, as seen from the
 // placements, and begins a new cycle of events.
 func (o Operation) prepare(cpus []int) error {
+	// A cycle that ended before its operation may have left some.
+	o.Machine.beforeOperation.take()
 	for _, cpu := range cpus {
 		if o.Transition.Prepare != nil {
 			if err := o.Transition.Prepare(o.Machine, cpu); err != nil {
