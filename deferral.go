@@ -1,17 +1,18 @@
 package hotplugtest
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/ledger"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
+	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
 // A deferral is what some kernels leave unfinished when a hotplug operation
@@ -27,9 +28,9 @@ type deferral struct {
 	// After is the state of the CPU after the operations that put it off. 0:
 	// any.
 	After State
-	// Symbol is a function that only those kernels have, by their
-	// configuration. "": all have.
-	Symbol string
+	// Tracer is a tracer that only those kernels have, by their configuration.
+	// "": it is none's.
+	Tracer string
 	// When says on what it depends, beside the operation. "": each operation
 	// puts it off, though it may be finished in time.
 	When string
@@ -130,12 +131,12 @@ var knownDeferrals = []deferral{
 		Why:    "it starts the timer that ends the time slice of a thread. The thread that was woken is in the ledger itself",
 	},
 	{
-		Kind: ledger.Work, Function: "hwlat_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Symbol: "hwlat_hotplug_workfn",
+		Kind: ledger.Work, Function: "hwlat_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Tracer: "hwlat",
 		Source: "kernel/trace/trace_hwlat.c: hwlat_cpu_init(); CONFIG_HWLAT_TRACER",
 		Why:    "it starts the tracer's thread on the CPU, if this tracer runs with a thread on each CPU, and else does nothing. Who runs the tracer can tell: for some milliseconds, it does not see the CPU. This is an instance of the kind, and nobody waits for it",
 	},
 	{
-		Kind: ledger.Work, Function: "osnoise_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Symbol: "osnoise_hotplug_workfn",
+		Kind: ledger.Work, Function: "osnoise_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Tracer: "osnoise",
 		Source: "kernel/trace/trace_osnoise.c: osnoise_cpu_init(); CONFIG_OSNOISE_TRACER",
 		Why:    "as hwlat_hotplug_workfn",
 	},
@@ -161,32 +162,25 @@ type appliedDeferral struct {
 	longest      time.Duration
 }
 
-// newDeferrals picks the entries for the running kernel, whose version is v.
-func newDeferrals(v Version) deferrals {
+// newDeferrals picks the entries for the running kernel, whose version is v and
+// which has these tracers.
+func newDeferrals(v Version, tracers []string) deferrals {
 	all := deferrals{operations: make(map[State]int)}
 	for i := range knownDeferrals {
 		k := &knownDeferrals[i]
-		if k.Kernels.Has(v) && (k.Symbol == "" || hasSymbol(k.Symbol)) {
+		if k.Kernels.Has(v) && (k.Tracer == "" || slices.Contains(tracers, k.Tracer)) {
 			all.applied = append(all.applied, &appliedDeferral{deferral: k})
 		}
 	}
 	return all
 }
 
-// hasSymbol reports whether the running kernel has a function, by
-// /proc/kallsyms: lines such as "ffffffff81000000 t hwlat_cpu_init".
-func hasSymbol(name string) bool {
-	f, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 2 && fields[2] == name {
-			return true
-		}
-	}
-	return false
+// availableTracers returns the tracers that the running kernel has. Its symbols
+// would tell as well, but to read all of them takes a second.
+func availableTracers(fs *tracefs.FS) ([]string, error) {
+	return sysfs.Read(filepath.Join(fs.Dir(), "available_tracers"), func(text string) ([]string, error) {
+		return strings.Fields(text), nil
+	})
 }
 
 // judge returns what an operation has left unfinished and is in no entry, and

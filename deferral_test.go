@@ -28,7 +28,7 @@ func TestKnownDeferrals(t *testing.T) {
 
 // settledOn returns the deferrals of a kernel.
 func settledOn(v Version) *deferrals {
-	s := newDeferrals(v)
+	s := newDeferrals(v, []string{"hwlat", "nop"})
 	return &s
 }
 
@@ -56,6 +56,10 @@ func TestDeferralsJudge(t *testing.T) {
 		got := settledOn(v).judge(&ledger.Ledger{Deferrals: append(known, unknown...)}, Online)
 		assert.Equal(t, unknown, got, "%v", v)
 	}
+	hwlat := left(ledger.Work, "hwlat_hotplug_workfn", "hwlat_cpu_init")
+	osnoise := left(ledger.Work, "osnoise_hotplug_workfn", "osnoise_cpu_init")
+	got := settledOn(Version{6, 1}).judge(&ledger.Ledger{Deferrals: []ledger.Deferral{hwlat, osnoise}}, Online)
+	assert.Equal(t, []ledger.Deferral{osnoise}, got, "this kernel has no such tracer")
 	finished := left(ledger.Work, "f")
 	finished.Unfinished = false
 	assert.Empty(t, settledOn(Version{6, 1}).judge(&ledger.Ledger{Deferrals: []ledger.Deferral{finished}}, Online))

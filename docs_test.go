@@ -290,8 +290,8 @@ func deferralsDoc() string {
 			what += fmt.Sprintf(", by `%v`", k.Via)
 		}
 		kernels := k.Kernels.String()
-		if k.Symbol != "" {
-			kernels += fmt.Sprintf(" that have `%s`", k.Symbol)
+		if k.Tracer != "" {
+			kernels += fmt.Sprintf(" with the tracer `%s`", k.Tracer)
 		}
 		when := k.When
 		if k.After != 0 {

@@ -4,16 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/ledger"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // bystanderInvariants are about all that an operation is not about, and about
@@ -31,6 +32,7 @@ var bystanderInvariants = []Invariant{
 		Promise: "the kernel's threads of the CPU, such as ksoftirqd/N and kworker/N:0, may run there alone while it is online; " +
 			"those that are no workers are parked while it is offline, and only then",
 		Source: "kernel/smpboot.c: smpboot_unpark_threads(), smpboot_park_threads(); kernel/workqueue.c: rebind_workers()",
+		Needs:  func(v View) error { _, err := threadsOf(v.Machine); return err },
 		Arm:    armPerCPUThreads,
 	},
 }
@@ -167,14 +169,31 @@ func spawnBystander(p *Probe, touched affinity.CPUSet) (tid int, err error) {
 	return tid, <-ready
 }
 
-// Threads of the kernel that each CPU has one of, by kernel/smpboot.c, and its
-// workers: "kworker/3:1H-kblockd".
-var perCPUThread = regexp.MustCompile(`^(?:(?:cpuhp|migration|ksoftirqd|rcuc|ktimers|irq_work|idle_inject|backlog_napi)/(\d+)|kworker/(\d+):.*)$`)
+// perCPUThreads are the threads of the kernel that each CPU has one of, by
+// kernel/smpboot.c.
+var perCPUThreads = []string{"cpuhp", "migration", "ksoftirqd", "rcuc", "ktimers", "irq_work", "idle_inject", "backlog_napi"}
+
+// cpuOfThread returns the CPU whose thread has the name, such as "ksoftirqd/3",
+// or whose worker, such as "kworker/3:1H".
+func cpuOfThread(name string) (cpu int, ok bool) {
+	kind, number, ok := strings.Cut(name, "/")
+	if kind == "kworker" {
+		number, _, ok = strings.Cut(number, ":")
+	} else {
+		ok = ok && slices.Contains(perCPUThreads, kind)
+	}
+	cpu, err := strconv.Atoi(number)
+	return cpu, ok && err == nil
+}
 
 // armPerCPUThreads looks at the kernel's threads of the CPU. When it has never
 // been online it has none yet.
 func armPerCPUThreads(p *Probe) (Check, error) {
-	threads, err := perCPUThreads(p.CPU)
+	table, err := threadsOf(p.Machine)
+	if err != nil {
+		return nil, err
+	}
+	threads, err := table.ofCPU(p.CPU)
 	// A worker that is just being made is not bound yet.
 	threads = slices.DeleteFunc(threads, func(t kernelThread) bool {
 		return t.worker() && p.Transition.Before == Online && t.check(p.CPU, Online) != nil
@@ -182,7 +201,7 @@ func armPerCPUThreads(p *Probe) (Check, error) {
 	return func() error {
 		found := threads
 		if len(found) == 0 {
-			if found, err = perCPUThreads(p.CPU); err != nil {
+			if found, err = table.ofCPU(p.CPU); err != nil {
 				return err
 			}
 			found = slices.DeleteFunc(found, kernelThread.worker)
@@ -209,26 +228,41 @@ type kernelThread struct {
 // workers as it needs them, and ends them.
 func (t kernelThread) worker() bool { return strings.HasPrefix(t.name, "kworker/") }
 
-// perCPUThreads returns the kernel's threads of a CPU.
-func perCPUThreads(cpu int) ([]kernelThread, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/comm")
-	var list []kernelThread
-	for _, file := range files {
-		name, err := sysfs.ReadFile(file)
-		if err != nil {
-			continue // it has ended
+// A threadTable is the kernel's threads in a run.
+type threadTable struct {
+	mu    sync.Mutex
+	table ledger.ThreadTable
+}
+
+// threadsOf returns the table of the run. The first call must not be one of
+// several at once.
+func threadsOf(m *Machine) (*threadTable, error) {
+	is, err := m.Instrument("threads", func() (suite.Instrument, error) {
+		return &threadTable{table: ledger.ThreadTable{Root: "/"}}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return is.(*threadTable), nil
+}
+
+// Close does nothing.
+func (t *threadTable) Close() error { return nil }
+
+// ofCPU returns the kernel's threads of a CPU.
+func (t *threadTable) ofCPU(cpu int) (list []kernelThread, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.table.Scan(); err != nil {
+		return nil, err
+	}
+	for pid, name := range t.table.Names() {
+		if of, ok := cpuOfThread(name); ok && of == cpu {
+			list = append(list, kernelThread{pid, name})
 		}
-		if part := perCPUThread.FindStringSubmatch(name); part == nil || part[1]+part[2] != strconv.Itoa(cpu) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, kernelThread{pid, name})
 	}
 	slices.SortFunc(list, func(a, b kernelThread) int { return a.pid - b.pid })
-	return list, err
+	return list, nil
 }
 
 // check checks where a thread of the CPU may run, and whether it is parked.
@@ -238,6 +272,9 @@ func (t kernelThread) check(cpu int, state State) error {
 		return nil // there were too many
 	} else if err != nil {
 		return err
+	}
+	if t.worker() && !strings.HasPrefix(statusField(status, "Name"), t.name) {
+		return nil // it has ended, and another process has its id
 	}
 	is, allowed := statusField(status, "State"), statusField(status, "Cpus_allowed_list")
 	parked := strings.HasPrefix(is, "P")

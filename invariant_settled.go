@@ -74,7 +74,11 @@ func openTracer(m *Machine) (suite.Instrument, error) {
 		}
 		return nil, cannotTrace(err)
 	}
-	return &tracer{fs, r, newDeferrals(m.Kernel)}, nil
+	tracers, err := availableTracers(fs)
+	if err != nil {
+		return nil, errors.Join(err, r.Close(), fs.Close())
+	}
+	return &tracer{fs, r, newDeferrals(m.Kernel, tracers)}, nil
 }
 
 // cannotTrace makes an error an [*Unsupported] if this machine does not let the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,32 +48,71 @@ func armRuns(p *Probe) (Check, error) {
 	}, nil
 }
 
-// armRunningTask has a task run on the CPU, and checks that it goes on.
+// armRunningTask has a task run on the CPU, and checks that it goes on. The task
+// begins to run right before the operation, and ends when it has been seen where
+// it must be: under software emulation, each CPU that computes takes time from
+// all others.
 func armRunningTask(p *Probe) (Check, error) {
-	var laps atomic.Uint64
-	var stop atomic.Bool
-	var on atomic.Int64
-	err := p.Spawn(func() error {
-		for !stop.Load() {
-			cpu, _, err := affinity.Current()
-			if err != nil {
-				return err
-			}
-			on.Store(int64(cpu))
-			laps.Add(1)
-		}
-		return nil
-	}, func() { stop.Store(true) })
+	task := &runningTask{begun: make(chan struct{})}
+	if err := p.Spawn(task.run, task.end); err != nil {
+		return nil, err
+	}
+	p.BeforeOperation(func() {
+		task.begin()
+		_ = task.runs() // an error of it is one of the check, too
+	})
 	return func() error {
-		// The second lap from now began after now.
-		for from, end := laps.Load(), time.Now().Add(suite.TaskTimeout); laps.Load() < from+2; {
-			if time.Now().After(end) {
-				return fmt.Errorf("it has not run for %v", suite.TaskTimeout)
-			}
-			runtime.Gosched()
+		if err := task.runs(); err != nil {
+			return err
 		}
-		return taskOn(p, int(on.Load()))
-	}, err
+		err := taskOn(p, int(task.on.Load()))
+		if err == nil {
+			task.stop.Store(true)
+		}
+		return err
+	}, nil
+}
+
+// A runningTask computes from its beginning to its end.
+type runningTask struct {
+	once  sync.Once
+	begun chan struct{} // closed when it must begin
+	stop  atomic.Bool
+	laps  atomic.Uint64
+	on    atomic.Int64 // the CPU that it was on in its last lap
+}
+
+func (r *runningTask) begin() { r.once.Do(func() { close(r.begun) }) }
+
+// end ends it, also if it has not begun.
+func (r *runningTask) end() {
+	r.stop.Store(true)
+	r.begin()
+}
+
+func (r *runningTask) run() error {
+	<-r.begun
+	for !r.stop.Load() {
+		cpu, _, err := affinity.Current()
+		if err != nil {
+			return err
+		}
+		r.on.Store(int64(cpu))
+		r.laps.Add(1)
+	}
+	return nil
+}
+
+// runs returns an error if the task does not run.
+func (r *runningTask) runs() error {
+	// The second lap from now began after now.
+	for from, end := r.laps.Load(), time.Now().Add(suite.TaskTimeout); r.laps.Load() < from+2; {
+		if time.Now().After(end) {
+			return fmt.Errorf("it has not run for %v", suite.TaskTimeout)
+		}
+		runtime.Gosched()
+	}
+	return nil
 }
 
 // armSleepingTask has a task sleep on the CPU, and checks that it can be woken.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"runtime"
 
-	"github.com/hotplugtest/hotplugtest/affinity"
-	"github.com/hotplugtest/hotplugtest/suite"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // errSMTOff is what bringing a second thread online gives while SMT is off.
@@ -39,7 +41,7 @@ func needSMT(m *Machine) (Prepared, error) {
 		if _, active, err = m.CPUs.SMT(); err != nil {
 			return prepared, err
 		}
-	} else if control != "on" {
+	} else if !cpuhp.SMTEnabled(control) {
 		return Prepared{}, suite.Unsupportedf("no SMT to turn off: smt/control is %s, smt/active %t", control, active)
 	}
 	if !active {

@@ -70,6 +70,28 @@ func TestOffLimits(t *testing.T) {
 	}
 }
 
+// powerpc has up to eight threads a core, and SMT control says how many of them
+// are online if some are not.
+func TestSomeThreads(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("cpuhp/testdata/powerpc")), "a fixture is written to")
+	sys, err := cpuhp.New(dir)
+	require.NoError(t, err)
+	m := suite.NewMachine(suite.Facts{}, sys, nil, nil)
+	prepared, err := needSMT(m)
+	require.NoError(t, err)
+	assert.Equal(t, []int{5}, prepared.CPUs)
+	require.NoError(t, sys.SetSMT("1"))
+	require.NoError(t, prepared.Undo())
+	control, _, err := sys.SMT()
+	require.NoError(t, err)
+	assert.Equal(t, "2", control)
+
+	require.NoError(t, sys.SetSMT("1"))
+	_, err = needSMT(m)
+	assert.EqualError(t, err, "no SMT to turn off: smt/control is 1, smt/active true")
+}
+
 // A server has more interrupts than one CPU has vectors: the kernel refuses,
 // long before the last CPU, and nothing must be different then.
 func TestNoRoomForInterrupts(t *testing.T) {

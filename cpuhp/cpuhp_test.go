@@ -285,12 +285,15 @@ func TestSMT(t *testing.T) {
 		{"x86", "on", true},
 		{"x86-offline", "off", false},
 		{"arm64", "notimplemented", false},
+		{"powerpc", "2", true},
 	} {
 		control, active, err := sysfs(t, tt.machine).SMT()
 		assert.NoError(t, err)
 		assert.Equal(t, tt.control, control)
 		assert.Equal(t, tt.active, active)
+		assert.Equal(t, tt.active, cpuhp.SMTEnabled(control))
 	}
+	assert.False(t, cpuhp.SMTEnabled("1"), "one thread of each core")
 	_, _, err := sysfs(t, "no-hotplug").SMT()
 	assert.ErrorIs(t, err, cpuhp.ErrNotSupported)
 	assert.EqualError(t, err, "cpuhp: not supported by this kernel: read "+attr("no-hotplug", "smt/control")+": ENOENT (no such file or directory)")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -144,7 +145,9 @@ func checkOnline(c *Case) []Violation {
 	if armed, ok := c.Before.Readings[keysOf(cpu).fail]; ok && armed != "-1" {
 		return nil
 	}
-	if control := c.Before.Readings[cpuDir+"smt/control"]; control == "off" || control == "forceoff" {
+	// A number says that other threads of the cores must be offline.
+	control := c.Before.Readings[cpuDir+"smt/control"]
+	if _, err := strconv.Atoi(control); err == nil || control == "off" || control == "forceoff" {
 		return nil
 	}
 	return []Violation{{

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
@@ -22,4 +23,11 @@ func FakeUnmount(t *testing.T, f func(dir string) error) {
 	was := unmount
 	t.Cleanup(func() { unmount = was })
 	unmount = f
+}
+
+// LeaksAfter is s.Leaks with another grace.
+func LeaksAfter(s *Stock, grace time.Duration) []string {
+	defer func(was time.Duration) { leakGrace = was }(leakGrace)
+	leakGrace = grace
+	return s.Leaks()
 }

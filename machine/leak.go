@@ -51,8 +51,8 @@ func TakeStock() *Stock {
 }
 
 // leakGrace is how long goroutines, threads and children have for their end. It
-// is used up only where there is a leak.
-const leakGrace = 3 * time.Second
+// is used up only where there is a leak. Tests have less patience.
+var leakGrace = 3 * time.Second
 
 // Leaks says what the process has now and had not then, a line each. What is
 // there for a moment only is no leak, such as a goroutine in which the runtime

@@ -29,6 +29,8 @@ func newCycle(out Outcome, found ...Finding) Cycle {
 // prepare brings CPUs into the state before the operation, as seen from the
 // placements, and begins a new cycle of events.
 func (o Operation) prepare(cpus []int) error {
+	// A cycle that ended before its operation may have left some.
+	o.Machine.beforeOperation.take()
 	for _, cpu := range cpus {
 		if o.Transition.Prepare != nil {
 			if err := o.Transition.Prepare(o.Machine, cpu); err != nil {
@@ -218,28 +220,37 @@ func (o Operation) doAndLook(moment Moment, look func(at time.Time)) (Outcome, e
 type group struct {
 	machine *Machine
 	members []*member
-	said    chan error    // what a probe has to say when it is in its cpuset, and when it is armed
-	arm     chan struct{} // closed when they must arm their checks
-	over    chan struct{} // closed when there will be no more moment
+	checked chan time.Time // gets the moment when all have made their first check
+	said    chan error     // what a probe has to say when it is in its cpuset, and when it is armed
+	arm     chan struct{}  // closed when they must arm their checks
+	over    chan struct{}  // closed when there will be no more moment
 	ended   sync.WaitGroup
 }
 
 // member is a probe of a group.
 type member struct {
-	probe   *Probe
-	fire    chan time.Time // takes the moment
-	checked chan struct{}  // closed when the first check was made
-	found   Finding
-	late    error // what went wrong when it had no more to say
+	probe *Probe
+	fire  chan time.Time // takes the moment
+	next  chan time.Time // passes it on when the first check was made
+	found Finding
+	late  error // what went wrong when it had no more to say
 }
 
-// startGroup starts the threads of the probes.
+// startGroup starts the threads of the probes. The channels have room, as a
+// goroutine that has a thread to itself waits at the price of four system calls.
 func startGroup(m *Machine, probes []*Probe) *group {
-	g := &group{machine: m, said: make(chan error), arm: make(chan struct{}), over: make(chan struct{})}
-	for _, p := range probes {
-		member := &member{probe: p, fire: make(chan time.Time), checked: make(chan struct{})}
-		g.members = append(g.members, member)
-		g.ended.Go(func() { member.run(g) })
+	g := &group{
+		machine: m, checked: make(chan time.Time, 1), said: make(chan error, 2*len(probes)), arm: make(chan struct{}), over: make(chan struct{}),
+	}
+	next := g.checked
+	for _, p := range slices.Backward(probes) {
+		b := &member{probe: p, fire: make(chan time.Time, 1), next: next}
+		next = b.fire
+		g.members = append(g.members, b)
+	}
+	slices.Reverse(g.members)
+	for _, b := range g.members {
+		g.ended.Go(func() { b.run(g) })
 	}
 	return g
 }
@@ -264,7 +275,8 @@ func (b *member) run(g *group) {
 		select {
 		case moment := <-b.fire:
 			f = b.probe.first(check)
-			close(b.checked)
+			g.machine.progress.Add(1)
+			b.next <- moment
 			err = f.poll(check, moment)
 		case <-g.over:
 			f = b.probe.finding()
@@ -299,10 +311,9 @@ func (g *group) ready() error {
 
 // look has one probe after the other make its first check.
 func (g *group) look(moment time.Time) {
-	for _, b := range g.members {
-		b.fire <- moment
-		<-b.checked
-		g.machine.progress.Add(1)
+	if len(g.members) > 0 {
+		g.members[0].fire <- moment
+		<-g.checked
 	}
 }
 
@@ -311,6 +322,9 @@ func (g *group) end() (found []Finding, err error) {
 	close(g.over)
 	g.ended.Wait()
 	var errs []error
+	for len(g.said) > 0 {
+		errs = append(errs, <-g.said) // when nobody listened any more
+	}
 	for _, b := range g.members {
 		found = append(found, b.found)
 		errs = append(errs, b.late)

@@ -2,6 +2,8 @@ package suite
 
 import (
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,4 +81,60 @@ func TestLostInAGroup(t *testing.T) {
 	c, err := op.together([]int{3}, probes, AtReturn)
 	assert.EqualError(t, err, "mask: a task is lost")
 	assert.Len(t, c.Findings, 2)
+}
+
+// The probes of a cycle that serves many look one after the other, each as soon
+// as the one before it has looked once: one that keeps looking, since its
+// promise is broken, does not keep the others from it.
+func TestTogetherInOrder(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	var mu sync.Mutex
+	var order []string
+	looked := make(chan struct{}) // closed when the last has looked
+	row := func(name string, see func() error) *Invariant {
+		return &Invariant{Name: name, Arm: func(*Probe) (Check, error) {
+			return func() error {
+				mu.Lock()
+				order = append(order, name)
+				mu.Unlock()
+				return see()
+			}, nil
+		}}
+	}
+	broken := row("broken", func() error {
+		select {
+		case <-looked:
+			return nil
+		default:
+			return unix.EIO
+		}
+	})
+	last := row("last", func() error { close(looked); return nil })
+	op := Operation{m, &offline, 3, ""}
+	var probes []*Probe
+	for _, inv := range []*Invariant{broken, row("second", func() error { return nil }), last} {
+		probes = append(probes, op.probe(3, subject{inv, m.Root}, AtReturn))
+	}
+	c, err := op.together([]int{3}, probes, AtReturn)
+	require.NoError(t, err)
+	first := slices.DeleteFunc(slices.Clone(order[1:]), func(name string) bool { return name == "broken" })
+	assert.Equal(t, []string{"second", "last"}, first)
+	assert.Equal(t, "broken", order[0])
+	assert.ErrorIs(t, c.Findings[0].Err, unix.EIO)
+	assert.False(t, c.Findings[0].Never, "it was kept when the last had looked")
+	assert.NoError(t, c.Findings[2].Err)
+}
+
+// What a probe has to say when nobody listens any more is not lost: one could not
+// enter its cpuset, and another could not leave it.
+func TestGroupErrors(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	op := Operation{m, &offline, 3, ""}
+	probes := []*Probe{op.probe(3, subject{&mask, m.Root}, AtReturn), op.probe(3, subject{&mask, m.Root}, AtReturn)}
+	probes[1].Cleanup(func() { probes[1].lost = unix.EBUSY })
+	tr := with(offline, func(tr *Transition) { tr.Prepare = func(*Machine, int) error { return unix.EPERM } })
+	op.Transition = &tr
+	_, err := op.together([]int{3}, probes, AtReturn)
+	assert.ErrorIs(t, err, unix.EPERM)
+	assert.ErrorIs(t, err, unix.EBUSY)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/machine"
 )
@@ -178,7 +179,7 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 		{Isolcpus, isolcpus},
 		{IsolcpusFirst, isolcpus && f.Isolated.Has(f.Primary)},
 		{NohzFull, !nohzFull.Empty()},
-		{SMT, control == "on" || control == "off" || control == "forceoff"},
+		{SMT, cpuhp.SMTEnabled(control) || control == "off" || control == "forceoff"},
 		{NoSMT, control == "off"},
 		{MaxCPUs, !f.NeverOnline.Empty()},
 		{NUMA, len(nodes) > 1},

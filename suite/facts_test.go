@@ -1,15 +1,17 @@
 package suite
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/scripted"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 func TestHasParameter(t *testing.T) {
@@ -114,6 +116,7 @@ func TestLearn(t *testing.T) {
 		options                          Options
 		usable                           string
 		targets                          []int
+		smt                              string // smt/control; "": there is none
 		boots                            []Boot
 		err                              string // or why it cannot run
 	}{
@@ -125,6 +128,8 @@ func TestLearn(t *testing.T) {
 			boots: []Boot{Isolcpus, IsolcpusFirst}},
 		{name: "no tick", script: "cpus 0-2\nnohz_full 1-2", usable: "1-2", targets: []int{1, 2}, boots: []Boot{NohzFull}},
 		{name: "never online", script: "cpus 0-3\nonline 0-2", usable: "0-2", targets: []int{0, 2}, boots: []Boot{MaxCPUs}},
+		{name: "SMT is off", script: "cpus 0-2", smt: "off", usable: "0-2", targets: []int{0, 2}, boots: []Boot{SMT, NoSMT}},
+		{name: "two threads of eight", script: "cpus 0-2", smt: "2", usable: "0-2", targets: []int{0, 2}, boots: []Boot{SMT}},
 		{name: "a partition", script: "cpus 0-2", effective: "0-1", usable: "0-1", targets: []int{0, 1}},
 
 		{name: "one CPU", script: "cpus 0", err: "only CPU 0 is online: there is none that could be taken offline"},
@@ -145,7 +150,7 @@ func TestLearn(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			k := scripted.New(t, tt.script)
-			require.NoError(t, k.SetSMT("notsupported"))
+			require.NoError(t, k.SetSMT(cmp.Or(tt.smt, "notsupported")))
 			f := Facts{Options: tt.options}
 			err := f.learn(k, fakeRoot(t, tt.cmdline, tt.effective))
 			if tt.err != "" {

@@ -21,7 +21,8 @@ type instrument struct {
 }
 
 // Instrument returns the instrument of a name. When it is first asked for in a
-// run, open makes it. The error of open is returned each time.
+// run, open makes it. The error of open is returned each time. Checks of several
+// probes may be armed at once, so a row must ask first in [Invariant.Needs].
 func (m *Machine) Instrument(name string, open func() (Instrument, error)) (Instrument, error) {
 	made, ok := m.instruments[name]
 	if !ok {

@@ -31,17 +31,18 @@ type Machine struct {
 	// Missing says so if this machine has no cpusets.
 	Root, Child *Placement
 
-	real        bool // it is the machine that this process runs on
-	log         *testLog
-	siblings    *siblings
-	limits      limits
-	attributes  [][2]string // about the machine, for the report
-	instruments map[string]instrument
-	afterWrite  atomic.Pointer[func()] // see Probe.AfterWrite
-	told        atomic.Bool            // it was called in this operation
-	hang        hang
-	known       *knownDefects
-	progress    atomic.Uint64 // counts what was done, for a watchdog
+	real            bool // it is the machine that this process runs on
+	log             *testLog
+	siblings        *siblings
+	limits          limits
+	attributes      [][2]string // about the machine, for the report
+	instruments     map[string]instrument
+	afterWrite      atomic.Pointer[func()] // see Probe.AfterWrite
+	beforeOperation hooks                  // see Probe.BeforeOperation
+	told            atomic.Bool            // it was called in this operation
+	hang            hang
+	known           *knownDefects
+	progress        atomic.Uint64 // counts what was done, for a watchdog
 }
 
 // Shared returns the CPUs that are online, without those of somebody's

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -54,6 +55,34 @@ func (p *Probe) AfterWrite(f func()) {
 	m := p.Machine
 	m.afterWrite.Store(&f)
 	p.Cleanup(func() { m.afterWrite.Store(nil) })
+}
+
+// BeforeOperation has f called right before the operation, on the thread that
+// does it: for what would cost the machine time if it had gone on since the
+// check was armed. f must not block for long. It is for [Invariant.Arm], and
+// holds for one operation.
+func (p *Probe) BeforeOperation(f func()) { p.Machine.beforeOperation.add(f) }
+
+// hooks are functions that are called once. Several threads may add some at
+// once.
+type hooks struct {
+	mu   sync.Mutex
+	list []func()
+}
+
+func (h *hooks) add(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = append(h.list, f)
+}
+
+// take returns the functions, and forgets them.
+func (h *hooks) take() []func() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.list
+	h.list = nil
+	return list
 }
 
 // wrote is called after each write(2) that takes CPUs offline or online or

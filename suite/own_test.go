@@ -18,6 +18,7 @@ func ownRow(calls *[]string, see func() error) Invariant {
 		Arm: func(p *Probe) (Check, error) {
 			call := p.Transition.Name + " " + string(p.Moment) + " " + p.From.Name
 			*calls = append(*calls, call)
+			p.BeforeOperation(func() { *calls = append(*calls, "begins") })
 			p.AfterWrite(func() { *calls = append(*calls, "written") })
 			return func() error { return see() }, nil
 		},
@@ -25,7 +26,7 @@ func ownRow(calls *[]string, see func() error) Invariant {
 }
 
 // A row with operations of its own looks at the last moment alone, from the root
-// cpuset, and is told of the write. It gets the operations that it asks for,
+// cpuset, and is told of the beginning and of the write. It gets the operations that it asks for,
 // except after a transition of which one cycle serves all.
 func TestOwn(t *testing.T) {
 	var calls []string
@@ -34,9 +35,9 @@ func TestOwn(t *testing.T) {
 	p := playRows(t, "cpus 0-3", tables, nil)
 	var want []string
 	for range 6 {
-		want = append(want, "Offline at-return root-cpuset", "written")
+		want = append(want, "Offline at-return root-cpuset", "begins", "written")
 	}
-	want = append(want, "Together at-return root-cpuset", "written")
+	want = append(want, "Together at-return root-cpuset", "begins", "written")
 	assert.Equal(t, want, calls)
 	assert.Equal(t, "pass", p.verdicts["Offline/at-return/own"])
 	assert.Equal(t, "pass", p.verdicts["Together/at-return/own"])
@@ -48,13 +49,23 @@ func TestOwn(t *testing.T) {
 	assert.Equal(t, "3", p.attributes("Together/at-return/own")["cpus"], "the last of them")
 }
 
+// What a cycle that ended before its operation has left does not begin with the
+// next one.
+func TestBeforeOperation(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	(&Probe{View: View{Machine: m}}).BeforeOperation(func() { t.Error("it is called for another cycle") })
+	op := Operation{Machine: m, Transition: &offline, CPU: 3}
+	assert.NoError(t, op.prepare([]int{3}))
+	assert.NoError(t, op.do().Err)
+}
+
 // What can be done to a CPU once is shared.
 func TestOwnOnce(t *testing.T) {
 	var calls []string
 	tables := rows(with(offline, func(tr *Transition) { tr.Once = true }))
 	tables.Invariants = append(tables.Invariants, ownRow(&calls, func() error { return nil }))
 	p := playRows(t, "cpus 0-3", tables, nil)
-	assert.Equal(t, []string{"Offline at-return root-cpuset", "written"}, calls)
+	assert.Equal(t, []string{"Offline at-return root-cpuset", "begins", "written"}, calls)
 	assert.Equal(t, "pass", p.verdicts["Offline/at-return/own"])
 }
 

@@ -48,6 +48,14 @@ func (r *result) add(f Finding) {
 	}
 }
 
+// ask asks for the machine's state if a promise was broken: when it is reported,
+// that may be another one.
+func (r *result) ask(m *Machine) {
+	if len(r.broken) > 0 && r.state == "" {
+		r.state = m.state(r.broken[0].CPU)
+	}
+}
+
 // once is a cycle that was made for many probes, counted once.
 func (c Cycle) once() *result {
 	r := &result{toReturn: []time.Duration{c.Outcome.toReturn()}}

@@ -54,7 +54,8 @@ func (r *Runner) all(t *testing.T) {
 // Run runs the transitions of a name, or whose name begins with it and a slash,
 // as subtests of t: transition/moment/invariant/placement, each with a cycle of
 // its own, so that nothing comes between the moment and the check. One
-// operation serves both its moments, if both are run.
+// operation serves both its moments, if both are run, and to take a CPU offline
+// before it is brought online serves the tests about that.
 func (r *Runner) Run(t *testing.T, name string) {
 	for i := range r.tables.Transitions {
 		tr := &r.tables.Transitions[i]

@@ -158,6 +158,9 @@ type Outcome struct {
 
 // do does the operation on the calling thread.
 func (o Operation) do() Outcome {
+	for _, f := range o.Machine.beforeOperation.take() {
+		f()
+	}
 	out := Outcome{Operation: o, Began: time.Now()}
 	out.Err = o.operate()
 	out.Returned = time.Now()

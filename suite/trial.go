@@ -85,7 +85,7 @@ func (x *trial) moment(t *testing.T, moment Moment, i int) {
 		x.sharing(t, cpus, moment)
 	} else {
 		eachSubject(t, x.subjects(), func(t *testing.T, at subject) {
-			x.subject(t, at, cpus, func(able []int) (*result, error) { return x.alone(able, moment, at) })
+			x.subject(t, at, cpus, func(able []int) (*result, error) { return x.alone(t, able, moment, at) })
 		})
 	}
 	if x.last(moment) && !x.tr.Once {
@@ -203,48 +203,76 @@ func (x *trial) subject(t *testing.T, at subject, cpus []int, results func(able 
 }
 
 // alone makes the cycles of a case: as often as [Options.Cycles] says on each
-// of the CPUs. Those at the uevent look at the return too.
-func (x *trial) alone(cpus []int, moment Moment, at subject) (*result, error) {
-	m := x.machine
-	if moment == AtReturn && x.atReturn[at] != nil {
-		return x.atReturn[at], nil
+// of the CPUs. Those at the uevent look at the return too. If the cycles of
+// another transition have gone through this one, they were looked at by then.
+func (x *trial) alone(t *testing.T, cpus []int, moment Moment, at subject) (*result, error) {
+	if moment == AtReturn {
+		if x.atReturn[at] != nil {
+			return x.atReturn[at], nil
+		}
+		res := &result{}
+		if err := x.cycles(cpus, at, []Moment{moment}, res); err != nil {
+			return res, err
+		}
+		x.times.add(x.tr.Name, res)
+		return res, nil
 	}
 	res, atReturn := &result{}, &result{}
-	if err := m.siblings.set(x.tr.updatesCpusets() && at.inv.Placed); err != nil {
+	if p := x.found(at, cpus); p != nil {
+		t.Cleanup(func() { p.said.report(t, x.machine.known.skip) })
+		if res, atReturn = p.uevent, p.atReturn; p.err != nil {
+			return res, p.err
+		}
+	} else if err := x.cycles(cpus, at, []Moment{moment, AtReturn}, res, atReturn); err != nil {
 		return res, err
 	}
-	moments := []Moment{moment}
-	if moment == AtUevent {
-		moments = []Moment{AtUevent, AtReturn}
+	x.times.add(x.tr.Name, res)
+	x.times.add(x.tr.Name, &result{windows: atReturn.windows})
+	atReturn.ask(x.machine)
+	x.atReturn[at] = atReturn
+	return res, nil
+}
+
+// cycles makes the cycles of a case, and adds what was found at each of the
+// moments to one of results.
+func (x *trial) cycles(cpus []int, at subject, moments []Moment, results ...*result) error {
+	m := x.machine
+	if err := m.siblings.set(x.tr.updatesCpusets() && at.inv.Placed); err != nil {
+		return err
 	}
+	there := x.wayThere(at)
 	for _, cpu := range cpus {
 		for range m.Options.Cycles {
-			c, err := Operation{m, x.tr, cpu, ""}.alone(at, moments...)
-			if err != nil {
-				return res, fmt.Errorf("cpu%d: %w", cpu, err)
+			if there != nil && len(moments) > 1 {
+				if err := x.goThere(there, at, cpu); err != nil {
+					return err
+				}
 			}
-			res.add(c.Findings[0])
-			if len(c.Findings) > 1 {
-				atReturn.add(c.Findings[1])
+			if err := x.cycle(x.tr, cpu, at, moments, results...); err != nil {
+				return err
 			}
 		}
 		// If all online CPUs are looked at, one of them must be there when the
 		// next one goes.
 		if len(cpus) > 1 && m.exhaustible() {
 			if err := m.bounded(fmt.Sprintf("bringing cpu%d online", cpu), func() error { return m.Ensure(cpu, Online) }); err != nil {
-				return res, err
+				return err
 			}
 		}
 	}
-	x.times.add(x.tr.Name, res)
-	if moment == AtUevent {
-		x.times.add(x.tr.Name, &result{windows: atReturn.windows})
-		if len(atReturn.broken) > 0 {
-			atReturn.state = m.state(atReturn.broken[0].CPU)
-		}
-		x.atReturn[at] = atReturn
+	return nil
+}
+
+// cycle makes one cycle of a case.
+func (x *trial) cycle(tr *Transition, cpu int, at subject, moments []Moment, results ...*result) error {
+	c, err := Operation{x.machine, tr, cpu, ""}.alone(at, moments...)
+	if err != nil {
+		return fmt.Errorf("cpu%d: %w", cpu, err)
 	}
-	return res, nil
+	for i, f := range c.Findings {
+		results[i].add(f)
+	}
+	return nil
 }
 
 // exhaustible reports whether the last CPU would be asked to go if all that are

@@ -3,7 +3,7 @@ package tracefs
 import (
 	"fmt"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,28 +63,69 @@ func (e Event) String() string {
 // The name may have any character, a dash and a newline included.
 const nameColumns = 16
 
-// afterName matches what comes between the name and the event. The flags have
-// four characters, five since v5.15.
-var afterName = regexp.MustCompile(`(?s)^-([0-9]{1,10}) +\[([0-9]{3,9})\] ([^ ]{4,8}) +([0-9]{1,10})\.([0-9]{6}): (.*)$`)
+// header takes a line apart: an event without name and arguments, and the text
+// that has those. A regular expression would take most of the time that a
+// program spends on a trace.
+func header(line string) (e Event, text string, ok bool) {
+	if len(line) <= nameColumns {
+		return e, "", false
+	}
+	s := scanner{rest: line[nameColumns:]}
+	s.skip("-")
+	e.TID = s.number(1, 10)
+	s.skip(" ")
+	s.blanks()
+	s.skip("[")
+	e.CPU = s.number(3, 9)
+	s.skip("] ")
+	// The flags have four characters, five since v5.15.
+	flags, rest, _ := strings.Cut(s.rest, " ")
+	s.rest = rest
+	s.blanks()
+	seconds := s.number(1, 10)
+	s.skip(".")
+	micros := s.number(6, 6)
+	s.skip(": ")
+	if s.failed || len(flags) < 4 || len(flags) > 8 {
+		return e, "", false
+	}
+	e.Comm, e.Context = strings.TrimLeft(line[:nameColumns], " "), context(flags)
+	e.Time = time.Duration(seconds)*time.Second + time.Duration(micros)*time.Microsecond
+	return e, s.rest, true
+}
 
-// header returns the parts of a line, of which the name is the first, or nil.
-func header(line string) []string {
-	if len(line) <= nameColumns || line[nameColumns] != '-' {
-		return nil
+// A scanner takes a text apart from its beginning.
+type scanner struct {
+	rest   string
+	failed bool
+}
+
+// skip skips what must be there.
+func (s *scanner) skip(text string) {
+	rest, ok := strings.CutPrefix(s.rest, text)
+	s.rest, s.failed = rest, s.failed || !ok
+}
+
+func (s *scanner) blanks() { s.rest = strings.TrimLeft(s.rest, " ") }
+
+// number takes a number of so many digits.
+func (s *scanner) number(least, most int) (n int) {
+	digits := 0
+	for digits < len(s.rest) && digits < most && '0' <= s.rest[digits] && s.rest[digits] <= '9' {
+		n = 10*n + int(s.rest[digits]-'0')
+		digits++
 	}
-	match := afterName.FindStringSubmatch(line[nameColumns:])
-	if match != nil {
-		match[0] = strings.TrimLeft(line[:nameColumns], " ")
-	}
-	return match
+	s.rest, s.failed = s.rest[digits:], s.failed || digits < least
+	return n
 }
 
 // stackName is printed in place of the name of an event that is the stack of the
 // event before it.
 const stackName = "<stack trace>"
 
-// recorder matches the functions that record an event and its stack.
-var recorder = regexp.MustCompile(`^(__traceiter_|trace_event_|event_triggers_|__trace_stack|stacktrace_trigger)`)
+// recorders are how the names of the functions begin that record an event and
+// its stack.
+var recorders = []string{"__traceiter_", "trace_event_", "event_triggers_", "__trace_stack", "stacktrace_trigger"}
 
 // lostLine matches the line that stands for events that were overwritten before
 // they were read.
@@ -130,18 +171,18 @@ func (p *parser) line(line string) error {
 		}
 		p.inStack = false
 	}
-	if match := header(line); match != nil {
+	if e, text, ok := header(line); ok {
 		p.endBegun()
-		return p.event(match)
+		return p.event(e, text)
 	}
 	if match := lostLine.FindStringSubmatch(line); match != nil {
 		p.lost = append(p.lost, line)
 		return nil
 	}
 	if p.begun != "" {
-		if match := header(p.begun + "\n" + line); match != nil {
+		if e, text, ok := header(p.begun + "\n" + line); ok {
 			p.begun = ""
-			return p.event(match)
+			return p.event(e, text)
 		}
 	}
 	if line == "" || strings.HasPrefix(line, "#") && len(p.events) == 0 {
@@ -172,18 +213,8 @@ func (p *parser) endBegun() {
 }
 
 // event takes in what [header] returned.
-func (p *parser) event(parts []string) error {
+func (p *parser) event(e Event, text string) error {
 	p.entries++
-	name, text := parts[0], parts[6]
-	numbers := make([]int64, 4)
-	for n, digits := range []string{parts[1], parts[2], parts[4], parts[5]} {
-		// It cannot fail: these are digits alone, and few enough.
-		numbers[n], _ = strconv.ParseInt(digits, 10, 64)
-	}
-	e := Event{
-		Comm: name, TID: int(numbers[0]), CPU: int(numbers[1]), Context: context(parts[3]),
-		Time: time.Duration(numbers[2])*time.Second + time.Duration(numbers[3])*time.Microsecond,
-	}
 	if text == stackName {
 		p.inStack, p.stackOf = true, key{e.CPU, e.TID, e.Context}
 		return nil
@@ -205,7 +236,7 @@ func (p *parser) event(parts []string) error {
 // last on the same CPU. The functions that record it are left out.
 func (p *parser) frame(symbol string) {
 	n, ok := p.last[p.stackOf]
-	if ok && !recorder.MatchString(symbol) {
+	if ok && !slices.ContainsFunc(recorders, func(prefix string) bool { return strings.HasPrefix(symbol, prefix) }) {
 		p.events[n].Stack = append(p.events[n].Stack, symbol)
 	}
 }

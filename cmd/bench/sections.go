@@ -76,7 +76,7 @@ func start(ctx context.Context, b *bench) ([]row, error) {
 
 // defaultRun is all of ci/selftest.
 func defaultRun(ctx context.Context, b *bench) ([]row, error) {
-	const goal = time.Minute
+	const goal = 75 * time.Second
 	r, err := b.selftest(ctx, "-kernel", b.kernel, "-known", "builtin")
 	if err != nil {
 		return nil, err

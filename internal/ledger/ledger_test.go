@@ -312,6 +312,19 @@ func TestThreads(t *testing.T) {
 	threads, err := ledger.Threads(root)
 	require.NoError(t, err)
 	assert.Equal(t, map[int]string{17: "kworker/u8:1", 29: "cpuhp/3", 30: "a) b (c"}, threads)
+
+	// When kthreadd is known, only its children are looked at.
+	table := ledger.ThreadTable{Root: root}
+	put("2", "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0\n")
+	require.NoError(t, table.Scan())
+	assert.Len(t, table.Names(), 4)
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "proc/2/task/2"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "proc/2/task/2/children"), []byte("29 32 33 "), 0o644))
+	put("32", "32 (kworker/3:0-mm) S 2 0 0 0 -1 69238880 0 0\n")
+	put("34", "34 (sh) S 1 0 0 0 -1 4194560 1 2\n")
+	require.NoError(t, table.Scan())
+	assert.Equal(t, map[int]string{2: "kthreadd", 29: "cpuhp/3", 32: "kworker/3:0"}, table.Names(), "33 has ended")
+
 	put("31", "31 cpuhp S\n")
 	_, err = ledger.Threads(root)
 	assert.ErrorContains(t, err, "31/stat: \"31 cpuhp S\\n\" has no name in parentheses")

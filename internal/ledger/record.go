@@ -50,7 +50,7 @@ type Recorder struct {
 	Missing []string
 
 	root     string
-	threads  threadTable
+	threads  ThreadTable
 	instance *tracefs.Instance
 	op       Operation
 	dirty    bool                  // the buffers may have events of an operation that was not read to its end
@@ -72,7 +72,7 @@ func NewRecorder(fs *tracefs.FS, root, name string, text io.Writer) (*Recorder, 
 	if err != nil {
 		return nil, err
 	}
-	r := &Recorder{root: root, threads: threadTable{root: root}, instance: i}
+	r := &Recorder{root: root, threads: ThreadTable{Root: root}, instance: i}
 	if err := r.enable(); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
@@ -130,10 +130,10 @@ func (r *Recorder) Close() error { return r.instance.Close() }
 // After Begin, the thread that does the operation must call [Recorder.Returned]
 // and then any thread [Recorder.End].
 func (r *Recorder) Begin(within []string) error {
-	if err := r.threads.scan(); err != nil {
+	if err := r.threads.Scan(); err != nil {
 		return err
 	}
-	r.op = Operation{Begin: BeginMark, Return: ReturnMark, Within: within, Threads: r.threads.names()}
+	r.op = Operation{Begin: BeginMark, Return: ReturnMark, Within: within, Threads: r.threads.Names()}
 	r.returned.Store(nil)
 	if err := r.empty(); err != nil {
 		return err
@@ -222,10 +222,10 @@ func (r *Recorder) settle(wait time.Duration) (*Ledger, error) {
 		}
 		if slices.ContainsFunc(events, func(e tracefs.Event) bool { return e.Name == "sched_process_fork" }) {
 			// Threads that were started meanwhile have their names by now.
-			if err := r.threads.scan(); err != nil {
+			if err := r.threads.Scan(); err != nil {
 				return nil, err
 			}
-			maps.Copy(r.op.Threads, r.threads.names())
+			maps.Copy(r.op.Threads, r.threads.Names())
 		}
 		r.op.Events = append(r.op.Events, events...)
 		l, err := Compute(r.op)

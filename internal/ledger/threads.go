@@ -16,18 +16,21 @@ const kernelThread = 0x00200000
 // /proc/PID/stat of the machine whose file system is at root. A thread that ends
 // meanwhile may be left out.
 func Threads(root string) (map[int]string, error) {
-	t := threadTable{root: root}
-	if err := t.scan(); err != nil {
+	t := ThreadTable{Root: root}
+	if err := t.Scan(); err != nil {
 		return nil, err
 	}
-	return t.names(), nil
+	return t.Names(), nil
 }
 
-// A threadTable is what is known of the processes. To read about one takes the
-// kernel long, so it is read once, when it is first there. The kernel gives an id
-// to another process only when it has been through all the others.
-type threadTable struct {
-	root  string
+// A ThreadTable is what is known of the kernel's threads. To read about one takes
+// the kernel long, so it is read once, when it is first there. The kernel gives
+// an id to another process only when it has been through all the others. The
+// table is not for use by several goroutines at once.
+type ThreadTable struct {
+	// Root is where the machine's file system is.
+	Root string
+
 	known map[int]thread
 }
 
@@ -39,33 +42,26 @@ type thread struct {
 // nameless is the name of a kernel thread that does not have its own yet.
 const nameless = "kthreadd"
 
-// scan brings the table up to date.
-func (t *threadTable) scan() error {
-	proc := filepath.Join(t.root, "proc")
-	dir, err := os.Open(proc)
-	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	defer dir.Close()
-	entries, err := dir.Readdirnames(-1)
+// Scan brings the table up to date. A thread that begins or ends meanwhile may be
+// left out.
+func (t *ThreadTable) Scan() error {
+	proc := filepath.Join(t.Root, "proc")
+	tids, err := t.list(proc)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	now := make(map[int]thread)
 	kernel := 0
-	for _, entry := range entries {
-		tid, err := strconv.Atoi(entry)
-		if err != nil {
-			continue // it is no process
-		}
+	for _, tid := range tids {
 		is, ok := t.known[tid]
 		if !ok || is.kernel && is.name == nameless && tid != kthreadd {
-			text, err := os.ReadFile(filepath.Join(proc, entry, "stat"))
+			path := filepath.Join(proc, strconv.Itoa(tid), "stat")
+			text, err := os.ReadFile(path)
 			if err != nil {
 				continue // it has ended
 			}
 			if _, is.name, is.kernel, err = parseStat(string(text)); err != nil {
-				return fmt.Errorf("ledger: %s: %w", filepath.Join(proc, entry, "stat"), err)
+				return fmt.Errorf("ledger: %s: %w", path, err)
 			}
 		}
 		if now[tid] = is; is.kernel {
@@ -79,8 +75,35 @@ func (t *threadTable) scan() error {
 	return nil
 }
 
-// names returns the kernel's threads.
-func (t *threadTable) names() map[int]string {
+// list returns the ids of the children of kthreadd and its own, if it is known
+// and the kernel tells of them (CONFIG_PROC_CHILDREN), and else of all processes:
+// to list those takes the kernel ten times as long.
+func (t *ThreadTable) list(proc string) (tids []int, err error) {
+	var names []string
+	text, err := os.ReadFile(filepath.Join(proc, "2/task/2/children"))
+	if t.known[kthreadd] == (thread{nameless, true}) && err == nil {
+		names = append(strings.Fields(string(text)), strconv.Itoa(kthreadd))
+	} else {
+		dir, err := os.Open(proc)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		if names, err = dir.Readdirnames(-1); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range names {
+		if tid, err := strconv.Atoi(name); err == nil {
+			tids = append(tids, tid)
+		} // else it is no process
+	}
+	return tids, nil
+}
+
+// Names returns the names of the kernel's threads by their id, without what a
+// worker works for: "kworker/3:1".
+func (t *ThreadTable) Names() map[int]string {
 	threads := make(map[int]string)
 	for tid, is := range t.known {
 		if is.kernel {
