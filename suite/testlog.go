@@ -130,17 +130,6 @@ func (k *testLog) end() *said {
 	return s
 }
 
-// during adds what the kernel logs while f runs to s alone: it is of another test
-// than the one that runs.
-func (k *testLog) during(s *said, f func()) {
-	k.mu.Lock()
-	k.read()
-	k.open = append(k.open, s)
-	k.mu.Unlock()
-	f()
-	k.end()
-}
-
 // watch makes the test fail if the kernel complains from now to its end, and no
 // known defect explains it.
 func (k *testLog) watch(t *testing.T, defects *knownDefects) {

@@ -85,7 +85,7 @@ func (x *trial) moment(t *testing.T, moment Moment, i int) {
 		x.sharing(t, cpus, moment)
 	} else {
 		eachSubject(t, x.subjects(), func(t *testing.T, at subject) {
-			x.subject(t, at, cpus, func(able []int) (*result, error) { return x.alone(t, able, moment, at) })
+			x.subject(t, at, cpus, func(able []int) (*result, error) { return x.alone(able, moment, at) })
 		})
 	}
 	if x.last(moment) && !x.tr.Once {
@@ -205,7 +205,7 @@ func (x *trial) subject(t *testing.T, at subject, cpus []int, results func(able 
 // alone makes the cycles of a case: as often as [Options.Cycles] says on each
 // of the CPUs. Those at the uevent look at the return too. If the cycles of
 // another transition have gone through this one, they were looked at by then.
-func (x *trial) alone(t *testing.T, cpus []int, moment Moment, at subject) (*result, error) {
+func (x *trial) alone(cpus []int, moment Moment, at subject) (*result, error) {
 	if moment == AtReturn {
 		if x.atReturn[at] != nil {
 			return x.atReturn[at], nil
@@ -219,7 +219,6 @@ func (x *trial) alone(t *testing.T, cpus []int, moment Moment, at subject) (*res
 	}
 	res, atReturn := &result{}, &result{}
 	if p := x.found(at, cpus); p != nil {
-		t.Cleanup(func() { p.said.report(t, x.machine.known.skip) })
 		if res, atReturn = p.uevent, p.atReturn; p.err != nil {
 			return res, p.err
 		}
