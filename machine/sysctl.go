@@ -1,6 +1,10 @@
 package machine
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // Sysctls are the sysctls that tests write, as paths on the machine. A test
 // must restrict itself to these: others are not restored.
@@ -13,13 +17,22 @@ var Sysctls = []string{
 	"/proc/sys/kernel/watchdog_thresh",
 }
 
+// rebuilding are those of them that a test must write no other value to than
+// the one that they have. They are in no snapshot: some kernels, 6.12.117 among
+// them, rebuild the scheduling domains when one is read, and are no longer as
+// they were found then.
+var rebuilding = []string{
+	"/proc/sys/kernel/sched_rt_period_us",
+	"/proc/sys/kernel/sched_rt_runtime_us",
+}
+
 var sysctls = setting{name: "sysctl", paths: sysctlFiles}
 
-// sysctlFiles returns the sysctls that there are. In a container they are
+// sysctlFiles returns the sysctls that are restored, if there are any. In a container they are
 // mounted read-only: then no test can change them.
 func sysctlFiles(s *Snapshot) (files []string) {
 	for _, path := range Sysctls {
-		if unix.Access(s.path(path), unix.R_OK|unix.W_OK) == nil {
+		if !slices.Contains(rebuilding, path) && unix.Access(s.path(path), unix.R_OK|unix.W_OK) == nil {
 			files = append(files, path)
 		}
 	}
