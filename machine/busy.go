@@ -2,7 +2,6 @@ package machine
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,33 +22,27 @@ const (
 	lastPause  = 50 * time.Millisecond
 )
 
-// busySince is when each directory that could not be removed was busy first.
-var busySince = struct {
-	sync.Mutex
-	first map[string]time.Time
-}{first: make(map[string]time.Time)}
-
 // untilFree calls remove, for a directory, until the error is not EBUSY, and
 // calls free, which may be nil, after each time that it is. An error of free
 // ends that. In all calls for the directory together it goes on for exitLimit:
 // a restore tries several times, and each would take as long again.
-func untilFree(dir string, remove func() error, free func(deadline time.Time) error) error {
-	busySince.Lock()
-	first, ok := busySince.first[dir]
+func (s *Snapshot) untilFree(dir string, remove func() error, free func(deadline time.Time) error) error {
+	first, ok := s.busySince[dir]
 	if !ok {
 		first = time.Now()
-		busySince.first[dir] = first
 	}
-	busySince.Unlock()
 	deadline := first.Add(exitLimit)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := remove()
-		if err == nil {
-			busySince.Lock()
-			delete(busySince.first, dir)
-			busySince.Unlock()
+		if !errors.Is(err, unix.EBUSY) {
+			delete(s.busySince, dir)
+			return err
 		}
-		if !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline) {
+		if s.busySince == nil {
+			s.busySince = make(map[string]time.Time)
+		}
+		s.busySince[dir] = first
+		if !time.Now().Before(deadline) {
 			return err
 		}
 		if free != nil {

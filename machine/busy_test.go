@@ -14,13 +14,14 @@ import (
 func TestUntilFree(t *testing.T) {
 	defer func(was time.Duration) { exitLimit = was }(exitLimit)
 	exitLimit = 300 * time.Millisecond
-	dir := t.TempDir() // no other call has a name like this
+	const dir = "/sys/fs/cgroup/hotplugtest-1"
+	var s Snapshot
 	tries, freed := 0, 0
 	busy := func() error { tries++; return failed("rmdir", dir, unix.EBUSY) }
 	free := func(time.Time) error { freed++; return nil }
 
 	start := time.Now()
-	assert.ErrorIs(t, untilFree(dir, busy, free), unix.EBUSY)
+	assert.ErrorIs(t, s.untilFree(dir, busy, free), unix.EBUSY)
 	assert.GreaterOrEqual(t, time.Since(start), exitLimit)
 	assert.Greater(t, tries, 1)
 	// 50 us, 100 us, … 25.6 ms, and 50 ms from then on: 10 and 5 pauses.
@@ -29,14 +30,14 @@ func TestUntilFree(t *testing.T) {
 
 	tries = 0
 	for range 10 {
-		assert.ErrorIs(t, untilFree(dir, busy, free), unix.EBUSY)
+		assert.ErrorIs(t, s.untilFree(dir, busy, free), unix.EBUSY)
 	}
 	assert.Equal(t, 10, tries, "the time for it is over")
 
 	// When it is gone, another one of its name has its own time.
-	assert.NoError(t, untilFree(dir, func() error { return nil }, free))
+	assert.NoError(t, s.untilFree(dir, func() error { return nil }, free))
 	tries = 0
-	assert.NoError(t, untilFree(dir, func() error {
+	assert.NoError(t, s.untilFree(dir, func() error {
 		if tries++; tries < 5 {
 			return unix.EBUSY
 		}
@@ -44,9 +45,19 @@ func TestUntilFree(t *testing.T) {
 	}, nil))
 	assert.Equal(t, 5, tries)
 
+	// The next suite of a process has its own time, for a directory of the same
+	// name as well.
+	tries = 0
+	assert.ErrorIs(t, s.untilFree(dir, busy, free), unix.EBUSY)
+	assert.Greater(t, tries, 1)
+	var next Snapshot
+	tries = 0
+	assert.ErrorIs(t, next.untilFree(dir, busy, free), unix.EBUSY)
+	assert.Greater(t, tries, 1)
+
 	// What cannot be freed is not waited for.
 	ours := errors.New("it has a thread of this process")
 	tries = 0
-	assert.Equal(t, ours, untilFree(dir+"/ours", busy, func(time.Time) error { return ours }))
+	assert.Equal(t, ours, s.untilFree(dir+"/ours", busy, func(time.Time) error { return ours }))
 	assert.Equal(t, 1, tries)
 }

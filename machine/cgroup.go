@@ -107,15 +107,16 @@ func (leftovers) diff(was, now *Snapshot) []Difference {
 	var diffs []Difference
 	for _, dir := range now.Leftovers {
 		if !slices.Contains(was.Leftovers, dir) {
-			diffs = append(diffs, Difference{dir, "absent", "left over", func() error { return removeTree(was.path(dir)) }, false})
+			diffs = append(diffs, Difference{dir, "absent", "left over", func() error { return was.removeTree(dir) }, false})
 		}
 	}
 	return diffs
 }
 
 // removeTree removes a cgroup and those below, and kills what is still in them.
-func removeTree(dir string) error {
-	return untilFree(dir, func() error { return rmdirAll(dir) }, func(deadline time.Time) error { return killAll(dir, deadline) })
+func (s *Snapshot) removeTree(path string) error {
+	dir := s.path(path)
+	return s.untilFree(dir, func() error { return rmdirAll(dir) }, func(deadline time.Time) error { return killAll(dir, deadline) })
 }
 
 // rmdirAll removes a cgroup and those below.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
@@ -38,10 +39,6 @@ type Snapshot struct {
 	// IRQs are the interrupts whose mask can be read.
 	IRQs []IRQ
 
-	// fixedIRQs are those of them that nobody can move, by their identity, as
-	// was found when they were to be moved.
-	fixedIRQs map[string]bool
-
 	// Threads are those of other processes and of the kernel, by their id,
 	// without those whose affinity is the kernel's affair.
 	Threads map[int]Thread
@@ -56,6 +53,17 @@ type Snapshot struct {
 	// Modules are those of the kernel's modules for the injection of errors
 	// that are loaded.
 	Modules []string
+
+	tries
+}
+
+// tries is what was found when the machine was to be restored.
+type tries struct {
+	// fixedIRQs are the interrupts that nobody can move, by their identity.
+	fixedIRQs map[string]bool
+	// busySince is when each directory that was to be removed, and has been
+	// busy since, was busy first.
+	busySince map[string]time.Time
 }
 
 // A Difference is one thing that was different in an earlier [Snapshot].
@@ -207,14 +215,14 @@ func mendable(diffs []Difference) []Difference {
 func mendAll(wanted func() *Snapshot) (diffs []Difference, err error) {
 	// What was changed can change more in turn, such as the masks of what moves
 	// when a CPU comes back.
-	var fixedIRQs map[string]bool
+	var found tries
 	for range 3 {
 		s := wanted()
-		s.fixedIRQs = fixedIRQs
+		s.tries = found
 		restoreErr := s.Restore()
-		fixedIRQs = s.fixedIRQs
+		found = s.tries
 		s = wanted()
-		s.fixedIRQs = fixedIRQs
+		s.tries = found
 		diffs, err = s.Compare()
 		if err = errors.Join(restoreErr, err); err == nil && len(diffs) == 0 {
 			break

@@ -28,7 +28,7 @@ func (tracing) diff(was, now *Snapshot) []Difference {
 		if slices.Contains(was.Tracing, path) {
 			continue
 		}
-		mend := func() error { return removeInstance(was.path(path)) }
+		mend := func() error { return was.removeInstance(path) }
 		if mount, ok := strings.CutPrefix(path, mountedPrefix); ok {
 			mend = func() error { return unmount(was.path(mount)) }
 		}
@@ -84,8 +84,9 @@ func (s *Snapshot) traceMounts() []string {
 // removeInstance removes an instance of tracefs. The kernel disables its
 // events. It is busy while a process has one of its files open: one that was
 // killed has them until its last thread has ended.
-func removeInstance(dir string) error {
-	return untilFree(dir, func() error {
+func (s *Snapshot) removeInstance(path string) error {
+	dir := s.path(path)
+	return s.untilFree(dir, func() error {
 		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
 			return failed("rmdir", dir, err)
 		}
