@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 // hunt explores one kernel, in one VM after another.
 type hunt struct {
 	name, source string
+	dir          string // for the consoles of its VMs
 	vm           vm.Options
 	guest        string // the program for the VM
 	all          *findings
@@ -49,7 +49,7 @@ func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*
 	options := h.vm
 	options.Timeout = limit
 	options.Append += " oops=panic"
-	options.Out = filepath.Join(h.options.vm.Out, filepath.Base(h.name))
+	options.Out = h.dir
 	code, err := vm.Run(ctx, options, append([]string{h.guest}, args...), s, os.Stderr)
 	switch {
 	case err != nil:

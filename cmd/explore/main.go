@@ -19,6 +19,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/explore"
 	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/vm"
 	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
@@ -46,6 +47,7 @@ var errFound = &cli.Told{What: "laws are broken", Status: cli.Failed}
 type options struct {
 	vm        vm.Options
 	kernels   []string
+	profiles  []profile.Profile
 	arch      string
 	time      time.Duration
 	seed      uint64
@@ -67,6 +69,7 @@ func parse(args []string) (*options, error) {
 		o.kernels = append(o.kernels, s)
 		return nil
 	})
+	profile.Flag(flags, &o.profiles)
 	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "`GOARCH` of the kernel")
 	flags.DurationVar(&o.time, "for", 10*time.Minute, "`time` to explore each kernel")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
@@ -103,6 +106,9 @@ func (o *options) check() error {
 	}
 	if len(o.kernels) == 0 {
 		o.kernels = []string{vm.DefaultKernel}
+	}
+	if len(o.profiles) == 0 {
+		o.profiles, _ = profile.Named(profile.Default)
 	}
 	for i, kernel := range o.kernels {
 		if vmkernel.IsPath(kernel, string(o.dir)) || strings.HasPrefix(kernel, ".") {
@@ -165,7 +171,12 @@ func (o *options) explore(ctx context.Context) error {
 		if err := prepared.WriteInit(options.Init); err != nil {
 			return err
 		}
-		hunts = append(hunts, &hunt{name: kernel, source: prepared.Kernel(), vm: options, guest: binary, all: all, options: o})
+		for _, p := range o.profiles {
+			hunts = append(hunts, &hunt{
+				name: p.Of(kernel), source: p.Of(prepared.Kernel()), dir: filepath.Join(o.vm.Out, p.Of(filepath.Base(kernel))),
+				vm: p.Options(options), guest: binary, all: all, options: o,
+			})
+		}
 	}
 	// The guest gets what is in testdata here.
 	if err := os.Chdir(tmp); err != nil {

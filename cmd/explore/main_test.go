@@ -32,6 +32,7 @@ func TestParseRefuses(t *testing.T) {
 		{[]string{"-poke", "x"}, "-poke"},
 		{[]string{"-smp", "1"}, "-smp 1: "},
 		{[]string{"-arch", "mips"}, "-arch mips: there is no virtual machine for it"},
+		{[]string{"-profile", "smtt"}, "flag -profile: there is no such profile, only default, isolcpus"},
 	} {
 		_, err := parse(append([]string{"-C", dir}, test.args...))
 		require.Error(t, err, test.args)

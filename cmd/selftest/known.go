@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -17,7 +18,7 @@ const knownUsage = "`file` of known defects, or " + known.Builtin + " for those 
 
 // loadKnown reads the lists of known defects.
 func loadKnown(files []string) (*known.Loader, error) {
-	l := &known.Loader{Profiles: profileNames(), Today: time.Now()}
+	l := &known.Loader{Profiles: profile.Names(), Today: time.Now()}
 	for _, file := range files {
 		if err := l.Load(file); err != nil {
 			return nil, fmt.Errorf("-known %w", err)

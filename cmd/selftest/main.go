@@ -20,6 +20,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
@@ -83,7 +84,7 @@ var bootArgs = map[string]string{"amd64": "cpu0_hotplug"}
 type options struct {
 	vm       vm.Options
 	kernels  []string
-	profiles []profile
+	profiles []profile.Profile
 	arch     string
 	run      string
 	soak     time.Duration
@@ -109,11 +110,7 @@ func parse(args []string) (*options, error) {
 		o.kernels = append(o.kernels, s)
 		return nil
 	})
-	flags.Func("profile", "`name` of a way to boot the kernel: "+strings.Join(profileNames(), ", ")+", or all, each in a VM of its own; may be repeated (default "+defaultProfile+")", func(s string) error {
-		more, err := profilesOf(s)
-		o.profiles = append(o.profiles, more...)
-		return err
-	})
+	profile.Flag(flags, &o.profiles)
 	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "`GOARCH` of the kernel")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`, as in go test -run")
 	flags.DurationVar(&o.soak, "soak", 0, "take CPUs offline and online under changing workloads for this `time`, instead of all tests unless there is a -run")
@@ -207,9 +204,8 @@ func (o *options) complete() {
 		o.kernels = []string{vm.DefaultKernel}
 	}
 	if len(o.profiles) == 0 {
-		o.profiles, _ = profilesOf(defaultProfile)
+		o.profiles, _ = profile.Named(profile.Default)
 	}
-	o.profiles = withoutRepeats(o.profiles)
 	o.atOnce = cmp.Or(o.atOnce, atOnce(o.vm.SMP))
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -69,7 +70,7 @@ func TestParse(t *testing.T) {
 			want: func(o *options) { o.kernels = []string{"trixie"} },
 		},
 		{name: "profiles", args: []string{"-profile", "default", "-profile", "maxcpus", "-profile", "default"}, want: func(o *options) {
-			o.profiles = []profile{{name: "default"}, {name: "maxcpus", append: "maxcpus=2", smp: "4"}}
+			o.profiles = []profile.Profile{{Name: "default"}, {Name: "maxcpus", Append: "maxcpus=2", SMP: "4"}}
 		}},
 		{name: "relative -out", args: []string{"-out", "a/b"}, want: func(o *options) { o.vm.Out = in("a/b") }},
 		{name: "absolute -out", args: []string{"-out", "/a/b"}, want: func(o *options) { o.vm.Out = "/a/b" }},
@@ -107,7 +108,7 @@ func TestParse(t *testing.T) {
 			want := &options{
 				vm:       vm.Options{SMP: "4", Mem: "1G", Out: in("out")},
 				kernels:  []string{vm.DefaultKernel},
-				profiles: []profile{{name: "default"}},
+				profiles: []profile.Profile{{Name: "default"}},
 				arch:     runtime.GOARCH,
 				dir:      cli.Dir(dir),
 				args:     []string{},
@@ -134,7 +135,7 @@ func TestParseError(t *testing.T) {
 		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
 		{[]string{"-sha256", "abc"}, "-sha256 abc: it must be 64 hexadecimal digits"},
 		{[]string{"-sha256", strings.Repeat("a", 64), "-kernel", "sid", "-kernel", "trixie"}, "-sha256 with 2 kernels: give one"},
-		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", len(profileNames())-1)},
+		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", len(profile.Names())-1)},
 		{[]string{"-shell", "-kernel", "sid", "-kernel", "trixie"}, "-shell with 2 virtual machines: give one kernel and one profile"},
 		{[]string{"-shell", "-retry", "1"}, "-shell with -retry: a test is tried again without anybody"},
 		{[]string{"-gdb", "-poke", "f=ret"}, "-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself"},

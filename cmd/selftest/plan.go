@@ -14,6 +14,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -103,10 +104,10 @@ func (p *plan) write(dir string) (file string, err error) {
 func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 	number := 0
 	for i, name := range fileNames(o.kernels) {
-		var chosen []profile
-		for _, profile := range o.profiles {
+		var chosen []profile.Profile
+		for _, boot := range o.profiles {
 			if o.shard.has(number) {
-				chosen = append(chosen, profile)
+				chosen = append(chosen, boot)
 			}
 			number++
 		}
@@ -129,24 +130,24 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 		if err := prepared.WriteInit(options.Init); err != nil {
 			return err
 		}
-		for _, profile := range chosen {
-			from, err := o.origin(o.kernels[i], prepared, &profile)
+		for _, boot := range chosen {
+			from, err := o.origin(o.kernels[i], prepared, &boot)
 			if err != nil {
 				return err
 			}
 			if o.sum != "" && from.Sum != o.sum {
 				return fmt.Errorf("-sha256: kernel %s is another one, %s with %s", o.kernels[i], from.Source, from.Sum)
 			}
-			options := profile.options(options, o.arch)
-			options.Out = o.subdir(name, &profile)
-			fmt.Printf("%s: %s\n", profile.of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", profile.append))
+			options := o.booted(&boot, options)
+			options.Out = o.subdir(name, &boot)
+			fmt.Printf("%s: %s\n", boot.Of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", boot.Append))
 			o.tellDebug(os.Stdout, options, prepared)
 			p.VMs = append(p.VMs, guest{
-				Package: packagePrefix + profile.of(name),
-				Where:   known.Where{Suite: o.kernels[i], Profile: profile.name, Arch: o.arch},
+				Package: packagePrefix + boot.Of(name),
+				Where:   known.Where{Suite: o.kernels[i], Profile: boot.Name, Arch: o.arch},
 				Origin:  from,
 				Options: options,
-				Argv:    o.argv(binary, &profile),
+				Argv:    o.argv(binary, &boot),
 			})
 		}
 	}
@@ -158,8 +159,8 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 var suiteNeeds = []string{"SMP", "HOTPLUG_CPU", "NET"}
 
 // argv is the command line of the test binary.
-func (o *options) argv(binary string, p *profile) []string {
-	argv := []string{binary, "-test.v=test2json", "-test.run=" + cmp.Or(o.run, p.run), "-test.skip=" + p.skip, "-test.count=1"}
+func (o *options) argv(binary string, p *profile.Profile) []string {
+	argv := []string{binary, "-test.v=test2json", "-test.run=" + cmp.Or(o.run, p.Run), "-test.skip=" + p.Skip, "-test.count=1"}
 	switch {
 	case o.vm.Timeout > 0:
 		argv = append(argv, "-test.timeout="+o.vm.Timeout.String())
@@ -180,7 +181,7 @@ func (o *options) argv(binary string, p *profile) []string {
 	if o.shell {
 		argv = append(argv, "-stop")
 	}
-	return slices.Concat(argv, p.args, o.args)
+	return slices.Concat(argv, p.Args, o.args)
 }
 
 // beforeAndAfter is the time that tests may take beside a soak: go test's

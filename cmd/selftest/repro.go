@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -33,9 +34,9 @@ type origin struct {
 }
 
 // origin is that of the guests of a profile.
-func (o *options) origin(kernel string, prepared *vm.VM, p *profile) (origin, error) {
+func (o *options) origin(kernel string, prepared *vm.VM, p *profile.Profile) (origin, error) {
 	sum, err := sha256File(prepared.File())
-	line := prepared.CommandLine(p.options(o.vm, o.arch))
+	line := prepared.CommandLine(o.booted(p, o.vm))
 	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, QEMU: strings.Join(quoted(line), " "), Args: o.args}
 	add := func(list *[]string, name string, values ...string) {
 		for _, value := range values {
@@ -45,7 +46,7 @@ func (o *options) origin(kernel string, prepared *vm.VM, p *profile) (origin, er
 		}
 	}
 	add(&from.Flags, "-arch", o.arch)
-	add(&from.Flags, "-profile", p.name)
+	add(&from.Flags, "-profile", p.Name)
 	add(&from.Flags, "-smp", o.vm.SMP)
 	add(&from.Flags, "-mem", o.vm.Mem)
 	add(&from.Flags, "-append", o.vm.Append)

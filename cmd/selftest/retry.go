@@ -15,6 +15,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
@@ -191,7 +192,7 @@ func (p *plan) suggest(all []*tries, v *verdicts) (entries []known.Entry) {
 		if m := linux.FindStringSubmatch(report); m != nil {
 			f.Release = m[1]
 		}
-		e, err := known.Suggest(f, profileNames(), time.Now().Add(knownFor))
+		e, err := known.Suggest(f, profile.Names(), time.Now().Add(knownFor))
 		if err == nil && !slices.ContainsFunc(entries, func(other known.Entry) bool { return other.ID == e.ID }) {
 			entries = append(entries, e)
 		}

@@ -1,0 +1,130 @@
+// Package profile has the ways to boot a kernel that some promises need.
+package profile
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/vm"
+)
+
+// A Profile is a way to boot a kernel, for the rows that show something only
+// there: those of the suite that need it run wherever it is booted so, in a VM
+// as on a real machine.
+type Profile struct {
+	Name   string
+	Append string // more of the kernel's command line
+	SMP    string // CPUs, as in QEMU's -smp, where the command line is about a number of them; "": those of the flag -smp
+	Mem    string // memory, as in QEMU's -m, where the machine is about it; "": that of the flag -mem
+	QEMU   []string
+	Packed bool     // see vm.Options
+	Args   []string // for the test binary
+	Run    string   // tests to run, as in go test -run, if the flag -run does not say; "": all
+	Skip   string   // tests to leave out, as in go test -skip
+	Apart  bool     // it is not part of "all"
+}
+
+// Default is the name of the profile that boots a kernel as it is.
+const Default = "default"
+
+const suspendOfIsolated = "^TestSuspend$/^last-housekeeping$"
+
+var all = []Profile{
+	{Name: Default},
+	// One CPU is left for all that is not pinned, and that one cannot go.
+	{Name: "isolcpus", Append: "isolcpus=0-2", SMP: "4", Skip: suspendOfIsolated},
+	// The isolated one is alone in its root domain, and the first that goes
+	// since the kernel was booted.
+	{Name: "isolcpus-one", Append: "isolcpus=1", SMP: "4", Run: "^TestOffline$/^at-return$"},
+	// Its row has not been passed by a kernel yet. What comes after it would be
+	// lost each time.
+	{Name: "isolcpus-suspend", Append: "isolcpus=0-2", SMP: "4", Run: suspendOfIsolated, Apart: true},
+	// CPU 0 keeps the time for the others.
+	{Name: "nohz_full", Append: "nohz_full=1-3 rcu_nocbs=1-3", SMP: "4"},
+	// The CPU that keeps the time is the only one with a tick, and of the others
+	// two have never been online.
+	{Name: "nohz_full-maxcpus", Append: "maxcpus=2 nohz_full=1-3 rcu_nocbs=1-3", SMP: "4"},
+	// Handlers of interrupts are threads.
+	{Name: "threadirqs", Append: "threadirqs"},
+	// A periodic tick, at which timers expire.
+	{Name: "lowres", Append: "highres=off nohz=off"},
+	{Name: "smt", SMP: "4,cores=2,threads=2"},
+	// Second threads are present, and offline since boot.
+	{Name: "nosmt", Append: "nosmt", SMP: "4,cores=2,threads=2"},
+	// One core is present that has never been online, and the second thread of
+	// the other.
+	{Name: "nosmt-maxcpus", Append: "nosmt maxcpus=2", SMP: "4,cores=2,threads=2"},
+	// Two CPUs are present that have never been online.
+	{Name: "maxcpus", Append: "maxcpus=2", SMP: "4"},
+	{Name: "numa", SMP: "4,sockets=2,cores=2", Mem: "1G", QEMU: []string{
+		"-object", "memory-backend-ram,id=near,size=512M", "-numa", "node,nodeid=0,cpus=0-1,memdev=near",
+		"-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far",
+	}},
+	// systemd's word, which the VM's init knows too.
+	{Name: "cgroup-v1", Append: "systemd.unified_cgroup_hierarchy=0"},
+	{Name: "cgroup-v1-v2mode", Append: "systemd.unified_cgroup_hierarchy=0 guest.cpuset=cpuset_v2_mode"},
+	// QEMU's clock does not wake a system that is in freeze: that takes an ACPI
+	// event, which it raises only in S3.
+	{Name: "sleep", Packed: true, Args: []string{"-sleep"}, Run: "^TestSuspend$", Skip: "^TestSuspend$/^freeze$"},
+}
+
+// All returns the profiles.
+func All() []Profile { return slices.Clone(all) }
+
+// Names returns their names.
+func Names() []string {
+	var names []string
+	for _, p := range all {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// Named returns the profile of a name, or for "all" all but those apart.
+func Named(name string) ([]Profile, error) {
+	if name == "all" {
+		return slices.DeleteFunc(All(), func(p Profile) bool { return p.Apart }), nil
+	}
+	for _, p := range all {
+		if p.Name == name {
+			return []Profile{p}, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no such profile, only %s, and all", strings.Join(Names(), ", "))
+}
+
+// Flag defines the flag -profile, each use of which adds to list what it names.
+func Flag(flags *flag.FlagSet, list *[]Profile) {
+	usage := "`name` of a way to boot the kernel: " + strings.Join(Names(), ", ") + ", or all, each in a VM of its own; may be repeated (default " + Default + ")"
+	flags.Func("profile", usage, func(name string) error {
+		more, err := Named(name)
+		for _, p := range more {
+			if !slices.ContainsFunc(*list, func(q Profile) bool { return q.Name == p.Name }) {
+				*list = append(*list, p)
+			}
+		}
+		return err
+	})
+}
+
+// Options are those of a VM that is booted so, with o for the rest.
+func (p *Profile) Options(o vm.Options) vm.Options {
+	o.SMP = cmp.Or(p.SMP, o.SMP)
+	o.Mem = cmp.Or(p.Mem, o.Mem)
+	o.QEMU = slices.Concat(p.QEMU, o.QEMU)
+	o.Packed = o.Packed || p.Packed
+	o.Append = strings.Trim(p.Append+" "+o.Append, " ")
+	return o
+}
+
+// Of is the name under which the results of a kernel go: the kernel's alone by
+// default, as in bookworm and bookworm/isolcpus.
+func (p *Profile) Of(kernel string) string {
+	if p.Name == Default {
+		return kernel
+	}
+	return kernel + "/" + p.Name
+}
