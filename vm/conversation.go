@@ -18,6 +18,7 @@ import (
 type guest struct {
 	vm      *VM
 	out     io.Writer
+	qmp     *monitor
 	release string
 	started bool
 	exit    *wire.Exit
@@ -90,10 +91,8 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 		case (m.Hello == nil) != g.started:
 			return &refused{errors.New("the guest says hello other than once and first")}
 		case m.Hello != nil:
-			if g.vm.changed() {
-				if err := apply(g.vm.pokes, g.vm.delays, g.vm.machine, m.Hello.Symbols, g.vm.gdb); err != nil {
-					return &refused{err}
-				}
+			if err := g.vm.change(m.Hello.Symbols, g.qmp); err != nil {
+				return &refused{err}
 			}
 			g.release, g.started = strings.ReplaceAll(plain(m.Hello.Release), "\n", ""), true
 			close(hello)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +25,6 @@ const longestSocket = 107
 
 // checkDebug says what speaks against a debugger or a shell.
 func (vm *VM) checkDebug() error {
-	if vm.opts.GDB != "" && vm.changed() {
-		return errors.New("-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself")
-	}
 	if len(vm.opts.GDB) > longestSocket {
 		return fmt.Errorf("-gdb: the path of its socket is longer than %d bytes: give a shorter -out: %s", longestSocket, vm.opts.GDB)
 	}
@@ -34,6 +32,34 @@ func (vm *VM) checkDebug() error {
 		if _, err := windowSize(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// change writes the pokes and delays into the guest, if there are any. QEMU has
+// one gdb stub, through which they are written: after that it is gdb's, if
+// somebody wants it, and the guest waits.
+func (vm *VM) change(symbols symbolTable, qmp *monitor) error {
+	if !vm.changed() {
+		return nil
+	}
+	if err := apply(vm.pokes, vm.delays, vm.machine, symbols, vm.gdb); err != nil || vm.opts.GDB == "" {
+		return err
+	}
+	if _, err := qmp.call("stop", nil); err != nil {
+		return err
+	}
+	// The one that is there must end before another one can begin.
+	if _, err := qmp.human("gdbserver none"); err != nil {
+		return err
+	}
+	device := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace("unix:" + quote(vm.opts.GDB) + ",server=on,wait=off")
+	said, err := qmp.human(`gdbserver "` + device + `"`)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(vm.opts.GDB); err != nil {
+		return fmt.Errorf("-gdb: QEMU's gdb stub: %w: %s", err, said)
 	}
 	return nil
 }

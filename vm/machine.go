@@ -91,10 +91,10 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 		"-chardev", "pipe,id=line,path=" + quote(vm.line), "-serial", "chardev:line",
 		"-chardev", "pipe,id=monitor,path=" + quote(vm.qmp), "-mon", "chardev=monitor,mode=control",
 	}
-	if vm.changed() {
+	switch {
+	case vm.changed():
 		args = append(args, "-gdb", "unix:"+quote(vm.gdb)+",server=on,wait=off")
-	}
-	if vm.opts.GDB != "" {
+	case vm.opts.GDB != "":
 		args = append(args, "-S", "-gdb", "unix:"+quote(vm.opts.GDB)+",server=on,wait=off")
 	}
 	return append(args, vm.opts.QEMU...)

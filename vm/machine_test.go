@@ -99,6 +99,17 @@ func TestCommandLine(t *testing.T) {
 			},
 		},
 		{
+			name: "a debugger, after a poke",
+			vm: vm(func(vm *VM) {
+				vm.opts.GDB, vm.pokes = "/out/gdb.socket", []Poke{{Symbol: "f"}}
+			}),
+			accel: tcg,
+			has: [][]string{
+				{"-append", "console=ttyS0 " + bootArgs + " nokaslr"}, {"-gdb", "unix:/tmp/vm-1/gdb,server=on,wait=off"},
+			},
+			hasNot: []string{"-S"},
+		},
+		{
 			name: "a comma in a path is not one between options",
 			vm: vm(func(vm *VM) {
 				vm.console, vm.line, vm.gdb = "/jobs/a=1,b=2/console.log", "/t,mp/line", "/t,mp/gdb"

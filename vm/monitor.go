@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -63,6 +64,18 @@ func (m *monitor) call(command string, arguments map[string]string) (json.RawMes
 		}
 		return answer.Return, nil
 	}
+}
+
+// human runs a command for people and returns what it says, in a line: there
+// are faults, too.
+func (m *monitor) human(command string) (string, error) {
+	answer, err := m.call("human-monitor-command", map[string]string{"command-line": command})
+	if err != nil {
+		return "", err
+	}
+	var text string
+	err = json.Unmarshal(answer, &text)
+	return strings.Join(strings.Fields(text), " "), err
 }
 
 // receive returns the next line. What came of it before an error is kept.

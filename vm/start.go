@@ -85,7 +85,7 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 		return 0, false, err
 	}
 	defer p.close()
-	g := &guest{vm: vm, out: out}
+	g := &guest{vm: vm, out: out, qmp: p.qmp}
 	hello := make(chan struct{})
 	done := make(chan error, 1) // how the conversation ended
 	go func() {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -28,8 +27,6 @@ func (o *options) checkDebug() error {
 		return fmt.Errorf("%s with %d virtual machines: give one kernel and one profile", flag, n)
 	case o.retry > 0:
 		return fmt.Errorf("%s with -retry: a test is tried again without anybody", flag)
-	case o.gdb && len(o.vm.Pokes)+len(o.vm.Delays) > 0:
-		return errors.New("-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself")
 	}
 	return nil
 }
@@ -57,7 +54,12 @@ func (o *options) tellDebug(w io.Writer, options vm.Options, prepared *vm.VM) {
 	if symbols := prepared.Symbols(); symbols != "" {
 		command += " " + quote(symbols)
 	}
-	fmt.Fprintf(w, "gdb: the virtual machine waits for this, and for continue:\n\n    %s\n\n", command)
+	when := "before its first instruction"
+	if len(options.Pokes)+len(options.Delays) > 0 {
+		when = "when the kernel has booted and its text is changed"
+		command = fmt.Sprintf("until [ -S %s ]; do sleep 1; done; %s", quote(options.GDB), command)
+	}
+	fmt.Fprintf(w, "gdb: %s, the virtual machine waits for this, and for continue:\n\n    %s\n\n", when, command)
 }
 
 // attended reports whether somebody talks to a guest on this terminal.

@@ -83,8 +83,8 @@ func TestShell(t *testing.T) {
 	assert.Equal(t, before, after)
 }
 
-// The VM waits for gdb before its first instruction, and goes on when gdb lets
-// it.
+// The VM waits for gdb before its first instruction, or when its kernel is
+// changed, and goes on when gdb lets it.
 func TestGDB(t *testing.T) {
 	if os.Getenv("HOTPLUGTEST_VM") != "1" {
 		t.Skip("boots virtual machines: set HOTPLUGTEST_VM=1")
@@ -92,11 +92,48 @@ func TestGDB(t *testing.T) {
 	if _, err := exec.LookPath("gdb"); err != nil {
 		t.Skip("there is no gdb: install it")
 	}
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "out", "gdb.socket")
+	const first = "0xfff0" // the first instruction of a processor
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		code   int
+		begins string // the command, up to the path of the socket
+		first  bool
+	}{
+		{"from the start", []string{"-run", "TestSameValue/offline/at-return/cpu-online$"}, 0, "    gdb -ex 'target remote ", true},
+		{"after a poke", []string{"-run", "TestOffline/at-return/perf-event$", "-poke", "perf_event_exit_cpu=ret0"}, 1, "    until [ -S ", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "a b")
+			require.NoError(t, os.Mkdir(dir, 0o755))
+			socket := filepath.Join(dir, "out", "gdb.socket")
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			said := attachGDB(ctx, socket)
+			cmd, terminal := onTerminal(t, dir, append([]string{"-gdb"}, tt.args...)...)
+			var screen bytes.Buffer
+			_, _ = screen.ReadFrom(terminal)
+			_ = cmd.Wait()
+			cancel() // there is nothing more to attach to
+			gdb := <-said
+			assert.Equal(t, tt.code, cmd.ProcessState.ExitCode(), "%s", &screen)
+			assert.Contains(t, gdb, "$1 = ")
+			assert.Equal(t, tt.first, strings.Contains(gdb, first), gdb)
+			assert.Contains(t, screen.String(), tt.begins)
+			assert.Contains(t, screen.String(), "gdb -ex 'target remote "+socket+"' /")
+			assert.Regexp(t, `\r\x1b\[Kbookworm: \d+ (of \d+ )?tests, 0 failed.*: Test`, screen.String(), "a terminal has a last line")
+			assert.NotContains(t, screen.String(), "\x00")
+			console, err := os.ReadFile(filepath.Join(dir, "out", "console.log"))
+			require.NoError(t, err)
+			assert.Contains(t, string(console), " nokaslr ")
+		})
+	}
+}
+
+// attachGDB attaches gdb to the socket when that is there, lets the guest go
+// on, and returns what gdb said.
+func attachGDB(ctx context.Context, socket string) <-chan string {
 	said := make(chan string, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	go func() {
 		for ctx.Err() == nil {
 			if _, err := os.Stat(socket); err == nil {
@@ -109,16 +146,5 @@ func TestGDB(t *testing.T) {
 		}
 		said <- "no socket"
 	}()
-	cmd, terminal := onTerminal(t, dir, "-gdb", "-run", "TestSameValue/offline/at-return/cpu-online$")
-	var screen bytes.Buffer
-	_, _ = screen.ReadFrom(terminal)
-	err := cmd.Wait()
-	assert.NoError(t, err, "%s", &screen)
-	assert.Contains(t, <-said, "0xfff0", "the first instruction of a processor")
-	assert.Contains(t, screen.String(), "gdb -ex 'target remote "+socket+"' /")
-	assert.Regexp(t, `\r\x1b\[Kbookworm: \d+ (of \d+ )?tests, 0 failed.*: TestSameValue`, screen.String(), "a terminal has a last line")
-	assert.NotContains(t, screen.String(), "\x00")
-	console, err := os.ReadFile(filepath.Join(dir, "out", "console.log"))
-	require.NoError(t, err)
-	assert.Contains(t, string(console), " nokaslr ")
+	return said
 }

@@ -138,7 +138,6 @@ func TestParseError(t *testing.T) {
 		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", len(profile.Names())-1)},
 		{[]string{"-shell", "-kernel", "sid", "-kernel", "trixie"}, "-shell with 2 virtual machines: give one kernel and one profile"},
 		{[]string{"-shell", "-retry", "1"}, "-shell with -retry: a test is tried again without anybody"},
-		{[]string{"-gdb", "-poke", "f=ret"}, "-gdb with -poke or -delay: both need QEMU's gdb stub; gdb can write to the kernel's text itself"},
 		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
 		{[]string{"-retry", "-1"}, "-retry -1: a test can be run again once or more"},
 		{[]string{"-retry", "1", "-soak", "1h"}, "-retry with -soak: a soak is not run again"},

@@ -174,7 +174,7 @@ func (p *plan) noteTries(all []*tries, v *verdicts, out string, screen io.Writer
 		text, err := known.Format(entries)
 		file := filepath.Join(out, suggestFile)
 		errs = append(errs, err, os.WriteFile(file, text, 0o644))
-		fmt.Fprintf(screen, "%d entries for -known, to be looked at: %s\n", len(entries), file)
+		fmt.Fprintf(screen, "entries for -known, to be looked at (%d): %s\n", len(entries), file)
 	}
 	return errors.Join(errs...)
 }

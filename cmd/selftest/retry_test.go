@@ -78,7 +78,7 @@ func TestNoteTries(t *testing.T) {
 	var screen strings.Builder
 	require.NoError(t, p.noteTries(again, v, dir, &screen))
 	file := filepath.Join(dir, suggestFile)
-	assert.Equal(t, "\n=== Tried again\nflaky 1/3: p TestA/b\nbroken 3/3: p TestC\n2 entries for -known, to be looked at: "+file+"\n", screen.String())
+	assert.Equal(t, "\n=== Tried again\nflaky 1/3: p TestA/b\nbroken 3/3: p TestC\nentries for -known, to be looked at (2): "+file+"\n", screen.String())
 
 	after, err := os.ReadFile(p.Results)
 	require.NoError(t, err)
