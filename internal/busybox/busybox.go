@@ -30,25 +30,40 @@ func Find(ctx context.Context, goarch string) (string, error) {
 	if static(path) {
 		return path, nil
 	}
-	if goarch != runtime.GOARCH {
-		return "", fmt.Errorf("there is no static busybox for %s: put one at %s", goarch, path)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	cmd := debian.Command(ctx, "apt-get", "download", "-qq", "busybox-static")
-	cmd.Dir = dir
-	if err := debian.Do(ctx, cmd); err != nil {
-		return "", fmt.Errorf("there is no static busybox here: %w", err)
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) == 0 {
-		return "", errors.New("apt-get download busybox-static: no package came")
-	}
-	if err := debian.Run(ctx, os.Stderr, "dpkg-deb", "-x", debs[0], dir); err != nil {
-		return "", err
+	if err := download(ctx, dir, goarch); err != nil {
+		return "", fmt.Errorf("there is no static busybox for %s: put one at %s, or see to it that Debian's can be had: %w", goarch, path, err)
 	}
 	return path, nil
+}
+
+// download brings Debian's busybox-static into dir.
+func download(ctx context.Context, dir, goarch string) error {
+	// These two have Go's names in Debian, too.
+	if goarch != "amd64" && goarch != "arm64" {
+		return errors.New("no such architecture")
+	}
+	lists := filepath.Join(dir, "apt")
+	defer os.RemoveAll(lists)
+	a, err := debian.NewAPT(ctx, lists, "stable", goarch)
+	if err != nil {
+		return err
+	}
+	if err := a.Update(ctx); err != nil {
+		return err
+	}
+	deb, err := a.Download(ctx, "busybox-static")
+	if err != nil {
+		return err
+	}
+	if err := debian.Run(ctx, os.Stderr, "dpkg-deb", "-x", deb, dir); err != nil {
+		return err
+	}
+	// Newer suites have it below usr.
+	path := filepath.Join(dir, "bin", "busybox")
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Rename(filepath.Join(dir, "usr/bin/busybox"), path))
 }
 
 // static reports whether a program is there and needs no libraries.

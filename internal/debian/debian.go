@@ -27,7 +27,11 @@ func SignedBy() string {
 	return "signed-by=" + keyring
 }
 
-// Mirror returns the URI of the Debian mirror that this machine's APT uses.
+// ErrNoMirror is wrapped by an error if there is no Debian mirror here.
+var ErrNoMirror = errors.New("no Debian mirror")
+
+// Mirror returns the URI of the Debian mirror that this machine's APT uses. The
+// error wraps [ErrNoMirror] if it uses none.
 func Mirror(ctx context.Context) (string, error) {
 	// Only what the package lists are there for has an origin, or is named at
 	// all in the first call. As root, APT would write its caches, if it had
@@ -43,7 +47,7 @@ func Mirror(ctx context.Context) (string, error) {
 			return uri, nil
 		}
 	}
-	return "", errors.New("APT has no Debian mirror in its sources here: give -kernel a path to a kernel image")
+	return "", fmt.Errorf("%w: APT has none in its sources here", ErrNoMirror)
 }
 
 // mirrorPath ends the URI of a Debian mirror, or of a file that lists some.

@@ -122,15 +122,18 @@ func readRecord(dir string) (*record, time.Time, error) {
 
 // refresh brings the suite's current kernel into dir, where old is, if not nil.
 func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writer) (*record, error) {
-	a, err := newAPT(ctx, filepath.Join(dir, "apt"), s.name, debianArch[s.goarch].name)
+	a, err := debian.NewAPT(ctx, filepath.Join(dir, "apt"), s.name, debianArch[s.goarch].name)
+	if errors.Is(err, debian.ErrNoMirror) {
+		return nil, fmt.Errorf("%w: give -kernel a path to a kernel image", err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := a.update(ctx); err != nil {
+	if err := a.Update(ctx); err != nil {
 		return nil, err
 	}
-	defer a.clean()
-	pkg, err := a.kernelPackage(ctx, s.metapackage())
+	defer a.Clean()
+	pkg, err := kernelPackage(ctx, a, s.metapackage())
 	if err != nil {
 		return nil, err
 	}
@@ -141,8 +144,8 @@ func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writ
 	}
 
 	r := &record{Package: pkg["Package"], Version: pkg["Version"]}
-	fmt.Fprintf(log, "kernel %s: downloading %s %s from %s\n", s, r.Package, r.Version, a.mirror)
-	deb, err := a.download(ctx, r.Package, r.Version)
+	fmt.Fprintf(log, "kernel %s: downloading %s %s from %s\n", s, r.Package, r.Version, a.Mirror)
+	deb, err := a.Download(ctx, r.Package+"="+r.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +167,26 @@ func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writ
 		return nil, err
 	}
 	return r, os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// kernelPackage returns the fields of the package that the metapackage brings
+// the kernel in.
+func kernelPackage(ctx context.Context, a *debian.APT, metapackage string) (map[string]string, error) {
+	name := metapackage
+	// At most metapackage, linux-image-RELEASE, linux-binary-RELEASE.
+	for range 3 {
+		text, err := a.Show(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		fields := parseStanza(text)
+		next := kernelDependency(fields["Depends"])
+		if next == "" {
+			return fields, nil
+		}
+		name = next
+	}
+	return nil, fmt.Errorf("package %s: no kernel package within its dependencies", metapackage)
 }
 
 // kernelFile is where a package has its kernel.

@@ -271,10 +271,10 @@ func TestResolveSuiteErrors(t *testing.T) {
 		}, "package linux-image-amd64: no kernel package within its dependencies"},
 		{"no APT", "amd64", func(t *testing.T, m *mirror) {
 			t.Setenv("PATH", t.TempDir())
-		}, "no apt-get here: give -kernel a path to a kernel image"},
+		}, "no Debian mirror: no apt-get here: give -kernel a path to a kernel image"},
 		{"no mirror", "amd64", func(t *testing.T, m *mirror) {
 			m.write("targets--release-info", "http://archive.ubuntu.com/ubuntu/|Ubuntu|Ubuntu|main\n")
-		}, "APT has no Debian mirror in its sources here: give -kernel a path to a kernel image"},
+		}, "no Debian mirror: APT has none in its sources here: give -kernel a path to a kernel image"},
 		{"APT fails without a word", "amd64", func(t *testing.T, m *mirror) {
 			m.write("update-error", "")
 		}, "apt-get update: exit status 100"},
