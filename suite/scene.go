@@ -245,8 +245,14 @@ func (x *Scene) Stop() error {
 	close(x.ended)
 	var errs []error
 	var late []string
-	// The limit is for the turn that each of them is at.
-	limit := time.After(x.Machine.limits.op)
+	// The limit is for the turn that each of them is at. What waits for an
+	// operation that hangs does not end either.
+	hangs := x.Machine.hang.any()
+	most := x.Machine.limits.op
+	if hangs {
+		most = min(most, time.Second)
+	}
+	limit := time.After(most)
 	for _, act := range x.acts {
 		select {
 		case err := <-act.ended:
@@ -259,8 +265,11 @@ func (x *Scene) Stop() error {
 			limit = closed
 		}
 	}
-	if late != nil {
-		errs = append(errs, x.Machine.stuck(strings.Join(late, "; "), x.Machine.limits.op))
+	switch {
+	case late != nil && hangs:
+		errs = append(errs, fmt.Errorf("nor have these finished: %s", strings.Join(late, "; ")))
+	case late != nil:
+		errs = append(errs, x.Machine.stuck(strings.Join(late, "; "), most))
 	}
 	if x.procs > 0 {
 		runtime.GOMAXPROCS(x.procs)

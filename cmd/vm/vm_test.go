@@ -1,6 +1,6 @@
 // The tests in this file boot a dozen virtual machines, one after the other,
 // and are skipped unless HOTPLUGTEST_VM=1 asks for them; then none is skipped.
-// Those of cmd/selftest do too, so give go test -p=1.
+// Those of cmd/selftest do too, so give go test -p=2 at most.
 //
 // They assume of the machine: the Go toolchain with the module's dependencies;
 // QEMU, or APT and root to install it; APT with a Debian mirror; a memory of 2
