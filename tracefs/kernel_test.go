@@ -281,23 +281,50 @@ func TestKernelMount(t *testing.T) {
 	if f.Dir() != dir {
 		t.Skipf("tracefs is at %s", f.Dir())
 	}
-	if strings.Contains(content(t, "/proc/self/mounts"), tracefs.NamePrefix) {
+	const mounts = "/proc/thread-self/mounts"
+	if strings.Contains(content(t, mounts), tracefs.NamePrefix) {
 		t.Skip("tracefs was not mounted: the other tests have shown it")
 	}
-	if err := unix.Unmount(dir, 0); err != nil {
-		t.Skipf("umount %s: %v", dir, err)
+	// The mount is somebody else's, with flags of theirs. So a thread gets mounts
+	// of its own, and ends with what is done there.
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- mountAnew(t, dir, mounts)
+	}()
+	require.NoError(t, <-done)
+}
+
+// mountAnew has the calling thread see no tracefs, opens it, and closes it. What
+// the thread has mounted is in the file mounts.
+func mountAnew(t *testing.T, dir, mounts string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("unshare", err)
 	}
-	defer func() { assert.NoError(t, unix.Mount("tracefs", dir, "tracefs", 0, "")) }()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		return os.NewSyscallError("umount", err)
+	}
 	again, err := tracefs.Open("/")
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	assert.Equal(t, dir, again.Dir())
-	assert.Contains(t, content(t, "/proc/self/mounts"), fmt.Sprintf("%s%d %s tracefs ", tracefs.NamePrefix, os.Getpid(), dir))
+	seen := func() string {
+		text, err := os.ReadFile(mounts)
+		assert.NoError(t, err)
+		return string(text)
+	}
+	assert.Contains(t, seen(), fmt.Sprintf("%s%d %s tracefs ", tracefs.NamePrefix, os.Getpid(), dir))
 	i, err := again.Create(name(), nil)
-	require.NoError(t, err)
-	require.NoError(t, i.Close())
-	require.NoError(t, again.Close())
-	require.NoError(t, again.Close(), "once more")
-	assert.NotContains(t, content(t, "/proc/self/mounts"), " "+dir+" ")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(i.Close(), again.Close(), again.Close()) // once more
+	assert.NotContains(t, seen(), " "+dir+" ")
+	return err
 }
 
 // What the kernel does not have is said to be that.
