@@ -139,6 +139,19 @@ var (
 			Review:  "2027-06-01",
 		},
 	}
+	shrunkList = Defect{
+		Kernels: []Span{{From: Version{7, 2}, Until: Version{7, 3}}},
+		Symptom: "a list of CPUs in topology/ that gets shorter by two bytes or more while it is read ends with EPERM: " +
+			"beyond the end of the new one, cpumap_print_list_to_buf() takes one from zero bytes",
+		Since: "v5.16 (bb9ec13d156e)",
+		Signature: &Signature{
+			ID:      "shrunk-list",
+			Test:    `TestScenario/readers`,
+			Symptom: `seen:     reader: read /sys/devices/system/cpu/cpu\d+/topology/\w+_list: operation not permitted\n`,
+			Rare:    true,
+			Review:  "2027-06-01",
+		},
+	}
 	policyLosesNodes = Defect{
 		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
 		Symptom: "memory that a thread in a cpuset without cpuset.mems has bound with MPOL_F_STATIC_NODES loses its nodes when any CPU goes offline or comes online",

@@ -6,7 +6,7 @@ var lockScenarios = []Scenario{
 		Name:    "readers",
 		Promise: "files of sysfs, procfs, debugfs, tracefs and cgroupfs that tell of CPUs can be read while CPUs come and go: a file of a CPU that is offline answers or is not there, and a list of CPUs is one",
 		Source:  docSysfs + `; cbd399f78e23 ("topology: Keep the cpumask unchanged when printing cpumap", v6.13)`,
-		Known:   []Defect{tornList},
+		Known:   []Defect{tornList, shrunkList},
 		Actors:  []Actor{readers},
 	},
 	{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/hotplugtest/hotplugtest/internal/busybox"
@@ -13,6 +14,9 @@ import (
 
 // gdbSocket is where gdb finds the VM, in the directory of the reports.
 const gdbSocket = "gdb.socket"
+
+// gdbArchitectures are gdb's names of architectures.
+var gdbArchitectures = map[string]string{"amd64": "i386:x86-64", "arm64": "aarch64"}
 
 // checkDebug says what speaks against -gdb and -shell.
 func (o *options) checkDebug() error {
@@ -45,13 +49,18 @@ func (o *options) debugged(ctx context.Context) (vm.Options, error) {
 	return options, err
 }
 
-// tellDebug prints the command that connects gdb.
-func (o *options) tellDebug(w io.Writer, options vm.Options, prepared *vm.VM) {
+// tellDebug prints the command that connects gdb. symbols is the file with the
+// kernel's, or "".
+func (o *options) tellDebug(w io.Writer, options vm.Options, symbols string) {
 	if !o.gdb {
 		return
 	}
-	command := "gdb -ex " + quote("target remote "+options.GDB)
-	if symbols := prepared.Symbols(); symbols != "" {
+	command := "gdb"
+	if o.arch != runtime.GOARCH {
+		command = "gdb-multiarch -ex " + quote("set architecture "+gdbArchitectures[o.arch])
+	}
+	command += " -ex " + quote("target remote "+options.GDB)
+	if symbols != "" {
 		command += " " + quote(symbols)
 	}
 	when := "before its first instruction"

@@ -340,3 +340,25 @@ func FuzzForReports(f *testing.F) {
 		}
 	})
 }
+
+// The command fits the architecture, and waits if the socket is not there yet.
+func TestTellDebug(t *testing.T) {
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	for _, tt := range []struct {
+		arch, symbols string
+		pokes         []string
+		when, command string
+	}{
+		{runtime.GOARCH, "/x/vm linux", nil, "before its first instruction", "gdb -ex 'target remote /out/gdb.socket' '/x/vm linux'"},
+		{runtime.GOARCH, "", []string{"f=ret"}, "when the kernel has booted and its text is changed", "until [ -S /out/gdb.socket ]; do sleep 1; done; gdb -ex 'target remote /out/gdb.socket'"},
+		{other, "", nil, "before its first instruction", "gdb-multiarch -ex 'set architecture " + gdbArchitectures[other] + "' -ex 'target remote /out/gdb.socket'"},
+	} {
+		var b strings.Builder
+		o := &options{gdb: true, arch: tt.arch}
+		o.tellDebug(&b, vm.Options{GDB: "/out/gdb.socket", Pokes: tt.pokes}, tt.symbols)
+		assert.Equal(t, "gdb: "+tt.when+", the virtual machine waits for this, and for continue:\n\n    "+tt.command+"\n\n", b.String())
+	}
+	for _, arch := range vm.Architectures() {
+		assert.Contains(t, gdbArchitectures, arch)
+	}
+}

@@ -141,7 +141,7 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			options := o.booted(&boot, options)
 			options.Out = o.subdir(name, &boot)
 			fmt.Printf("%s: %s\n", boot.Of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", boot.Append))
-			o.tellDebug(os.Stdout, options, prepared)
+			o.tellDebug(os.Stdout, options, prepared.Symbols())
 			p.VMs = append(p.VMs, guest{
 				Package: packagePrefix + boot.Of(name),
 				Where:   known.Where{Suite: o.kernels[i], Profile: boot.Name, Arch: o.arch},
