@@ -36,6 +36,14 @@ var contentMutants = []mutant{
 		rows:   []string{"TestSMT/off/at-return/smt-active"},
 	},
 	{
+		name:   "smt-on-revives-core",
+		breaks: "SMT on brings a core online that was taken offline whole",
+		// The first thread of each core is CPU 0, which is online.
+		pokes: map[string]string{"7.x": "topology_get_primary_thread=ret0"},
+		flags: smt,
+		rows:  []string{"TestSMT/on-leaves-core-offline/at-return/online-mask"},
+	},
+	{
 		name:   "another-not-present",
 		breaks: "a CPU that goes offline takes another one out of the present mask",
 		// lea MASK, %rax; lock btr $2, (%rax)
