@@ -128,6 +128,13 @@ var contentMutants = []mutant{
 		rows:   []string{"TestScenario/irq-masks"},
 	},
 	{
+		name:   "lock-kept-for-reading",
+		breaks: "a write of kernel.watchdog_thresh keeps the hotplug lock, so that the next operation waits for good",
+		pokes:  map[string]string{"6.12": "__lockup_detector_reconfigure:cpus_read_unlock=nop"},
+		flags:  []string{"-run", "^TestScenario$/^hotplug-lock$"},
+		rows:   []string{"TestScenario/hotplug-lock"},
+	},
+	{
 		name:   "partition-not-notified",
 		breaks: "nobody is told of events of cgroups",
 		pokes:  map[string]string{"6.1": "cgroup_file_notify=ret", "7.x": "cgroup_file_notify=ret"},
