@@ -36,6 +36,14 @@ var contentMutants = []mutant{
 		rows:   []string{"TestSMT/off/at-return/smt-active"},
 	},
 	{
+		name:   "smt-on-revives-core",
+		breaks: "SMT on brings a core online that was taken offline whole",
+		// The first thread of each core is CPU 0, which is online.
+		pokes: map[string]string{"7.x": "topology_get_primary_thread=ret0"},
+		flags: smt,
+		rows:  []string{"TestSMT/on-leaves-core-offline/at-return/online-mask"},
+	},
+	{
 		name:   "another-not-present",
 		breaks: "a CPU that goes offline takes another one out of the present mask",
 		// lea MASK, %rax; lock btr $2, (%rax)
@@ -118,6 +126,13 @@ var contentMutants = []mutant{
 		breaks: "what is written to smp_affinity_list has no effect",
 		pokes:  all("irq_set_affinity=ret0"),
 		rows:   []string{"TestScenario/irq-masks"},
+	},
+	{
+		name:   "lock-kept-for-reading",
+		breaks: "a write of kernel.watchdog_thresh keeps the hotplug lock, so that the next operation waits for good",
+		pokes:  map[string]string{"6.12": "__lockup_detector_reconfigure:cpus_read_unlock=nop"},
+		flags:  []string{"-run", "^TestScenario$/^hotplug-lock$"},
+		rows:   []string{"TestScenario/hotplug-lock"},
 	},
 	{
 		name:   "partition-not-notified",
