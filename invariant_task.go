@@ -48,20 +48,26 @@ func armRuns(p *Probe) (Check, error) {
 	}, nil
 }
 
-// armRunningTask has a task run on the CPU, and checks that it goes on. The task
-// begins to run right before the operation, and ends when it has been seen where
-// it must be: under software emulation, each CPU that computes takes time from
-// all others.
+// armRunningTask has a task run on the CPU, and checks that it goes on. The
+// task begins to run right before the operation, and ends when it has been seen
+// where it must be: under software emulation, each CPU that computes takes time
+// from all others.
 func armRunningTask(p *Probe) (Check, error) {
 	task := &runningTask{begun: make(chan struct{})}
 	if err := p.Spawn(task.run, task.end); err != nil {
 		return nil, err
 	}
+	var before atomic.Pointer[error]
 	p.BeforeOperation(func() {
 		task.begin()
-		_ = task.runs() // an error of it is one of the check, too
+		if err := task.runs(); err != nil {
+			before.Store(&err)
+		}
 	})
 	return func() error {
+		if err := before.Load(); err != nil {
+			return fmt.Errorf("before the operation: %w", *err)
+		}
 		if err := task.runs(); err != nil {
 			return err
 		}

@@ -4,17 +4,25 @@ package hotplugtest
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 )
 
-// A task that is to run on a CPU computes from its beginning to its end, and ends
-// also if it has not begun.
+// A task that is to run on a CPU computes from its beginning to its end, and
+// ends also if it has not begun.
 func TestRunningTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		task := &runningTask{begun: make(chan struct{})}
+		go task.run()
+		synctest.Wait() // it waits
+		assert.Zero(t, task.laps.Load())
+		task.end()
+	})
+
 	task := &runningTask{begun: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() { ended <- task.run() }()
-	assert.Zero(t, task.laps.Load())
 	task.begin()
 	assert.NoError(t, task.runs())
 	laps := task.laps.Load()

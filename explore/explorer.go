@@ -113,7 +113,7 @@ func (e *Explorer) Run(ctx context.Context) error {
 
 // broken tells of the laws that sequence n broke. The error wraps [ErrSpoiled].
 func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
-	spoiled := out.Spoiled
+	spoiled, told := out.Spoiled, false
 	for _, v := range out.Broken {
 		if key := v.Key(); !e.unknown(key) {
 			e.tell(Event{Again: &key})
@@ -131,6 +131,7 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 			}
 		}
 		e.found = append(append(e.found, f.Violation.Key()), f.Also...)
+		told = true
 		if spoiled != "" {
 			e.tell(Event{Spoiler: f})
 			continue
@@ -138,8 +139,10 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 		e.tell(Event{Finding: f})
 	}
 	if spoiled != "" {
-		if out.Spoiled == "" { // else its own finding is told of
+		if out.Spoiled == "" {
 			e.tellLeft(n, e.left)
+		} else if !told { // else that is told of
+			e.tellLeft(n, out.Left)
 		}
 		return fmt.Errorf("%w: %s", ErrSpoiled, spoiled)
 	}

@@ -27,7 +27,7 @@ type Runner struct {
 	tables  Tables
 	require *regexp.Regexp // tests that fail instead of being skipped; nil: none
 	times   times
-	pairs   pairs
+	way     onTheWay
 	undo    undoList
 }
 

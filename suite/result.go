@@ -48,6 +48,9 @@ func (r *result) add(f Finding) {
 	}
 }
 
+// bad reports whether something is wrong.
+func (r *result) bad() bool { return len(r.broken) > 0 || len(r.failed) > 0 || len(r.missed) > 0 }
+
 // ask asks for the machine's state if a promise was broken: when it is reported,
 // that may be another one.
 func (r *result) ask(m *Machine) {

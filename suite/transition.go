@@ -160,6 +160,7 @@ type Outcome struct {
 func (o Operation) do() Outcome {
 	for _, f := range o.Machine.beforeOperation.take() {
 		f()
+		o.Machine.progress.Add(1)
 	}
 	out := Outcome{Operation: o, Began: time.Now()}
 	out.Err = o.operate()
