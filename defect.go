@@ -140,7 +140,9 @@ var (
 		},
 	}
 	shrunkList = Defect{
-		Kernels: []Span{{From: Version{7, 2}, Until: Version{7, 3}}},
+		Kernels: []Span{
+			{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
+		},
 		Symptom: "a list of CPUs in topology/ that gets shorter by two bytes or more while it is read ends with EPERM: " +
 			"beyond the end of the new one, cpumap_print_list_to_buf() takes one from zero bytes",
 		Since: "v5.16 (bb9ec13d156e)",

@@ -19,9 +19,8 @@ import (
 )
 
 // results makes the directory of a run. Each line is "KERNEL TEST VERDICT
-// [TEXT]". "known=ID" as a verdict is a failure that is known, "skip,known=ID"
-// that of go test, "cut" is none, "KEY:" is an attribute, and "-" for a test is
-// the run as a whole.
+// [TEXT]". "known=ID" is the verdict of a known failure, "skip,known=ID" go
+// test's, "cut" none, "KEY:" an attribute, and "-" for a test is the whole run.
 func results(t testing.TB, dir string, lines ...string) string {
 	t.Helper()
 	var b bytes.Buffer
