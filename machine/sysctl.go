@@ -7,7 +7,8 @@ import (
 )
 
 // Sysctls are the sysctls that tests write, as paths on the machine. A test
-// must restrict itself to these: others are not restored.
+// must restrict itself to these, and write no other value to the two of
+// sched_rt than they have: the rest is not restored.
 var Sysctls = []string{
 	"/proc/sys/kernel/bpf_stats_enabled",
 	"/proc/sys/kernel/sched_rr_timeslice_ms",
@@ -28,8 +29,8 @@ var rebuilding = []string{
 
 var sysctls = setting{name: "sysctl", paths: sysctlFiles}
 
-// sysctlFiles returns the sysctls that are restored, if there are any. In a container they are
-// mounted read-only: then no test can change them.
+// sysctlFiles returns the sysctls that are restored. In a container they are
+// mounted read-only: no test can change them, and there are none.
 func sysctlFiles(s *Snapshot) (files []string) {
 	for _, path := range Sysctls {
 		if !slices.Contains(rebuilding, path) && unix.Access(s.path(path), unix.R_OK|unix.W_OK) == nil {

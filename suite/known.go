@@ -92,7 +92,7 @@ func (k *knownDefects) log(t testing.TB, text string) (known bool) {
 
 // skipText says by which known defect a test fails, and how.
 func skipText(defect *known.Entry, text string) string {
-	return fmt.Sprintf("%s%s: %s\n%s", knownPrefix, defect.ID, defect.Why, text)
+	return fmt.Sprintf("%s%s: %s\n%s", testjson.KnownPrefix, defect.ID, defect.Why, text)
 }
 
 // explain returns the known defect that t fails by, or nil.
@@ -109,9 +109,6 @@ func (k *knownDefects) explain(t testing.TB, text string) *known.Entry {
 	}
 	return defect
 }
-
-// knownPrefix begins why a test is skipped whose failure is known.
-const knownPrefix = "known: "
 
 // notes says which entries are to be looked at again.
 func (k *knownDefects) notes() (notes []string) {

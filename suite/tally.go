@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
 // verdict is what a test came to.
@@ -148,7 +150,7 @@ func (c *tally) watch(t testing.TB, group bool) {
 			if group && slices.ContainsFunc(c.ended[before:], below) {
 				return
 			}
-		case strings.HasPrefix(e.reason, knownPrefix):
+		case strings.HasPrefix(e.reason, testjson.KnownPrefix):
 			e.verdict = broken
 		case t.Skipped():
 			e.verdict = skipped
@@ -169,7 +171,7 @@ func (c *tally) skip(t testing.TB, reason string) {
 }
 
 // known notes that t, which is watched, fails by the known defect of this ID.
-func (c *tally) known(t testing.TB, id string) { c.skip(t, knownPrefix+id) }
+func (c *tally) known(t testing.TB, id string) { c.skip(t, testjson.KnownPrefix+id) }
 
 // since returns the verdicts after the first n.
 func (c *tally) since(n int) verdicts {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -136,7 +135,7 @@ func (f *forReports) markKnown(e testjson.Event, defect *known.Entry) error {
 	if err := f.tellDefect(e.Package, defect); err != nil {
 		return err
 	}
-	text := junit.KnownPrefix + defect.ID + ": " + defect.Why + "\n"
+	text := testjson.KnownPrefix + defect.ID + ": " + defect.Why + "\n"
 	if defect.Crash {
 		text += "       What comes after it in this virtual machine did not run.\n"
 	}

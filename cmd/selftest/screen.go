@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/hotplugtest/hotplugtest/internal/junit"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -65,7 +66,7 @@ func (s *screen) pass(line []byte) error {
 // endEntry puts an entry of the list of skips where it belongs.
 func (s *screen) endEntry() {
 	entry := s.entry.Bytes()
-	if bytes.Contains(entry, []byte("\n"+junit.KnownPrefix)) {
+	if bytes.Contains(entry, []byte("\n"+testjson.KnownPrefix)) {
 		s.count++
 		head, text, _ := bytes.Cut(entry, []byte("\n"))
 		s.known.Write(bytes.Replace(head, []byte("SKIP"), []byte("KNOWN"), 1))

@@ -177,13 +177,9 @@ func (r *Run) take(e testjson.Event) error {
 	return nil
 }
 
-// moment matches the part of a test's name from its moment on, and what is one
-// of many states: the rest is the transition.
-var moment = regexp.MustCompile(`/(at-uevent|at-return|after-resume)(/.*)?$|/\d+:[^/]*$`)
-
 // measure notes durations under the transition's name.
 func (k *kernelRun) measure(test, key string, samples suite.Samples) {
-	name := moment.ReplaceAllString(test, "")
+	name := testjson.Transition(test)
 	m := k.times[name]
 	if m == nil {
 		m = &measured{toReturn: make(durations), toUevent: make(durations), window: make(durations)}

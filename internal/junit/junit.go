@@ -6,7 +6,6 @@ package junit
 import (
 	"encoding/xml"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -15,10 +14,6 @@ import (
 
 // File is the name of the report for CI systems.
 const File = "junit.xml"
-
-// KnownPrefix begins the line that says by which known defect a test failed,
-// and the message of the test case.
-const KnownPrefix = "known: "
 
 // Property is a property of a test suite or of a test case.
 type Property struct {
@@ -133,7 +128,7 @@ func (c *testcase) mark() {
 		return
 	}
 	c.Output = strings.TrimLeft(text, "\n")
-	c.Skipped.Message = KnownPrefix + c.Properties.List[i].Value
+	c.Skipped.Message = testjson.KnownPrefix + c.Properties.List[i].Value
 }
 
 // WithoutFrames returns the output of a test without the lines that package
@@ -141,11 +136,9 @@ func (c *testcase) mark() {
 func WithoutFrames(output string) string {
 	var b strings.Builder
 	for line := range strings.Lines(output) {
-		if !frame.MatchString(line) {
+		if !testjson.Frame.MatchString(line) {
 			b.WriteString(line)
 		}
 	}
 	return b.String()
 }
-
-var frame = regexp.MustCompile(`^\s*(=== (RUN|NAME|PAUSE|CONT) |--- (PASS|FAIL|SKIP): )`)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
@@ -149,7 +150,7 @@ func Texts(output string) (texts []string) {
 	for line := range strings.Lines(output) {
 		line = strings.TrimSuffix(line, "\n")
 		switch loc := reported.FindStringIndex(line); {
-		case frame.MatchString(line) || strings.TrimSpace(line) == "":
+		case testjson.Frame.MatchString(line) || strings.TrimSpace(line) == "":
 			inText = inText && line == ""
 		case loc != nil:
 			texts, inText = append(texts, line[loc[1]:]), true
@@ -170,8 +171,7 @@ const indentation = "        "
 
 var (
 	reported = regexp.MustCompile(`^    [\w.-]+\.go:\d+: `)
-	frame    = regexp.MustCompile(`^\s*(=== (RUN|NAME|PAUSE|CONT|ATTR) |--- (PASS|FAIL|SKIP): )`)
-	named    = regexp.MustCompile(`^ +known: `)
+	named    = regexp.MustCompile(`^ +` + testjson.KnownPrefix)
 )
 
 // logHead begins a text of the kernel's log that is a reason to fail.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -189,7 +188,7 @@ func (r *Report) take(c *column, e testjson.Event) error {
 	case e.Verdict() && t.Known != "": // on a real machine it is a skip
 		t.Verdict = broken
 		if _, ok := r.defects[t.Known]; !ok {
-			_, why, _ := strings.Cut(t.output.String(), "known: "+t.Known+": ")
+			_, why, _ := strings.Cut(t.output.String(), testjson.KnownPrefix+t.Known+": ")
 			r.defects[t.Known], _, _ = strings.Cut(why, "\n")
 			r.ids = append(r.ids, t.Known)
 		}
@@ -220,13 +219,9 @@ func (r *Report) takeWhole(c *column, e testjson.Event) {
 	}
 }
 
-// moment matches the part of a test's name from its moment on, and what is one
-// of many states: the rest is the transition.
-var moment = regexp.MustCompile(`/(at-uevent|at-return|after-resume)(/.*)?$|/\d+:[^/]*$`)
-
 // note takes an attribute.
 func (t *test) note(c *column, key, value string) (err error) {
-	name := moment.ReplaceAllString(t.Name, "")
+	name := testjson.Transition(t.Name)
 	of := c.times[name]
 	if of == nil {
 		of = &operation{make(map[time.Duration]uint64), make(map[time.Duration]uint64)}
@@ -306,14 +301,12 @@ func (t *test) counts() bool { return !t.parent || t.Verdict >= broken && !t.bel
 func (t *test) Text() string {
 	var b strings.Builder
 	for line := range strings.Lines(t.output.String()) {
-		if !frame.MatchString(line) {
+		if !testjson.Frame.MatchString(line) {
 			b.WriteString(line)
 		}
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
-
-var frame = regexp.MustCompile(`^\s*(=== (RUN|NAME|PAUSE|CONT|ATTR) |--- (PASS|FAIL|SKIP): )`)
 
 // Why is the first line of why the test failed or was skipped.
 func (t *test) Why() string {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
 // The page has the texts of failures up to this size in all, each up to this
@@ -75,7 +77,7 @@ func (t *test) failure() failure {
 	}
 	switch t.Verdict {
 	case broken:
-		f.What = "known: " + t.Known
+		f.What = testjson.KnownPrefix + t.Known
 	case cut:
 		f.What = "did not end"
 	default:

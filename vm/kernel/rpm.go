@@ -11,7 +11,8 @@ import (
 	"github.com/cavaliergopher/rpm"
 )
 
-// Tags of an RPM's header that package rpm has no method for: see https://rpm.org/docs/latest/manual/tags.html.
+// Tags of an RPM's header that package rpm has no method for: see
+// https://rpm.org/docs/latest/manual/tags.html.
 const (
 	rpmRequireName   = 1049
 	rpmSourcePackage = 1106
@@ -44,7 +45,7 @@ func readRPM(f io.ReaderAt, size int64) (*archive, error) {
 		return nil, err
 	}
 	follows := cmp.Or(p.Signature.GetTag(rpmSigLongSize).Int64(), p.Signature.GetTag(rpmSigSize).Int64())
-	if follows > size-start {
+	if follows < 0 || follows > size-start {
 		return nil, fmt.Errorf("the package is cut off after %d of %d bytes", size, start+follows)
 	}
 	a := &archive{name: p.Name(), version: p.Version() + "-" + p.Release(), depends: p.Header.GetTag(rpmRequireName).StringSlice()}
