@@ -35,7 +35,7 @@ type Options struct {
 	Delays  []string      // functions whose calls wait, as in ParseDelay
 	Packed  bool          // a bzImage boots as it is: see the flag
 	Init    string        // the guest's init, as of WriteInit; "": it is built
-	GDB     string        // path of a socket where QEMU's gdb stub listens, and the VM waits for gdb, before its first instruction or behind the pokes; "": it does not
+	GDB     string        // path of a socket where QEMU's gdb stub listens, and the VM waits for gdb, before its first instruction or after the pokes were written; "": it does not
 	Shell   string        // path of a busybox that gives the user's terminal a shell if the program stops or fails; "": none
 
 	stall time.Duration // how long the guest may stand still; 0: stallLimit

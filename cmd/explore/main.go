@@ -139,6 +139,29 @@ func (o *options) check() error {
 // oneCPU matches a -smp of one CPU.
 var oneCPU = regexp.MustCompile(`^(cpus=)?1(,|$)`)
 
+// prepare returns a hunt for each kernel and profile.
+func (o *options) prepare(ctx context.Context, tmp, binary string, all *findings) (hunts []*hunt, err error) {
+	for _, kernel := range o.kernels {
+		options := o.vm
+		options.Kernel = kernel
+		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
+		if err != nil {
+			return nil, err
+		}
+		options.Init = filepath.Join(tmp, "init")
+		if err := prepared.WriteInit(options.Init); err != nil {
+			return nil, err
+		}
+		for _, p := range o.profiles {
+			hunts = append(hunts, &hunt{
+				name: p.Of(kernel), source: p.Of(prepared.Kernel()), dir: filepath.Join(o.vm.Out, p.Of(filepath.Base(kernel))),
+				vm: p.Options(options), guest: binary, all: all, options: o,
+			})
+		}
+	}
+	return hunts, nil
+}
+
 // explore does all of it.
 func (o *options) explore(ctx context.Context) error {
 	runtime.LockOSThread() // QEMU ends with it
@@ -159,24 +182,9 @@ func (o *options) explore(ctx context.Context) error {
 	if err := os.MkdirAll(all.dir, 0o755); err != nil {
 		return err
 	}
-	var hunts []*hunt
-	for _, kernel := range o.kernels {
-		options := o.vm
-		options.Kernel = kernel
-		prepared, err := vm.Prepare(ctx, options, o.arch, os.Stderr)
-		if err != nil {
-			return err
-		}
-		options.Init = filepath.Join(tmp, "init")
-		if err := prepared.WriteInit(options.Init); err != nil {
-			return err
-		}
-		for _, p := range o.profiles {
-			hunts = append(hunts, &hunt{
-				name: p.Of(kernel), source: p.Of(prepared.Kernel()), dir: filepath.Join(o.vm.Out, p.Of(filepath.Base(kernel))),
-				vm: p.Options(options), guest: binary, all: all, options: o,
-			})
-		}
+	hunts, err := o.prepare(ctx, tmp, binary, all)
+	if err != nil {
+		return err
 	}
 	// The guest gets what is in testdata here.
 	if err := os.Chdir(tmp); err != nil {

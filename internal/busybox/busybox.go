@@ -40,7 +40,7 @@ func Find(ctx context.Context, goarch string) (string, error) {
 func download(ctx context.Context, dir, goarch string) error {
 	// These two have Go's names in Debian, too.
 	if goarch != "amd64" && goarch != "arm64" {
-		return errors.New("no such architecture")
+		return fmt.Errorf("there is busybox for amd64 and arm64, not for %s", goarch)
 	}
 	lists := filepath.Join(dir, "apt")
 	defer os.RemoveAll(lists)
