@@ -170,8 +170,10 @@ func sortWords(text string) string {
 }
 
 // kernelOwn matches the names of kernel threads that say nothing: workers come
-// and go, and the thread of an interrupt follows it when there is one.
-var kernelOwn = regexp.MustCompile(`^(kworker/|irq/)`)
+// and go, and the thread of an interrupt follows it when there is one. rcu_gp is
+// the rescuer of a workqueue: on 6.1 it keeps the CPUs of the workers that it
+// has helped.
+var kernelOwn = regexp.MustCompile(`^(kworker/|irq/|rcu_gp$)`)
 
 // threads are those of the kernel, of the tenants and of the services, but not
 // those of logins. A thread is its cgroup, its name and its command line.
