@@ -108,6 +108,16 @@ func TestSpoiledByAnother(t *testing.T) {
 	assert.Equal(t, []string{six, "echo 7 > " + online, "echo 1 > " + online}, spoilers[1].Steps)
 }
 
+// A finding that is known does not hide what its sequence has left.
+func TestKnownThatSpoils(t *testing.T) {
+	e, told := explorerOf(t, isolatedKey, "echo 7 > "+string(isolatedKey))
+	e.Known = []Known{{Key: "seven: "}}
+	require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
+	_, spoilers := findings(*told)
+	require.Len(t, spoilers, 1)
+	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[0].Violation.Key())
+}
+
 // Of sequences that are given, the first that breaks the law is the last that is tried.
 func TestReplay(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey)

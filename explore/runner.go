@@ -218,24 +218,16 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if w.wanted != nil && !r.lags(c.Step, broken) {
 		return broken, nil
 	}
-	waited := time.Now()
-	defer func() { r.Stats.Wait += time.Since(waited) }()
 	late := *c
-	deadline := time.Now().Add(settleTime)
 	var later []Violation
-	for {
-		after, err := r.Observer.Look()
-		if err != nil {
-			return nil, err
-		}
-		after.Log = slices.Concat(late.After.Log, after.Log)
-		late.After = after
+	_, err := r.settle(func(now *Snapshot) bool {
+		now.Log = slices.Concat(late.After.Log, now.Log)
+		late.After = now
 		later = Judge(r.Laws, r.Facts.Version, &late)
-		// What the kernel has logged does not heal.
-		if later == nil || time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(settleTime / 20)
+		return later == nil // what the kernel has logged does not heal
+	})
+	if err != nil {
+		return nil, err
 	}
 	c.After.Log = late.After.Log
 	var all []Violation
@@ -255,6 +247,19 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 		return nil, nil
 	}
 	return all, nil
+}
+
+// settle looks at the machine until done says so of a state or settleTime is over,
+// and returns the last state. No event tells that what the kernel does later is done.
+func (r *Runner) settle(done func(now *Snapshot) bool) (now *Snapshot, err error) {
+	waited := time.Now()
+	defer func() { r.Stats.Wait += time.Since(waited) }()
+	for ; ; time.Sleep(settleTime / 20) {
+		now, err = r.Observer.Look()
+		if err != nil || done(now) || time.Since(waited) > settleTime {
+			return now, err
+		}
+	}
 }
 
 // What becomes of a broken law.

@@ -1,9 +1,6 @@
 package explore
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Left is what a sequence has left of itself, though all was undone. It may be
 // another defect than the law that the sequence has broken.
@@ -18,25 +15,17 @@ type Left struct {
 // spoiled finds out how the machine differs from what it was before the sequence,
 // now that undo has been performed. What is late has time to settle.
 func (w *walk) spoiled(undo []Line) error {
-	r := w.runner
-	waited := time.Now()
-	defer func() { r.Stats.Wait += time.Since(waited) }()
-	for {
-		now, err := r.Observer.Look()
-		if err != nil {
-			return err
-		}
-		changed := differences(w.base, now, ofSequence)
-		if len(changed) == 0 {
-			return nil
-		}
-		if time.Since(waited) > settleTime {
-			w.outcome.Spoiled = story(w.base, now, changed)
-			w.outcome.Left = w.left(now, undo)
-			return nil
-		}
-		time.Sleep(settleTime / 20)
+	var changed []Key
+	now, err := w.runner.settle(func(now *Snapshot) bool {
+		changed = differences(w.base, now, ofSequence)
+		return len(changed) == 0
+	})
+	if err != nil || len(changed) == 0 {
+		return err
 	}
+	w.outcome.Spoiled = story(w.base, now, changed)
+	w.outcome.Left = w.left(now, undo)
+	return nil
 }
 
 // left returns what the state now shows of the sequence, or nil if the sequence is
