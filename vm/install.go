@@ -139,7 +139,7 @@ func codename() string {
 // beside its own sources. Those, and its lists, stay as they are: these are of
 // their own, in dir.
 func backports(ctx context.Context, dir, release string) ([]string, error) {
-	mirror, err := debian.Mirror(ctx)
+	mirror, err := debian.Mirror(ctx, release+"-backports")
 	if err != nil {
 		return nil, err
 	}

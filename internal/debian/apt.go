@@ -28,7 +28,7 @@ func NewAPT(ctx context.Context, dir, suite, arch string) (*APT, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return nil, fmt.Errorf("%w: no apt-get here", ErrNoMirror)
 	}
-	mirror, err := Mirror(ctx)
+	mirror, err := Mirror(ctx, suite)
 	if err != nil {
 		return nil, err
 	}

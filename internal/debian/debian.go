@@ -30,9 +30,31 @@ func SignedBy() string {
 // ErrNoMirror is wrapped by an error if there is no Debian mirror here.
 var ErrNoMirror = errors.New("no Debian mirror")
 
-// Mirror returns the URI of the Debian mirror that this machine's APT uses. The
-// error wraps [ErrNoMirror] if it uses none.
-func Mirror(ctx context.Context) (string, error) {
+// An archive is one of Debian's: what its Release files call it, and how the URI
+// of a mirror of it ends, or that of a file that lists some.
+type archive struct {
+	label string
+	path  *regexp.Regexp
+}
+
+var (
+	mainArchive     = archive{"Debian", regexp.MustCompile(`/debian(\.list)?/$`)}
+	securityArchive = archive{"Debian-Security", regexp.MustCompile(`/debian-security(\.list)?/$`)}
+)
+
+// archiveOf returns the archive that has a suite.
+func archiveOf(suite string) archive {
+	if strings.HasSuffix(suite, "-security") {
+		return securityArchive
+	}
+	return mainArchive
+}
+
+// Mirror returns the URI of the mirror that this machine's APT uses for the
+// archive that has a suite: security updates have one of their own. The error
+// wraps [ErrNoMirror] if it uses none.
+func Mirror(ctx context.Context, suite string) (string, error) {
+	archive := archiveOf(suite)
 	// Only what the package lists are there for has an origin, or is named at
 	// all in the first call. As root, APT would write its caches, if it had
 	// any.
@@ -43,20 +65,17 @@ func Mirror(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if uri := parseMirror(out.String()); uri != "" {
+		if uri := archive.parseMirror(out.String()); uri != "" {
 			return uri, nil
 		}
 	}
-	return "", fmt.Errorf("%w: APT has none in its sources here", ErrNoMirror)
+	return "", fmt.Errorf("%w: APT has none for %s in its sources here", ErrNoMirror, suite)
 }
 
-// mirrorPath ends the URI of a Debian mirror, or of a file that lists some.
-var mirrorPath = regexp.MustCompile(`/debian(\.list)?/$`)
-
-// parseMirror picks Debian's main archive among lines of
+// parseMirror picks a mirror of the archive among lines of
 // URI|ORIGIN|LABEL|COMPONENT, by what it says it is, or else by its URI. It
-// returns "" if it is not there.
-func parseMirror(targets string) string {
+// returns "" if there is none.
+func (a archive) parseMirror(targets string) string {
 	var guess string
 	for line := range strings.Lines(targets) {
 		f := strings.Split(strings.TrimSpace(line), "|")
@@ -64,9 +83,9 @@ func parseMirror(targets string) string {
 			continue
 		}
 		switch uri, origin, label := f[0], f[1], f[2]; {
-		case origin == "Debian" && label == "Debian":
+		case origin == "Debian" && label == a.label:
 			return uri
-		case guess == "" && origin == "$(ORIGIN)" && mirrorPath.MatchString(uri):
+		case guess == "" && origin == "$(ORIGIN)" && a.path.MatchString(uri):
 			guess = uri
 		}
 	}

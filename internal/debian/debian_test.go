@@ -27,8 +27,19 @@ func TestParseMirror(t *testing.T) {
 		{"no lines", "", ""},
 		{"short line", "http://mirror.example/debian/|Debian\n", ""},
 	} {
-		assert.Equal(t, tt.want, parseMirror(tt.targets), tt.name)
+		assert.Equal(t, tt.want, mainArchive.parseMirror(tt.targets), tt.name)
 	}
+}
+
+// Security updates are in an archive of their own, of which the machine may use
+// another mirror.
+func TestParseSecurityMirror(t *testing.T) {
+	const targets = "http://mirror.example/debian/|Debian|Debian|main\nhttp://security.example/debian-security/|Debian|Debian-Security|main\n"
+	assert.Equal(t, "http://security.example/debian-security/", archiveOf("bookworm-security").parseMirror(targets))
+	assert.Equal(t, "http://mirror.example/debian/", archiveOf("bookworm-backports").parseMirror(targets))
+	const unread = "http://mirror.example/debian/|$(ORIGIN)|$(LABEL)|main\nhttp://mirror.example/debian-security/|$(ORIGIN)|$(LABEL)|main\n"
+	assert.Equal(t, "http://mirror.example/debian-security/", archiveOf("bookworm-security").parseMirror(unread))
+	assert.Empty(t, archiveOf("trixie-security").parseMirror("http://mirror.example/debian/|Debian|Debian|main\n"))
 }
 
 // What a command says of its failure is APT's first error, or else its last
@@ -55,6 +66,6 @@ func FuzzParseMirror(f *testing.F) {
 	f.Add("http://mirror.example/debian/|Debian|Debian|main\n")
 	f.Add("mirror+file:/etc/apt/mirrors/debian.list/|$(ORIGIN)|$(LABEL)|main\nx|y")
 	f.Fuzz(func(t *testing.T, targets string) {
-		assert.Contains(t, targets, parseMirror(targets))
+		assert.Contains(t, targets, mainArchive.parseMirror(targets))
 	})
 }

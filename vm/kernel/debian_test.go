@@ -274,7 +274,7 @@ func TestResolveSuiteErrors(t *testing.T) {
 		}, "no Debian mirror: no apt-get here: give -kernel a path to a kernel image"},
 		{"no mirror", "amd64", func(t *testing.T, m *mirror) {
 			m.write("targets--release-info", "http://archive.ubuntu.com/ubuntu/|Ubuntu|Ubuntu|main\n")
-		}, "no Debian mirror: APT has none in its sources here: give -kernel a path to a kernel image"},
+		}, "no Debian mirror: APT has none for bookworm in its sources here: give -kernel a path to a kernel image"},
 		{"APT fails without a word", "amd64", func(t *testing.T, m *mirror) {
 			m.write("update-error", "")
 		}, "apt-get update: exit status 100"},
