@@ -58,7 +58,7 @@ func disks(t *testing.T) *image {
 		require.NoError(t, os.RemoveAll(i.dir))
 		require.NoError(t, os.MkdirAll(i.dir, 0o700))
 		command(t, "", "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(i.dir, "key"))
-		mirror, err := debian.Mirror(t.Context())
+		mirror, err := debian.Mirror(t.Context(), *suite)
 		require.NoError(t, err)
 		command(t, fmt.Sprintf("building a system of Debian %s, which takes minutes and is kept in %s", *suite, i.dir),
 			"./root.sh", *suite, mirror, i.dir)
