@@ -57,6 +57,7 @@ const (
 	NoSMT         = suite.NoSMT
 	MaxCPUs       = suite.MaxCPUs
 	NUMA          = suite.NUMA
+	HotAdd        = suite.HotAdd
 	CgroupV1      = suite.CgroupV1
 )
 

@@ -170,6 +170,7 @@ var invariants = []Invariant{
 		Name:    "hotplug-state",
 		Promise: "the CPU's hotplug state and target are both the last state when it has come online, both 0 when it has gone offline, and as they were when it stayed",
 		Source:  docHotplug,
+		Needs:   needsState,
 		Arm:     armHotplugState,
 	},
 	{

@@ -110,7 +110,7 @@ func bystanders(p *Probe, touched affinity.CPUSet, tid int) (is map[string]strin
 	add("the online mask of the other CPUs", online.Difference(touched), e)
 	offline, e := m.CPUs.Offline()
 	add("the offline mask of the other CPUs", offline.Difference(touched), e)
-	for cpu := range present.Difference(touched).All() {
+	for cpu := range present.Difference(touched).Difference(m.Stateless).All() {
 		state, target, e := m.CPUs.State(cpu)
 		add(fmt.Sprintf("cpu%d/hotplug/state and target", cpu), fmt.Sprint(state, " ", target), e)
 	}

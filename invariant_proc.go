@@ -11,8 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hotplugtest/hotplugtest/suite"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // Where files in /proc name CPU %d.
@@ -71,6 +72,14 @@ func needsFile(path, config string) func(View) error {
 func fileMissing(path, config string) error {
 	if _, err := os.Stat(path); err != nil {
 		return suite.Unsupportedf("there is no %s: the kernel has no %s", path, config)
+	}
+	return nil
+}
+
+// needsState is for a CPU that has a directory cpuN/hotplug.
+func needsState(v suite.View) error {
+	if v.Machine.Stateless.Has(v.CPU) {
+		return suite.Unsupportedf("the kernel makes cpu%d/hotplug at boot, and the CPU was added later", v.CPU)
 	}
 	return nil
 }

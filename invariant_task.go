@@ -9,9 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
-	"golang.org/x/sys/unix"
 )
 
 // armAffinity checks that the thread can be pinned to the CPU while it is

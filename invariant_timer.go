@@ -6,9 +6,10 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
-	"golang.org/x/sys/unix"
 )
 
 // A timer that expires while the CPU is still online shows nothing. So several

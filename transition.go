@@ -11,13 +11,14 @@ var transitions = []Transition{
 	// The first time that a CPU comes online it gets what it then keeps:
 	// threads, files, memory.
 	goesOnline("Online/first", Transition{Source: docHotplug + ": maxcpus=", Setup: firstOnline, Boot: MaxCPUs, Once: true}),
+	goesOnline("Online/hot-added", Transition{Source: docHotplug + ": cpu_present_mask", Setup: hotAdded, Prepare: addAgain, Boot: HotAdd, Together: true}),
 	goesOnline("Online/first-of-node", Transition{Source: docNode, Setup: lastOfNode, Boot: NUMA, Together: true}),
 	goesOffline("Offline/last-of-node", Transition{Source: docNode, Setup: lastOfNode, Boot: NUMA, Together: true}),
 
 	stays("SameValue/online", Online, Transition{Source: docSameValue, Op: setOnline}),
 	stays("SameValue/offline", Offline, Transition{Source: docSameValue, Op: setOffline}),
-	stays("SameTarget/online", Online, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
-	stays("SameTarget/offline", Offline, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastTarget, Together: true}),
+	stays("SameTarget/online", Online, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastWithTarget, Together: true}),
+	stays("SameTarget/offline", Offline, Transition{Source: docSameTarget, Op: setSameTarget, Setup: lastWithTarget, Together: true}),
 
 	rolledBack("online", Offline, setOnline),
 	rolledBack("offline", Online, setOffline),

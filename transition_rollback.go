@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -60,7 +61,10 @@ func failing(op func(*Operation) error) func(*Operation) error {
 
 // disarm picks one CPU, and makes sure that no failure stays armed.
 func disarm(m *Machine) (Prepared, error) {
-	cpu := m.Targets[len(m.Targets)-1]
+	cpu, ok := affinity.Of(m.Targets...).Difference(m.Stateless).Last()
+	if !ok {
+		return Prepared{}, suite.Unsupportedf("no failure can be injected: no CPU has a directory cpuN/hotplug")
+	}
 	disarm := func() error { return m.CPUs.SetFail(cpu, -1) }
 	if err := disarm(); errors.Is(err, unix.EINVAL) {
 		// Such a kernel leaves a CPU half-way if a failure is injected at a

@@ -17,6 +17,15 @@ func lastTarget(m *Machine) (Prepared, error) {
 	return Prepared{CPUs: m.Targets[len(m.Targets)-1:]}, nil
 }
 
+// lastWithTarget picks the last CPU that has a hotplug target.
+func lastWithTarget(m *Machine) (Prepared, error) {
+	cpu, ok := affinity.Of(m.Targets...).Difference(m.Stateless).Last()
+	if !ok {
+		return Prepared{}, suite.Unsupportedf("no CPU has a file cpuN/hotplug/target")
+	}
+	return Prepared{CPUs: []int{cpu}}, nil
+}
+
 // setNoValue writes to a CPU's online file what is neither yes nor no.
 func setNoValue(o *Operation) error {
 	return sysfs.WriteFile(filepath.Join(cpusDir, "cpu"+strconv.Itoa(o.CPU), "online"), "2")

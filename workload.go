@@ -8,9 +8,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
-	"golang.org/x/sys/unix"
 )
 
 // workloads are what the soak goes through, again and again.

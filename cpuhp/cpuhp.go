@@ -111,6 +111,17 @@ func (f FS) SetOnline(cpu int, online bool) error {
 	return writeThen(f.path(cpu, "online"), value, f.wrote)
 }
 
+// Eject writes 1 to /sys/devices/system/cpu/cpuN/firmware_node/eject: the machine
+// loses the CPU, which goes offline for that. It happens after the write has
+// returned, and a uevent "remove" of the CPU's tells of it.
+//
+// The error is an [*Error]; it wraps the errno:
+//   - [unix.ENOENT]: there is no such CPU, or the firmware (ACPI) does not let
+//     it be removed
+//   - [unix.ENODEV]: the kernel does not
+//   - [unix.EACCES], [unix.EROFS]: without root; in a container
+func (f FS) Eject(cpu int) error { return write(f.path(cpu, "firmware_node/eject"), "1") }
+
 // Hotpluggable returns the present CPUs that have a file
 // /sys/devices/system/cpu/cpuN/online, and for each of the others the reason
 // why it cannot go offline.

@@ -161,6 +161,17 @@ func TestSetOnlineError(t *testing.T) {
 	assert.ErrorIs(t, sys.SetOnline(9, true), fs.ErrNotExist)
 }
 
+func TestEject(t *testing.T) {
+	sys, dir := tree(t, map[string]string{"cpu3/firmware_node/eject": "", "cpu2/online": "1\n"})
+	require.NoError(t, sys.Eject(3))
+	text, err := os.ReadFile(filepath.Join(dir, "cpu3/firmware_node/eject"))
+	require.NoError(t, err)
+	assert.Equal(t, "1", string(text))
+	err = sys.Eject(2)
+	assert.EqualError(t, err, fmt.Sprintf(`cpuhp: write "1" to %s/cpu2/firmware_node/eject: ENOENT (no such file or directory)`, dir))
+	assert.ErrorIs(t, err, unix.ENOENT)
+}
+
 func TestHotpluggable(t *testing.T) {
 	for _, tt := range []struct {
 		machine, want string

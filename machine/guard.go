@@ -17,10 +17,18 @@ import (
 //
 // It takes root: the error is that of [Lock]. It wraps [ErrUnwritable] if
 // something could not be restored later.
-func Guard(log io.Writer) (release func() error, err error) { return guard("/", LockPath, log) }
+func Guard(log io.Writer) (release func() error, err error) {
+	return guard("/", LockPath, log, false)
+}
 
-// guard is [Guard] of the machine at root.
-func guard(root, lockPath string, log io.Writer) (release func() error, err error) {
+// GuardHotAdd is [Guard] for a run that has the machine get CPUs by hot-add: what
+// has been added until the end, be it by others, is removed again.
+func GuardHotAdd(log io.Writer) (release func() error, err error) {
+	return guard("/", LockPath, log, true)
+}
+
+// guard is [Guard], or [GuardHotAdd], of the machine at root.
+func guard(root, lockPath string, log io.Writer, hotAdd bool) (release func() error, err error) {
 	unlock, err := lock(lockPath, log)
 	if err != nil {
 		return nil, err
@@ -33,6 +41,7 @@ func guard(root, lockPath string, log io.Writer) (release func() error, err erro
 	if err != nil {
 		return fail(err)
 	}
+	s.HotAdd = hotAdd
 	for _, dir := range s.Leftovers {
 		fmt.Fprintf(log, "hotplugtest: %s is left of a run that was killed: remove it by find %[1]s -depth -type d -exec rmdir {} +\n", dir)
 	}

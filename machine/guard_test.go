@@ -17,7 +17,7 @@ const governorFile = "sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
 func TestGuard(t *testing.T) {
 	root := machineTree(t, map[string]string{governorFile: "schedutil\n"})
 	var log strings.Builder
-	release, err := guard(root, filepath.Join(root, "lock"), &log)
+	release, err := guard(root, filepath.Join(root, "lock"), &log, false)
 	require.NoError(t, err)
 	r, err := stored(root)
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func TestGuard(t *testing.T) {
 func TestGuardGivesItsRecordToTheNextRun(t *testing.T) {
 	root := machineTree(t, map[string]string{governorFile: "schedutil\n"})
 	var log strings.Builder
-	release, err := guard(root, filepath.Join(root, "lock"), &log)
+	release, err := guard(root, filepath.Join(root, "lock"), &log, false)
 	require.NoError(t, err)
 	// No write to this file changes what is read from it.
 	path := filepath.Join(root, governorFile)
@@ -53,7 +53,7 @@ func TestGuardGivesItsRecordToTheNextRun(t *testing.T) {
 
 	// The next run cannot do it either, and says what to do.
 	log.Reset()
-	_, err = guard(root, filepath.Join(root, "lock"), &log)
+	_, err = guard(root, filepath.Join(root, "lock"), &log, false)
 	assert.ErrorContains(t, err, "machine: not restored: /"+governorFile+" is empty, was schedutil")
 	assert.ErrorContains(t, err, "if that is as it should be, remove /var/lib/hotplugtest.snapshot")
 	assert.Contains(t, log.String(), "and left the machine changed:\n")
@@ -61,7 +61,7 @@ func TestGuardGivesItsRecordToTheNextRun(t *testing.T) {
 	// The one after that can.
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.WriteFile(path, []byte("performance\n"), 0o644))
-	release, err = guard(root, filepath.Join(root, "lock"), &log)
+	release, err = guard(root, filepath.Join(root, "lock"), &log, false)
 	require.NoError(t, err)
 	assert.Equal(t, "schedutil", has(t, root, governorFile))
 	require.NoError(t, release())

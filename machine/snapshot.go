@@ -26,6 +26,9 @@ type Snapshot struct {
 
 	// Present is /sys/devices/system/cpu/present, a cpulist.
 	Present string
+	// HotAdd says that CPUs which are added later are the run's, which has to
+	// remove them again.
+	HotAdd bool
 
 	// Settings are files that hold one value each, by what they are about and
 	// their path: SMT control, cpuset.cpus of all cpusets, cpufreq governors
@@ -106,6 +109,7 @@ var parts = []part{
 	pmTestDelay,
 	pmNotifier,
 	smtControl,
+	added{},
 	online{},
 	leftovers{},
 	tracing{},

@@ -3,6 +3,7 @@ package suite
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,14 @@ func (e *Events) Forget() error {
 // Check drains the queue, and tells how what the CPU sent in this cycle differs
 // from one uevent with the action, or from none if action is "".
 func (e *Events) Check(cpu int, action string) error {
+	if action == "" {
+		return e.CheckAll(cpu)
+	}
+	return e.CheckAll(cpu, action)
+}
+
+// CheckAll is [Events.Check] for any number of uevents, in order.
+func (e *Events) CheckAll(cpu int, actions ...string) error {
 	if err := e.Drain(); err != nil {
 		return err
 	}
@@ -92,7 +101,7 @@ func (e *Events) Check(cpu int, action string) error {
 	if err := e.stale[cpu]; err != nil {
 		return err
 	}
-	return judgeEvents(cpu, action, e.sent[cpu])
+	return judgeEvents(cpu, actions, e.sent[cpu])
 }
 
 // receive notes a uevent that is queued, if one is.
@@ -128,15 +137,15 @@ func (e *Events) has(cpu int, action string) bool {
 	return slices.ContainsFunc(e.sent[cpu], func(ev cpuEvent) bool { return ev.action == action })
 }
 
-// judgeEvents tells how the events that a CPU sent differ from the one that it
-// should have sent, or none for "".
-func judgeEvents(cpu int, action string, sent []cpuEvent) error {
-	want, one := "none", 0
-	if action != "" {
-		want, one = "one "+action, 1
-	}
-	if len(sent) == one && (one == 0 || sent[0].action == action) {
+// judgeEvents tells how the events that a CPU sent differ from those that it
+// should have sent.
+func judgeEvents(cpu int, actions []string, sent []cpuEvent) error {
+	if slices.EqualFunc(sent, actions, func(ev cpuEvent, action string) bool { return ev.action == action }) {
 		return nil
+	}
+	want := "none"
+	if len(actions) > 0 {
+		want = "one " + strings.Join(actions, ", one ")
 	}
 	got := "no uevent"
 	for i, ev := range sent {

@@ -74,13 +74,14 @@ func TestEventsOfACycle(t *testing.T) {
 }
 
 func TestJudgeEvents(t *testing.T) {
-	back := &Transition{Uevent: "online"}
-	stay := &Transition{}
+	back, stay, gone := []string{"online"}, []string(nil), []string{"offline", "remove"}
 	for _, tt := range []struct {
-		tr     *Transition
+		want   []string
 		events []cpuEvent
 		says   string
 	}{
+		{gone, []cpuEvent{{"offline", 7}, {"remove", 8}}, ""},
+		{gone, []cpuEvent{{"remove", 7}, {"offline", 8}}, "cpu2 sent remove (SEQNUM 7), offline (SEQNUM 8), want one offline, one remove"},
 		{back, []cpuEvent{{"online", 7}}, ""},
 		{stay, nil, ""},
 		{back, nil, "cpu2 sent no uevent, want one online"},
@@ -88,7 +89,7 @@ func TestJudgeEvents(t *testing.T) {
 		{back, []cpuEvent{{"online", 7}, {"online", 8}}, "cpu2 sent online (SEQNUM 7), online (SEQNUM 8), want one online"},
 		{stay, []cpuEvent{{"change", 7}}, "cpu2 sent change (SEQNUM 7), want none"},
 	} {
-		err := judgeEvents(2, tt.tr.Uevent, tt.events)
+		err := judgeEvents(2, tt.want, tt.events)
 		if tt.says == "" {
 			assert.NoError(t, err)
 		} else {

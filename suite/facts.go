@@ -1,7 +1,9 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,11 +32,16 @@ type Facts struct {
 	Isolated affinity.CPUSet
 	// NeverOnline are the CPUs that had never been online.
 	NeverOnline affinity.CPUSet
+	// Added is the CPU that the machine has got for this run. Empty: none.
+	Added affinity.CPUSet
 	// KeepOnline are the CPUs that must not go offline, except in a row that
 	// is about this.
 	KeepOnline affinity.CPUSet
 	// Partitioned are the CPUs of somebody's partition.
 	Partitioned affinity.CPUSet
+	// Stateless are the CPUs that have no directory cpuN/hotplug: the kernel
+	// makes it for those alone that are present at boot (cpuhp_sysfs_init()).
+	Stateless affinity.CPUSet
 	// Caches are the CPUs that have a cache directory in sysfs when they are
 	// online.
 	Caches affinity.CPUSet
@@ -72,6 +79,11 @@ func (f *Facts) learn(cpus CPUs, root string) error {
 	}
 	for cpu := range f.KeepOnline.Intersect(hotpluggable).All() {
 		why[cpu] = "the others need it, which are isolated by isolcpus= or have no tick by nohz_full="
+	}
+	for cpu := range f.Added.All() {
+		if _, _, err := cpus.State(cpu); errors.Is(err, fs.ErrNotExist) {
+			f.Stateless = f.Stateless.With(cpu)
+		}
 	}
 	usable := hotpluggable.Intersect(online).Difference(f.KeepOnline)
 	// Whoever has made a partition has its CPUs for themselves: no task of the
@@ -183,6 +195,7 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 		{NoSMT, control == "off"},
 		{MaxCPUs, !f.NeverOnline.Empty()},
 		{NUMA, len(nodes) > 1},
+		{HotAdd, !f.Added.Empty()},
 		{CgroupV1, hierarchy != nil && dropsOffline(hierarchy)},
 	} {
 		if b.is {

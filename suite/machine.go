@@ -184,9 +184,11 @@ func (m *Machine) standing(cpu int) (list []reading, err error) {
 	add("the present mask", present, e)
 	is, e := m.CPUs.IsOnline(cpu)
 	add(fmt.Sprintf("cpu%d/online", cpu), is, e)
-	state, target, e := m.CPUs.State(cpu)
-	add(fmt.Sprintf("cpu%d/hotplug/state", cpu), state, e)
-	add(fmt.Sprintf("cpu%d/hotplug/target", cpu), target, e)
+	if !m.Stateless.Has(cpu) {
+		state, target, e := m.CPUs.State(cpu)
+		add(fmt.Sprintf("cpu%d/hotplug/state", cpu), state, e)
+		add(fmt.Sprintf("cpu%d/hotplug/target", cpu), target, e)
+	}
 	for _, place := range []*Placement{m.Root, m.Child} {
 		if place.Group != nil {
 			cpus, e := place.Group.Effective()

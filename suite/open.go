@@ -75,7 +75,11 @@ func Open(opts Options) (r *Runner, err error) {
 			err = fmt.Errorf("%v; and then: %w", err, closeErr)
 		}
 	}()
-	release, err := machine.Guard(os.Stderr)
+	guard := machine.Guard
+	if opts.HotAdd != "" {
+		guard = machine.GuardHotAdd
+	}
+	release, err := guard(os.Stderr)
 	if errors.Is(err, machine.ErrUnwritable) {
 		return r, Unsupportedf("%v", err)
 	}
@@ -136,6 +140,12 @@ func (m *Machine) writable() error {
 // open learns the facts and opens the instruments, and adds what undoes that to
 // undo.
 func (m *Machine) open(undo *undoList) error {
+	if m.Options.HotAdd != "" {
+		undo.add(m.removeAdded)
+		if err := m.addFirst(); err != nil {
+			return err
+		}
+	}
 	// Not before the lock is held: another run may have had CPUs offline until
 	// now.
 	if err := m.learn(m.CPUs, "/"); err != nil {

@@ -18,6 +18,11 @@ type Options struct {
 	// AllCPUs probes each of those CPUs. Otherwise some are probed that differ
 	// in where they are, at most four.
 	AllCPUs bool
+	// HotAdd is a command, with arguments that blanks separate, by which the
+	// machine gets one more CPU, such as one of its hypervisor's. The machine
+	// gets one at the beginning, which tests use like the others, and loses it
+	// at the end. "": none, and rows about hot-add are left out.
+	HotAdd string
 	// Cycles is how often each CPU is probed in each case. 0: once.
 	Cycles int
 	// Cpusets is how many cpusets come before the child that is probed from.
@@ -70,12 +75,13 @@ const (
 )
 
 // Flags defines a flag for each option that a command line can have: -cpus,
-// -all-cpus, -cycles, -cpusets, -soak, -soak-continue, -require, -known,
+// -all-cpus, -hot-add, -cycles, -cpusets, -soak, -soak-continue, -require, -known,
 // -must-test, -settle, -stop, -destructive and -sleep. The default of each is
 // what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
+	flags.StringVar(&o.HotAdd, "hot-add", o.HotAdd, "`command` by which the machine gets one more CPU, which it has for as long as the tests run")
 	flags.IntVar(&o.Cycles, "cycles", cmp.Or(o.Cycles, defaultCycles), "probes of each CPU in each case")
 	flags.IntVar(&o.Cpusets, "cpusets", cmp.Or(o.Cpusets, defaultCpusets), "how many cpusets come before the child that is probed from")
 	flags.DurationVar(&o.Soak, "soak", o.Soak, "for how long TestSoak must take CPUs offline and online under changing workloads")

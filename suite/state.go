@@ -56,5 +56,6 @@ const (
 	NoSMT         Boot = "nosmt"          // nosmt: the second threads of cores are present and offline
 	MaxCPUs       Boot = "maxcpus"        // maxcpus=: some CPUs are present and have never been online
 	NUMA          Boot = "numa"           // the CPUs are of two NUMA nodes or more
+	HotAdd        Boot = "hot-add"        // the machine gets a CPU while it runs: see [Options].HotAdd
 	CgroupV1      Boot = "cgroup-v1"      // cpusets of cgroup v1 without cpuset_v2_mode, which lose CPUs that go offline
 )

@@ -6,9 +6,10 @@ import (
 	"regexp"
 	"testing"
 
-	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/stretchr/testify/assert"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // What cannot be done here is a skip, unless it is required.

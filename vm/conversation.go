@@ -107,6 +107,10 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 			if err := g.talk(m, line); err != nil {
 				return &refused{err}
 			}
+		case m.AddCPU:
+			if err := g.qmp.addCPU(); err != nil {
+				fmt.Fprintf(g.out, "%s%v\n", Prefix, err)
+			}
 		case m.File != nil:
 			if err := g.save(*m.File); err != nil {
 				return &refused{err}

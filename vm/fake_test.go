@@ -155,11 +155,12 @@ func (f *fakeQEMU) monitor() {
 		return
 	}
 	fmt.Fprint(out, `{"QMP": {"version": {}, "capabilities": []}}`+"\r\n")
-	asked := 0
+	asked, free := 0, 2 // of three slots
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var c struct {
-			Execute string
-			ID      int
+			Execute   string
+			Arguments map[string]any
+			ID        int
 		}
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			f.complain(err)
@@ -173,6 +174,11 @@ func (f *fakeQEMU) monitor() {
 			if asked++; f.scenario == "sleeps" && asked == stallTicks+3 {
 				f.send(wire.Guest{Exit: &wire.Exit{}})
 			}
+		case c.Execute == "query-hotpluggable-cpus":
+			answer = `"return": [` + fakeSlots(free) + `]`
+		case c.Execute == "device_add":
+			free--
+			f.say(fmt.Sprintln(c.Arguments["driver"], c.Arguments["core-id"]))
 		case c.Execute == "chardev-send-break" && f.scenario != "hears an NMI alone":
 			f.say("boot\nsysrq: Show Blocked State\n")
 		case c.Execute == "inject-nmi":
@@ -180,6 +186,24 @@ func (f *fakeQEMU) monitor() {
 		}
 		fmt.Fprintf(out, `{"event": "RESUME"}`+"\r\n"+`{%s, "id": %d}`+"\r\n", answer, c.ID)
 	}
+}
+
+// fakeSlots is QEMU's list of three slots, the last first, of which the last ones
+// are free.
+func fakeSlots(free int) string {
+	var list []string
+	for core := 2; core >= 0; core-- {
+		slot := map[string]any{"type": "max-x86_64-cpu", "vcpus-count": 1, "props": map[string]any{"core-id": core}}
+		if core < 3-free {
+			slot["qom-path"] = "/machine"
+		}
+		text, err := json.Marshal(slot)
+		if err != nil {
+			panic(err)
+		}
+		list = append(list, string(text))
+	}
+	return strings.Join(list, ", ")
 }
 
 // hang tells the test that from now on nothing happens.

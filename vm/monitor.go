@@ -4,15 +4,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-// monitor is QEMU's, spoken to by its QMP: a line of JSON each way.
+// monitor is QEMU's, spoken to by its QMP: a line of JSON each way. One command
+// at a time is under way.
 type monitor struct {
+	mu      sync.Mutex
 	line    *line
 	ready   bool
 	id      int    // of the last command
+	cpus    int    // that the machine has had, once one was added
 	partial []byte // of a line that is not complete
 	limit   time.Duration
 }
@@ -22,18 +28,25 @@ type monitor struct {
 const monitorLimit = 5 * time.Second
 
 // call runs a command and returns its answer.
-func (m *monitor) call(command string, arguments map[string]string) (json.RawMessage, error) {
-	if !m.ready && command != "qmp_capabilities" {
-		if _, err := m.call("qmp_capabilities", nil); err != nil {
+func (m *monitor) call(command string, arguments map[string]any) (json.RawMessage, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.ready {
+		if _, err := m.ask("qmp_capabilities", nil); err != nil {
 			return nil, err
 		}
 		m.ready = true
 	}
+	return m.ask(command, arguments)
+}
+
+// ask sends a command and waits for its answer.
+func (m *monitor) ask(command string, arguments map[string]any) (json.RawMessage, error) {
 	m.id++
 	request, err := json.Marshal(struct {
-		Execute   string            `json:"execute"`
-		Arguments map[string]string `json:"arguments,omitempty"`
-		ID        int               `json:"id"`
+		Execute   string         `json:"execute"`
+		Arguments map[string]any `json:"arguments,omitempty"`
+		ID        int            `json:"id"`
 	}{command, arguments, m.id})
 	if err != nil {
 		return nil, err
@@ -69,7 +82,7 @@ func (m *monitor) call(command string, arguments map[string]string) (json.RawMes
 // human runs a command for people and returns what it says, in a line: there
 // are faults, too.
 func (m *monitor) human(command string) (string, error) {
-	answer, err := m.call("human-monitor-command", map[string]string{"command-line": command})
+	answer, err := m.call("human-monitor-command", map[string]any{"command-line": command})
 	if err != nil {
 		return "", err
 	}
@@ -103,4 +116,42 @@ func (m *monitor) running() bool {
 	}
 	var status struct{ Running bool }
 	return json.Unmarshal(answer, &status) == nil && status.Running
+}
+
+// A slot is a place for a CPU.
+type slot struct {
+	Type  string         `json:"type"`
+	Props map[string]any `json:"props"`
+	Path  string         `json:"qom-path"` // of the CPU in it; "": it is free
+}
+
+// addCPU plugs a CPU into the first slot that is free. The guest learns of it
+// by ACPI. QEMU dies of one CPU more than -smp …,maxcpus= says, counted from its
+// start: TCG keeps what a thread of a CPU had when that is gone.
+func (m *monitor) addCPU() error {
+	answer, err := m.call("query-hotpluggable-cpus", nil)
+	if err != nil {
+		return err
+	}
+	var slots []slot
+	if err := json.Unmarshal(answer, &slots); err != nil {
+		return fmt.Errorf("QEMU's monitor: query-hotpluggable-cpus: %w", err)
+	}
+	slices.Reverse(slots) // QEMU lists the last first
+	free := slices.IndexFunc(slots, func(s slot) bool { return s.Path == "" })
+	if m.cpus == 0 {
+		for _, s := range slots {
+			if s.Path != "" {
+				m.cpus++
+			}
+		}
+	}
+	if free < 0 || m.cpus >= len(slots) {
+		return fmt.Errorf("a CPU was asked for, and the machine has had %d, which is all that QEMU has room for: give -smp N,maxcpus=MORE", m.cpus)
+	}
+	m.cpus++
+	device := maps.Clone(slots[free].Props)
+	device["driver"] = slots[free].Type
+	_, err = m.call("device_add", device)
+	return err
 }

@@ -128,7 +128,7 @@ func (w *watch) stop() {
 func (vm *VM) question(p *process) {
 	before := vm.said()
 	for _, key := range []string{"w", "l", "t"} { // blocked tasks, what each CPU does, all tasks
-		if _, err := p.qmp.call("chardev-send-break", map[string]string{"id": consoleID}); err != nil {
+		if _, err := p.qmp.call("chardev-send-break", map[string]any{"id": consoleID}); err != nil {
 			return
 		}
 		if _, err := p.keys.Write([]byte(key)); err != nil {

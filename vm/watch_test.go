@@ -128,6 +128,24 @@ func TestMonitorOfStopped(t *testing.T) {
 	assert.False(t, p.qmp.running())
 }
 
+// A CPU goes into the first slot that is free, with numbers as QEMU has them. One
+// more than there are slots for is refused, for QEMU dies of it, also when some
+// have been freed since.
+func TestAddCPU(t *testing.T) {
+	vm := fakeVM(t, "hangs")
+	p, err := vm.launch(t.Context(), tcg)
+	require.NoError(t, err)
+	defer p.close()
+	for _, core := range []string{"1", "2"} {
+		require.NoError(t, p.qmp.addCPU())
+		console, err := os.ReadFile(vm.console)
+		require.NoError(t, err)
+		assert.Equal(t, "max-x86_64-cpu "+core+"\n", string(console))
+	}
+	const refusal = "a CPU was asked for, and the machine has had 3, which is all that QEMU has room for: give -smp N,maxcpus=MORE"
+	assert.EqualError(t, p.qmp.addCPU(), refusal)
+}
+
 // wedgeArg makes a program of this test binary that stops as many CPUs as its
 // second argument says, from the last one on. A poke makes getpgid(2) loop.
 const wedgeArg = "wedge"

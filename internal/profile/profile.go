@@ -59,6 +59,13 @@ var all = []Profile{
 	{Name: "nosmt-maxcpus", Append: "nosmt maxcpus=2", SMP: "4,cores=2,threads=2"},
 	// Two CPUs are present that have never been online.
 	{Name: "maxcpus", Append: "maxcpus=2", SMP: "4"},
+	// A CPU is plugged in while the kernel runs. The more places there are, the
+	// more often QEMU can do so. x86 kernels, v6.12.y and v6.18 among them, do
+	// not believe in an empty place on a machine without a hypervisor, and TCG's
+	// is none that they know, so this one passes for VMware's.
+	{Name: "hot-add", SMP: "3,maxcpus=32", Args: []string{"-hot-add=/init add-cpu"}, QEMU: []string{
+		"-global", "max-x86_64-cpu.hypervisor=off", "-smbios", "type=1,serial=VMware-0",
+	}},
 	{Name: "numa", SMP: "4,sockets=2,cores=2", Mem: "1G", QEMU: []string{
 		"-object", "memory-backend-ram,id=near,size=512M", "-numa", "node,nodeid=0,cpus=0-1,memdev=near",
 		"-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far",

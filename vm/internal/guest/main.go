@@ -28,6 +28,9 @@ import (
 
 func main() {
 	if os.Getpid() != 1 {
+		if len(os.Args) == 2 && os.Args[1] == wire.AddCPU {
+			os.Exit(askForCPU())
+		}
 		fmt.Fprintln(os.Stderr, "guest: this is the init process of a VM; boot it with cmd/vm")
 		os.Exit(2)
 	}
@@ -75,6 +78,7 @@ func run() error {
 		fmt.Println("guest: answering the host:", answer(in, out, newExaminer(kernelChecks, blockedCalls), shell.typed))
 	}()
 
+	go forwardRequests(out)
 	end := execute(job, out, shell)
 	for _, path := range job.Collect {
 		if err := collect(path, out); err != nil {

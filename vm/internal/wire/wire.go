@@ -14,6 +14,10 @@ import (
 // JobPath is where the guest's init finds its Job, as JSON.
 const JobPath = "/job.json"
 
+// AddCPU is the argument with which a process of the guest runs init's program to
+// have the machine get one more CPU.
+const AddCPU = "add-cpu"
+
 // Job is what the guest is booted for.
 type Job struct {
 	Line    string   // the serial line of this conversation, as in "ttyS1"
@@ -37,6 +41,7 @@ type Guest struct {
 	Pong   *Pong
 	Shell  *Shell
 	Screen []byte // what the shell's terminal shows
+	AddCPU bool   // somebody wants the machine to have one more CPU
 	Exit   *Exit
 }
 
