@@ -22,5 +22,7 @@ func addAgain(m *Machine, cpu int) error {
 	if online, err := m.CPUs.IsOnline(cpu); err != nil || online {
 		return suite.Unsupportedf("somebody, such as a udev rule, brings a CPU online that was added")
 	}
-	return nil
+	// It is offline, and the write waits for the lock of what adds the device,
+	// which sends "bind" after "add".
+	return m.CPUs.SetOnline(cpu, false)
 }
