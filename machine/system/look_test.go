@@ -170,10 +170,23 @@ func sortWords(text string) string {
 }
 
 // kernelOwn matches the names of kernel threads that say nothing: workers come
-// and go, and the thread of an interrupt follows it when there is one. rcu_gp is
-// the rescuer of a workqueue: on 6.1 it keeps the CPUs of the workers that it
-// has helped.
-var kernelOwn = regexp.MustCompile(`^(kworker/|irq/|rcu_gp$)`)
+// and go, and the thread of an interrupt follows it when there is one.
+var kernelOwn = regexp.MustCompile(`^(kworker/|irq/)`)
+
+// isRescuer reports whether a /proc/PID/stat is that of a workqueue's rescuer,
+// which on 6.1 keeps the CPUs of the workers that it has helped. It is a thread
+// of the kernel's that nobody can bind (PF_KTHREAD, PF_NO_SETAFFINITY), with the
+// nice value of no other such thread.
+func isRescuer(stat string) bool {
+	const unbindable = 0x04200000
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const flags, nice = 9 - 3, 19 - 3
+	if len(fields) <= nice {
+		return false
+	}
+	set, err := strconv.ParseUint(fields[flags], 10, 64)
+	return err == nil && set&unbindable == unbindable && fields[nice] == "-20"
+}
 
 // threads are those of the kernel, of the tenants and of the services, but not
 // those of logins. A thread is its cgroup, its name and its command line.
@@ -192,7 +205,7 @@ func (l *looker) threads() {
 		}
 		for _, task := range l.glob(dir + "/task/[0-9]*") {
 			comm := l.read(task + "/comm")
-			if comm == "" || cmdline == "" && kernelOwn.MatchString(comm) {
+			if comm == "" || cmdline == "" && (kernelOwn.MatchString(comm) || isRescuer(l.read(task+"/stat"))) {
 				continue
 			}
 			l.fact("thread", fmt.Sprintf("%s %q %q", cgroup, comm, cmdline), l.scheduling(task))

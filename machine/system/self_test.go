@@ -70,6 +70,12 @@ func TestLook(t *testing.T) {
 		"proc/8/cmdline":                                       "",
 		"proc/8/cgroup":                                        "0::/\n",
 		"proc/8/task/8/comm":                                   "kworker/0:1\n",
+		"proc/10/cmdline":                                      "",
+		"proc/10/task/10/comm":                                 "mm_percpu_wq\n", // a rescuer
+		"proc/10/task/10/stat":                                 "10 (mm_percpu_wq) I 2 0 0 0 -1 69238880 0 0 0 0 0 0 0 0 0 -20 1 0 9\n",
+		"proc/11/cmdline":                                      "",
+		"proc/11/task/11/comm":                                 "kcompactd0\n",
+		"proc/11/task/11/stat":                                 "11 (kcompactd0) S 2 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 25 5 1 0 9\n",
 		"proc/9/cmdline":                                       "bash\x00",
 		"proc/9/cgroup":                                        "0::/user.slice/user-0.slice/session-1.scope\n",
 		"proc/9/task/9/comm":                                   "bash\n",
@@ -94,6 +100,7 @@ cgroup /user.slice
 cgroup /user.slice/cpuset.cpus	0-1
 cgroup /user.slice/user-0.slice	
 cgroup /user.slice/user-0.slice/cpuset.cpus.partition	member
+thread  "kcompactd0" ""	?
 thread /system.slice/tenant.service "sleep" "sleep infinity"	cpus 2, policy 1, nice 5
 mount /sys	/ rw,nosuid sysfs sysfs rw
 module dca	loaded
