@@ -75,9 +75,9 @@ const (
 )
 
 // Flags defines a flag for each option that a command line can have: -cpus,
-// -all-cpus, -hot-add, -cycles, -cpusets, -soak, -soak-continue, -require, -known,
-// -must-test, -settle, -stop, -destructive and -sleep. The default of each is
-// what the option is by then.
+// -all-cpus, -hot-add, -cycles, -cpusets, -soak, -soak-continue, -require,
+// -known, -must-test, -settle, -stop, -destructive and -sleep. The default of
+// each is what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")

@@ -25,9 +25,10 @@ func ownRow(calls *[]string, see func() error) Invariant {
 	}
 }
 
-// A row with operations of its own looks at the last moment alone, from the root
-// cpuset, and is told of the beginning and of the write. It gets the operations that it asks for,
-// except after a transition of which one cycle serves all.
+// A row with operations of its own looks at the last moment alone, from the
+// root cpuset, and is told of the beginning and of the write. It gets the
+// operations that it asks for, except after a transition of which one cycle
+// serves all.
 func TestOwn(t *testing.T) {
 	var calls []string
 	tables := rows(offline, with(online, func(tr *Transition) { tr.Name, tr.Together = "Together", true }))
@@ -69,8 +70,8 @@ func TestOwnOnce(t *testing.T) {
 	assert.Equal(t, "pass", p.verdicts["Offline/at-return/own"])
 }
 
-// An error of the check may know for how long the promise was broken: then there
-// is no second look, and no further operation.
+// An error of the check may know for how long the promise was broken: then
+// there is no second look, and no further operation.
 func TestLasting(t *testing.T) {
 	var calls []string
 	looks := 0

@@ -67,7 +67,8 @@ func named(events []tracefs.Event, name string) (found []tracefs.Event) {
 	return found
 }
 
-// Marks come back with their thread, CPU, context and time, and nothing else does.
+// Marks come back with their thread, CPU, context and time, and nothing else
+// does.
 func TestKernelMark(t *testing.T) {
 	i := create(t, open(t), nil)
 	assert.ErrorIs(t, i.Mark("before the start"), unix.EBADF)
@@ -106,8 +107,8 @@ func monotonic(t *testing.T) int64 {
 	return ts.Nano()
 }
 
-// leaveCPU has the calling thread leave its CPU at least once. A sleep may be over
-// before the thread has begun it.
+// leaveCPU has the calling thread leave its CPU at least once. A sleep may be
+// over before the thread has begun it.
 func leaveCPU(t *testing.T) {
 	switches := func() int64 {
 		var usage unix.Rusage
@@ -274,7 +275,8 @@ func TestKernelOthers(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(f.Dir(), "instances", name()))
 }
 
-// A tracefs that is not mounted is mounted by Open, and by nobody else after Close.
+// A tracefs that is not mounted is mounted by Open, and by nobody else after
+// Close.
 func TestKernelMount(t *testing.T) {
 	f := open(t)
 	const dir = "/sys/kernel/tracing"
@@ -295,8 +297,8 @@ func TestKernelMount(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// mountAnew has the calling thread see no tracefs, opens it, and closes it. What
-// the thread has mounted is in the file mounts.
+// mountAnew has the calling thread see no tracefs, opens it, and closes it.
+// What the thread has mounted is in the file mounts.
 func mountAnew(t *testing.T, dir, mounts string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return os.NewSyscallError("unshare", err)

@@ -1,5 +1,6 @@
-// The tests in this file run ci/selftest, which boots virtual machines. They are
-// skipped unless HOTPLUGTEST_VM=1 asks for them; then none is skipped. They assume of the machine what those of cmd/vm do.
+// The tests in this file run ci/selftest, which boots virtual machines. They
+// are skipped unless HOTPLUGTEST_VM=1 asks for them; then none is skipped. They
+// assume of the machine what those of cmd/vm do.
 //
 // An emulated VM boots in 3 s on two idle CPUs, and the tests chosen here take
 // 4 s. Patience is for busy ones: all of it ends by itself, so only a hang of
@@ -179,9 +180,9 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// With a delay, the bug of 2021 shows in each row about affinity, without a crowd
-// of cpusets. It need not show in each probe: if the work of the offline before
-// is still waiting, that does the work of the online too.
+// With a delay, the bug of 2021 shows in each row about affinity, without a
+// crowd of cpusets. It need not show in each probe: if the work of the offline
+// before is still waiting, that does the work of the online too.
 func TestDelay(t *testing.T) {
 	_, code, stdout, _ := selftest(t, "-poke", "cpuset_wait_for_hotplug=ret", "-delay", "cpuset_hotplug_workfn=1s",
 		"-run", "^TestOnline$/^at-.*$/^(affinity|getaffinity)$", "--", "-cpusets", "1", "-cycles", "3")

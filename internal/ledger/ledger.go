@@ -34,8 +34,8 @@ const (
 	switching = "sched:sched_switch"
 )
 
-// Events are those that [Compute] needs, as SYSTEM:EVENT. A kernel need not have
-// them all: an event that it lacks is a kind that it cannot tell of.
+// Events are those that [Compute] needs, as SYSTEM:EVENT. A kernel need not
+// have them all: an event that it lacks is a kind that it cannot tell of.
 var Events = []string{
 	"workqueue:workqueue_queue_work",
 	"workqueue:workqueue_execute_start",
@@ -143,8 +143,8 @@ func (l *Ledger) Unfinished() []Deferral {
 	return left
 }
 
-// Settled reports whether all that the operation has put off was finished before
-// the trace ended, so that nothing more can be learned by waiting.
+// Settled reports whether all that the operation has put off was finished
+// before the trace ended, so that nothing more can be learned by waiting.
 func (l *Ledger) Settled() bool {
 	return !slices.ContainsFunc(l.Deferrals, func(d Deferral) bool { return d.Lasted < 0 })
 }
@@ -189,8 +189,8 @@ func (d Deferral) Where() string { return strings.Join(d.Stack, " <- ") }
 // interrupted, and is not in the ledger, except for the work behind a timer
 // that is.
 //
-// The error says which mark is missing or out of order, or that the trace has no
-// addresses to tell one work from another.
+// The error says which mark is missing or out of order, or that the trace has
+// no addresses to tell one work from another.
 func Compute(op Operation) (*Ledger, error) {
 	c := &computation{
 		ledger:  &Ledger{},

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// kernelThread is PF_KTHREAD of include/linux/sched.h: the process is one of the
-// kernel's.
+// kernelThread is PF_KTHREAD of include/linux/sched.h: the process is one of
+// the kernel's.
 const kernelThread = 0x00200000
 
 // Threads returns the names of the kernel's threads by their id, from
-// /proc/PID/stat of the machine whose file system is at root. A thread that ends
-// meanwhile may be left out.
+// /proc/PID/stat of the machine whose file system is at root. A thread that
+// ends meanwhile may be left out.
 func Threads(root string) (map[int]string, error) {
 	t := ThreadTable{Root: root}
 	if err := t.Scan(); err != nil {
@@ -23,10 +23,10 @@ func Threads(root string) (map[int]string, error) {
 	return t.Names(), nil
 }
 
-// A ThreadTable is what is known of the kernel's threads. To read about one takes
-// the kernel long, so it is read once, when it is first there. The kernel gives
-// an id to another process only when it has been through all the others. The
-// table is not for use by several goroutines at once.
+// A ThreadTable is what is known of the kernel's threads. To read about one
+// takes the kernel long, so it is read once, when it is first there. The kernel
+// gives an id to another process only when it has been through all the others.
+// The table is not for use by several goroutines at once.
 type ThreadTable struct {
 	// Root is where the machine's file system is.
 	Root string
@@ -42,8 +42,8 @@ type thread struct {
 // nameless is the name of a kernel thread that does not have its own yet.
 const nameless = "kthreadd"
 
-// Scan brings the table up to date. A thread that begins or ends meanwhile may be
-// left out.
+// Scan brings the table up to date. A thread that begins or ends meanwhile may
+// be left out.
 func (t *ThreadTable) Scan() error {
 	proc := filepath.Join(t.Root, "proc")
 	tids, err := t.list(proc)
@@ -76,8 +76,8 @@ func (t *ThreadTable) Scan() error {
 }
 
 // list returns the ids of the children of kthreadd and its own, if it is known
-// and the kernel tells of them (CONFIG_PROC_CHILDREN), and else of all processes:
-// to list those takes the kernel ten times as long.
+// and the kernel tells of them (CONFIG_PROC_CHILDREN), and else of all
+// processes: to list those takes the kernel ten times as long.
 func (t *ThreadTable) list(proc string) (tids []int, err error) {
 	var names []string
 	text, err := os.ReadFile(filepath.Join(proc, "2/task/2/children"))
@@ -113,7 +113,7 @@ func (t *ThreadTable) Names() map[int]string {
 	return threads
 }
 
-// parseStat parses /proc/PID/stat, as in "29 (cpuhp/3) S 2 0 0 0 -1 69238848 …".
+// parseStat parses /proc/PID/stat: "29 (cpuhp/3) S 2 0 0 0 -1 69238848 …".
 func parseStat(text string) (tid int, name string, kernel bool, err error) {
 	from, to := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if from < 0 || to < from {
