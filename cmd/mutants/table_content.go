@@ -17,6 +17,13 @@ func forgetting(pointer, cpu string) string { return "488b05{" + pointer + "}f00
 // operation, and what a thread is told.
 var contentMutants = []mutant{
 	{
+		name:   "removed-cpu-present",
+		breaks: "a CPU that was removed from the machine is still present",
+		pokes:  all("acpi_unmap_cpu=ret0"),
+		flags:  []string{"-profile", "hot-add"},
+		rows:   []string{"TestScenario/hot-add"},
+	},
+	{
 		name:   "siblings-kept",
 		breaks: "the lists of siblings keep a CPU that went",
 		pokes:  map[string]string{"6.12": "remove_siblinginfo=ret", "7.x": "remove_siblinginfo=ret"},
