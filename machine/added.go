@@ -3,11 +3,14 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/internal/syserr"
 )
 
 // added are the CPUs that the machine has got since, if that was the run's
@@ -48,4 +51,55 @@ func (s *Snapshot) eject(name string, cpu int) error {
 		return fmt.Errorf("machine: %s is still present %v after it was ejected", name, exitLimit)
 	}
 	return err
+}
+
+// addingPath is a file that is there while a CPU is on its way. It has the
+// cpulist of those that were present before.
+const addingPath = "/run/hotplugtest.adding"
+
+// Adding notes that a CPU is on its way, from before it is asked for until
+// arrived is called. If this process is killed in between, whoever restores the
+// machine waits for the CPU to come, and removes it. See [GuardHotAdd].
+func Adding() (arrived func() error, err error) {
+	s := &Snapshot{Root: "/"}
+	if err := (online{}).take(s); err != nil {
+		return nil, err
+	}
+	return s.adding()
+}
+
+func (s *Snapshot) adding() (arrived func() error, err error) {
+	path := s.path(addingPath)
+	if err := os.WriteFile(path, []byte(s.Present), 0o644); err != nil {
+		return nil, syserr.In("machine", err)
+	}
+	return func() error { return syserr.In("machine", os.Remove(path)) }, nil
+}
+
+// awaitAdded waits for the CPU that is on its way, if one is.
+func (s *Snapshot) awaitAdded() error {
+	if !s.HotAdd {
+		return nil
+	}
+	before, err := os.ReadFile(s.path(addingPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return syserr.In("machine", err)
+	}
+	err = s.untilFree(addingPath, func() error {
+		now := &Snapshot{Root: s.Root}
+		if err := (online{}).take(now); err != nil {
+			return err
+		}
+		if now.Present == string(before) {
+			return unix.EBUSY
+		}
+		return nil
+	}, nil)
+	if errors.Is(err, unix.EBUSY) {
+		err = fmt.Errorf("machine: a CPU was asked for, and has not come within %v: if it does, remove it", exitLimit)
+	}
+	return errors.Join(err, syserr.In("machine", os.Remove(s.path(addingPath))))
 }

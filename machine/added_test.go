@@ -20,7 +20,7 @@ func TestAddedCPU(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(root, cpus, "present"), []byte(list+"\n"), 0o644))
 	}
 	setUp := func() (s *Snapshot, root, eject string) {
-		root = machineTree(t, map[string]string{cpus + "present": "0-3\n", cpus + "cpu4/firmware_node/path": "\\_SB_.CPUS.C004\n"})
+		root = machineTree(t, map[string]string{"run/others": "", cpus + "present": "0-3\n", cpus + "cpu4/firmware_node/path": "\\_SB_.CPUS.C004\n"})
 		s, err := Take(root)
 		require.NoError(t, err)
 		s.HotAdd = true
@@ -53,6 +53,34 @@ func TestAddedCPU(t *testing.T) {
 		s, _, eject := setUp()
 		require.NoError(t, os.WriteFile(eject, nil, 0o644))
 		assert.ErrorContains(t, s.Restore(), "machine: cpu4 is still present 1ms after it was ejected")
+	})
+
+	t.Run("on its way", func(t *testing.T) {
+		s, root, _ := setUp()
+		present(root, "0-3")
+		s.Present = "0-3"
+		_, err := s.adding()
+		require.NoError(t, err)
+		came := make(chan struct{})
+		go func() { defer close(came); present(root, "0-4") }()
+		require.NoError(t, s.awaitAdded())
+		<-came
+		diffs, err := s.Compare()
+		require.NoError(t, err)
+		assert.Equal(t, "cpu4 is present, was absent", sprint(diffs))
+		assert.NoFileExists(t, filepath.Join(root, addingPath))
+	})
+
+	t.Run("it does not come", func(t *testing.T) {
+		defer func(limit time.Duration) { exitLimit = limit }(exitLimit)
+		exitLimit = time.Millisecond
+		s, root, _ := setUp()
+		s.Present = "0-4"
+		_, err := s.adding()
+		require.NoError(t, err)
+		assert.EqualError(t, s.awaitAdded(), "machine: a CPU was asked for, and has not come within 1ms: if it does, remove it")
+		assert.NoFileExists(t, filepath.Join(root, addingPath))
+		assert.NoError(t, s.awaitAdded(), "it is not waited for again")
 	})
 
 	t.Run("it cannot go", func(t *testing.T) {

@@ -194,6 +194,9 @@ func recoverAt(root string, log io.Writer) error {
 		when = ", before a reboot,"
 		r.Snapshot = r.Snapshot.lasting()
 	}
+	if err := r.Snapshot.awaitAdded(); err != nil {
+		fmt.Fprintln(log, err)
+	}
 	diffs, err := r.Snapshot.Compare()
 	if err != nil {
 		return err

@@ -271,8 +271,9 @@ func (o *order) serve(requests *gob.Decoder, answers *gob.Encoder, others *watch
 // restore puts the machine back and says what it did.
 func (o *order) restore(others *watch) string {
 	wanted := func() *Snapshot { return o.wanted(others) }
+	late := wanted().awaitAdded()
 	diffs, err := wanted().Compare()
-	if err == nil && len(diffs) == 0 {
+	if late == nil && err == nil && len(diffs) == 0 {
 		if err := unstore(o.Snapshot.Root); err != nil {
 			return fmt.Sprintf("hotplugtest: %v\n", err)
 		}
@@ -281,6 +282,9 @@ func (o *order) restore(others *watch) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "hotplugtest: process %d ended and left the machine changed:\n", o.Parent)
 	list(&text, diffs)
+	if late != nil {
+		fmt.Fprintln(&text, late)
+	}
 	diffs, err = mendAll(wanted)
 	if err == nil && len(mendable(diffs)) == 0 {
 		err = unstore(o.Snapshot.Root)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
@@ -37,6 +38,16 @@ func (m *Machine) removeAdded() error {
 // machine has got, when that has sent its uevent "add". It is offline, unless
 // somebody else brings it online.
 func (m *Machine) AddCPU() (cpu int, err error) {
+	arrived, err := machine.Adding()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, arrived()) }()
+	return m.askForCPU()
+}
+
+// askForCPU runs the command and waits for the CPU.
+func (m *Machine) askForCPU() (cpu int, err error) {
 	return m.awaitCPU("add", fmt.Sprintf("-hot-add %q", m.Options.HotAdd), func(ctx context.Context) error {
 		words := strings.Fields(m.Options.HotAdd)
 		if len(words) == 0 {

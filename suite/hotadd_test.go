@@ -9,7 +9,7 @@ import (
 )
 
 // A command that fails is named with what it said, and no CPU is waited for.
-func TestAddCPUError(t *testing.T) {
+func TestAskForCPUError(t *testing.T) {
 	for command, want := range map[string]string{
 		" ":                       `-hot-add " ": no command`,
 		"false":                   `-hot-add "false": exit status 1`,
@@ -18,7 +18,7 @@ func TestAddCPUError(t *testing.T) {
 	} {
 		t.Setenv("LC_ALL", "C")
 		m := NewMachine(Facts{Options: Options{HotAdd: command}}, nil, nil, nil)
-		_, err := m.AddCPU()
+		_, err := m.askForCPU()
 		assert.EqualError(t, err, want)
 	}
 }

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 var (
 	kills = flag.Int("kills", 0, "how many `runs` end by SIGKILL; a tenth of that, or one, ends in each of the other ways (default 0: none)")
 	seed  = flag.Uint64("seed", 1, "of the random moments")
+	add   = flag.String("hot-add", "", "`command` by which the machine gets a CPU in each run, as of the suite")
 )
 
 // The environment of a victim: that it is one, and after what time it is to
@@ -60,7 +61,7 @@ func TestSuite(t *testing.T) {
 		}
 		time.AfterFunc(after, func() { panic("killtest") })
 	}
-	hotplugtest.Run(t, hotplugtest.Options{Cpusets: cpusets})
+	hotplugtest.Run(t, hotplugtest.Options{Cpusets: cpusets, HotAdd: *add})
 }
 
 func TestKill(t *testing.T) {
@@ -97,6 +98,7 @@ func TestKill(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			before.HotAdd = *add != ""
 			transitions := hotplugtest.Default().Transitions
 			good, changed := 0, 0
 			var slowest time.Duration
@@ -168,7 +170,7 @@ type victim struct {
 func start(t *testing.T, transition string, end func(*exec.Cmd, time.Duration), after time.Duration) *victim {
 	t.Helper()
 	run := "^TestSuite$/^" + strings.ReplaceAll(transition, "/", "$/^") + "$"
-	v := &victim{cmd: exec.Command("/proc/self/exe", "-test.run="+run), done: make(chan struct{})}
+	v := &victim{cmd: exec.Command("/proc/self/exe", "-test.run="+run, "-hot-add="+*add), done: make(chan struct{})}
 	v.cmd.Env = append(os.Environ(), victimEnv+"=yes")
 	if end != nil {
 		end(v.cmd, max(after, time.Millisecond))
