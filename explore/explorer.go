@@ -59,6 +59,7 @@ type Begin struct {
 	Number uint64
 	Why    string   // "explore", "shrink" or "replay"
 	Lines  []string `json:",omitempty"`
+	Cgroup int      `json:",omitempty"` // see [Finding]
 }
 
 // Tried says what became of a sequence that was given.
@@ -122,7 +123,7 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 		e.tell(Event{Broken: &v})
 		f := &Finding{
 			Violation: v, Steps: texts(out.Steps), Results: resultTexts(out), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log,
-			Seed: e.Seed, Number: n, Shown: 1, Tried: 1,
+			Seed: e.Seed, Number: n, Shown: 1, Tried: 1, Cgroup: e.Runner.Facts.Cgroup,
 		}
 		if spoiled == "" {
 			reduced := *f
@@ -163,7 +164,7 @@ func (e *Explorer) tellLeft(n uint64, left *Left) {
 	e.found = append(e.found, key)
 	e.tell(Event{Spoiler: &Finding{
 		Violation: left.Violation, Steps: texts(left.Steps), Original: len(left.Steps), Kernel: e.Kernel,
-		Seed: e.Seed, Number: n, Shown: 1, Tried: 1,
+		Seed: e.Seed, Number: n, Shown: 1, Tried: 1, Cgroup: e.Runner.Facts.Cgroup,
 	}})
 }
 
@@ -199,6 +200,9 @@ func (e *Explorer) Replay(sequences [][]Line, law string) error {
 }
 
 func (e *Explorer) tell(event Event) {
+	if event.Begin != nil {
+		event.Begin.Cgroup = e.Runner.Facts.Cgroup
+	}
 	if e.Report != nil {
 		e.Report(event)
 	}
