@@ -36,8 +36,11 @@ var v1Actions = []Action{
 // listFor returns a CPU list to write to a cpuset, which there may not be yet. On cgroup
 // v1, where all but CPUs of the parent's are refused, it mostly has none but those.
 func (d *Drawer) listFor(group string) string {
-	if d.Cgroup != 1 || d.IntN(4) == 0 {
+	switch {
+	case d.Cgroup != 1 || d.IntN(4) == 0:
 		return d.List()
+	case d.IntN(12) == 0:
+		return ""
 	}
 	if has, ok := d.cpus[path.Dir(group)]; ok && !has.Empty() {
 		return d.some(has).String()

@@ -15,7 +15,6 @@ var balanceLaw = Law{
 		"assured of no load balancing if no other overlapping cpuset enables the flag\"; 1.7.1: the kernel \"will pick as fine a granularity partition " +
 		"of sched domains as it can\", and rebuilds them when \"CPUs come or go from a cpuset with this flag enabled\"",
 	Cgroup: 1,
-	State:  true,
 	Check:  checkBalance,
 }
 
@@ -39,7 +38,7 @@ func checkBalance(c *Case) []Violation {
 		}
 		if got := c.After.masks(key); !got.Equal(want) {
 			return []Violation{{
-				Touches: balanceTouches(got, want),
+				Touches: c.afterWhat() + balanceTouches(got, want),
 				Seen:    fmt.Sprintf("CPU %d is balanced with %q, want %q", cpu, got, want),
 				Facts:   append(facts, c.After.facts(key)...),
 			}}
@@ -68,6 +67,22 @@ func toBalance(s *Snapshot) (sets []affinity.CPUSet, facts []Fact) {
 		sets = append(apart, set)
 	}
 	return sets, facts
+}
+
+// afterWhat says what has happened to a cpuset that is to be balanced, if its CPUs came or
+// went as a whole.
+func (c *Case) afterWhat() string {
+	for _, g := range c.After.All() {
+		was := c.Before.Group(g.Name)
+		switch _, there := c.Before.Readings[g.Key("")]; {
+		case !g.flag(balanceFile):
+		case !there && !g.CPUs().Empty():
+			return "after a cpuset was made that has CPUs: "
+		case g.CPUs().Empty() && !was.CPUs().Empty():
+			return "after a cpuset gave up its CPUs: "
+		}
+	}
+	return ""
 }
 
 func balanceTouches(got, want affinity.CPUSet) string {

@@ -11,9 +11,10 @@ import (
 // v1Laws are about cpusets of cgroup v1 without cpuset_v2_mode.
 var v1Laws = []Law{
 	{
-		Name:   "root-cpus",
-		Text:   "cpuset.cpus of the root cpuset has the online CPUs",
-		Source: cpusetsDoc + ", 1.3: \"The cpus file automatically tracks the value of cpu_online_mask using a CPU hotplug notifier\"",
+		Name: "root-cpus",
+		Text: "cpuset.cpus and cpuset.effective_cpus of the root cpuset have the online CPUs",
+		Source: cpusetsDoc + ", 1.3: \"The cpus file automatically tracks the value of cpu_online_mask using a CPU hotplug notifier\"; " +
+			"b22afcdf04c9 (\"cpu/hotplug: Cure the cpusets trainwreck\", v5.14)",
 		Cgroup: 1,
 		State:  true,
 		Check:  checkRootCPUs,
@@ -74,13 +75,16 @@ func (g Group) flag(file string) bool { return g.snap.Readings[g.File(file)] == 
 func (g Group) deserted() bool { return g.snap.Cgroup() == 1 && g.Effective().Empty() }
 
 func checkRootCPUs(c *Case) []Violation {
-	key := c.After.Group(rootGroup).Key("")
-	if is := c.After.List(key); !is.Equal(c.After.Online()) {
-		return []Violation{{
-			Touches: "the root cpuset",
-			Seen:    fmt.Sprintf("%s is %q, and CPUs %v are online", key, is, c.After.Online()),
-			Facts:   c.After.facts(key, onlineKey),
-		}}
+	root := c.After.Group(rootGroup)
+	// A pending update would change the first one that is read.
+	for _, key := range []Key{root.Key("effective"), root.Key("")} {
+		if is := c.After.List(key); !is.Equal(c.After.Online()) {
+			return []Violation{{
+				Touches: "the root cpuset",
+				Seen:    fmt.Sprintf("%s is %q, and CPUs %v are online", key, is, c.After.Online()),
+				Facts:   c.After.facts(key, onlineKey),
+			}}
+		}
 	}
 	return nil
 }
