@@ -271,39 +271,6 @@ func (f *Finding) show(broken []Violation, steps, results, log []string) {
 	}
 }
 
-// moment returns the operation on a CPU that steps end with, if it alone breaks a law
-// now and then, this one or another that is not known; otherwise nil. What an operation leaves to be done later breaks one law or another, and the
-// finding then is that of the simplest steps.
-func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
-	least := operation(steps[len(steps)-1])
-	if least == nil {
-		return nil
-	}
-	unknown := func(v Violation) bool { return e.unknown(v.Key()) }
-	for range luckyTries {
-		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(least)}})
-		out, err := e.Runner.Run(again(least), unknown)
-		if err != nil || out.Spoiled != "" {
-			e.spoil(out, "it could not be read")
-			return nil
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		i := slices.IndexFunc(out.Broken, unknown)
-		if i < 0 {
-			continue
-		}
-		if was := f.Violation.Key(); !slices.ContainsFunc(out.Broken, func(v Violation) bool { return v.Key() == was }) {
-			f.Also = append(f.Also, was)
-			f.Violation = out.Broken[i]
-			f.Violation.Lasted = healed
-		}
-		return least
-	}
-	return nil
-}
-
 // shrink shrinks the steps of a finding that shows in one of several tries.
 func (e *Explorer) shrink(ctx context.Context, steps []Line, v Violation, tries int) []Line {
 	return Shrink(steps, func(candidates [][]Line) int {

@@ -31,6 +31,9 @@ type script struct {
 
 func (s *script) add(format string, args ...any) { fmt.Fprintf(&s.b, format+"\n", args...) }
 
+// mostTries is how often a script tries what shows sometimes.
+const mostTries = 300
+
 func (s *script) text() string {
 	v := s.finding.Violation
 	s.add("#!/bin/sh")
@@ -42,8 +45,11 @@ func (s *script) text() string {
 	s.undo()
 	s.attempt()
 	tries := 1
-	if s.finding.Shown < s.finding.Tried {
-		tries = min(300, 5*s.finding.Tried/max(s.finding.Shown, 1))
+	if s.finding.Violation.Lasted == healed && s.finding.Shown < s.finding.Tried {
+		tries = mostTries
+		s.add("# It lasts for a moment only, and showed in %s runs, so it is tried often.", s.finding.Rate())
+	} else if s.finding.Shown < s.finding.Tried {
+		tries = min(mostTries, 5*s.finding.Tried/max(s.finding.Shown, 1))
 		s.add("# It showed in %s runs, so it is tried several times.", s.finding.Rate())
 	}
 	s.add("n=0")
@@ -184,7 +190,10 @@ func (s *script) attempt() {
 		s.add("\t%s # %s", text, comment)
 	}
 	s.add("\t# A healthy kernel does not say all of this:")
-	for _, fact := range s.finding.Violation.Facts {
+	// What the shell reads by itself comes first: it may be so for a moment only.
+	facts := slices.Clone(s.finding.Violation.Facts)
+	slices.SortStableFunc(facts, func(a, b Fact) int { return strings.Count(string(a.Key), "#") - strings.Count(string(b.Key), "#") })
+	for _, fact := range facts {
 		s.add("\t%s", fact.shell(s.finding.Cgroup))
 	}
 	s.add("}")
