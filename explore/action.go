@@ -42,6 +42,9 @@ type Facts struct {
 	// Version is that of the kernel.
 	Version Version
 
+	// Cgroup is the version of cgroup that the machine's cpusets are of: 1 or 2.
+	Cgroup int
+
 	// CPUs are those that may be taken offline and be given to cpusets.
 	CPUs affinity.CPUSet
 
@@ -71,6 +74,28 @@ func NeedsFile(path, lacks string) func(*Facts) string {
 	}
 }
 
+// needsCgroup returns an [Action.Needs] that asks for cpusets of a version of cgroup.
+func needsCgroup(version int) func(*Facts) string {
+	return func(f *Facts) string {
+		if f.Cgroup == version {
+			return ""
+		}
+		return fmt.Sprintf("the cpusets are of cgroup v%d", f.Cgroup)
+	}
+}
+
+// needsAll returns an [Action.Needs] that asks for all that others ask for.
+func needsAll(needs ...func(*Facts) string) func(*Facts) string {
+	return func(f *Facts) string {
+		for _, need := range needs {
+			if lacks := need(f); lacks != "" {
+				return lacks
+			}
+		}
+		return ""
+	}
+}
+
 // A Drawer is what the lines of a sequence are drawn from: the random numbers,
 // the machine, and what the lines so far have made if none was refused.
 type Drawer struct {
@@ -79,13 +104,14 @@ type Drawer struct {
 
 	groups  []string
 	offline affinity.CPUSet
-	nested  map[string]bool // groups whose children have the controller
-	limits  bool            // cgroups have a cpu.max
+	nested  map[string]bool // groups whose children have the controller; on cgroup v1 all have
+	cpus    map[string]affinity.CPUSet
+	limits  bool // cgroups have a cpu.max
 }
 
 // NewDrawer returns a drawer for one sequence.
 func NewDrawer(r *rand.Rand, f *Facts) *Drawer {
-	return &Drawer{Rand: r, Facts: f, nested: make(map[string]bool)}
+	return &Drawer{Rand: r, Facts: f, nested: make(map[string]bool), cpus: make(map[string]affinity.CPUSet)}
 }
 
 // Pick returns one of the values, or the zero value if there is none.
@@ -117,8 +143,11 @@ func (d *Drawer) CPU(of affinity.CPUSet) int {
 
 // Subset returns some CPUs of the machine, one at least. Few are as likely as
 // many.
-func (d *Drawer) Subset() affinity.CPUSet {
-	all := slices.Collect(d.CPUs.All())
+func (d *Drawer) Subset() affinity.CPUSet { return d.some(d.CPUs) }
+
+// some returns some CPUs of a set that is not empty, one at least.
+func (d *Drawer) some(of affinity.CPUSet) affinity.CPUSet {
+	all := slices.Collect(of.All())
 	d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return affinity.Of(all[:1+d.IntN(len(all))]...)
 }
@@ -142,12 +171,15 @@ func (d *Drawer) note(l Line) {
 	for _, c := range l.Commands {
 		var cpu int
 		switch {
+		case c.Op == Write && strings.HasSuffix(c.Path, "/cpuset.cpus"):
+			d.cpus[strings.TrimSuffix(c.Path, "/cpuset.cpus")] = parseList(c.Value)
 		case c.Op == Mkdir && !slices.Contains(d.groups, c.Path):
 			d.groups = append(d.groups, c.Path)
 			slices.Sort(d.groups)
 		case c.Op == Rmdir:
 			d.groups = slices.DeleteFunc(d.groups, func(g string) bool { return g == c.Path })
 			delete(d.nested, c.Path)
+			delete(d.cpus, c.Path)
 		case c.Op == Write && c.Path == limitControl:
 			d.limits = d.limits || c.Value == "+cpu"
 		case c.Op == Write && strings.HasSuffix(c.Path, "/cgroup.subtree_control") && strings.HasSuffix(c.Value, "cpuset"):

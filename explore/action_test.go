@@ -15,7 +15,7 @@ import (
 // someFacts are those of a machine with everything.
 func someFacts() *Facts {
 	f := &Facts{
-		Version: Version{7, 2}, CPUs: affinity.Of(0, 1, 2, 3), Pluggable: affinity.Of(1, 2, 3), Exists: func(string) bool { return true },
+		Version: Version{7, 2}, Cgroup: 2, CPUs: affinity.Of(0, 1, 2, 3), Pluggable: affinity.Of(1, 2, 3), Exists: func(string) bool { return true },
 		FailStates: []int{0, 100, 236}, IRQs: []int{4}, Levels: []string{"core"},
 	}
 	return f

@@ -11,7 +11,7 @@ import (
 // Default returns the actions and the laws of this package. The caller may
 // change them.
 func Default() Tables {
-	return Tables{Actions: slices.Concat(cpuActions, cpusetActions, taskActions), Laws: slices.Clone(laws)}
+	return Tables{Actions: slices.Concat(cpuActions, cpusetActions, v1Actions, taskActions), Laws: slices.Clone(laws)}
 }
 
 var cpuActions = []Action{
@@ -48,7 +48,7 @@ var cpuActions = []Action{
 		}
 		return plug(cpu, d.Offline().Has(cpu)) + " & " + other + " & wait"
 	}},
-	{Name: "partition-race", Draw: func(d *Drawer) string {
+	{Name: "partition-race", Needs: needsCgroup(2), Draw: func(d *Drawer) string {
 		cpu := d.CPU(d.Pluggable)
 		other := d.withGroup(func(g string) string {
 			return "echo " + Pick(d, []string{"root", "isolated", "member"}) + " > " + g + "/cpuset.cpus.partition"
@@ -108,28 +108,24 @@ func drawFail(d *Drawer) string {
 }
 
 var cpusetActions = []Action{
-	{Name: "mkdir", Weight: 4, Draw: func(d *Drawer) string {
-		for range 4 {
-			name := d.newGroup()
-			if !slices.Contains(d.Groups(), name) {
-				return "mkdir " + name
-			}
-		}
-		return ""
+	{Name: "mkdir", Weight: 4, Draw: drawMkdir},
+	{Name: "cpus", Weight: 4, Draw: func(d *Drawer) string {
+		return d.withGroup(func(g string) string {
+			return Command{Op: Write, Path: g + "/cpuset.cpus", Value: d.listFor(g)}.String()
+		})
 	}},
-	{Name: "cpus", Weight: 4, Draw: func(d *Drawer) string { return d.set("cpuset.cpus", d.List()) }},
-	{Name: "exclusive", Weight: 2, Needs: since(Version{6, 7}, "there is no cpuset.cpus.exclusive before v6.7"), Draw: func(d *Drawer) string {
+	{Name: "exclusive", Weight: 2, Needs: needsAll(needsCgroup(2), since(Version{6, 7}, "there is no cpuset.cpus.exclusive before v6.7")), Draw: func(d *Drawer) string {
 		return d.set("cpuset.cpus.exclusive", d.List())
 	}},
 	{Name: "mems", Draw: func(d *Drawer) string { return d.set("cpuset.mems", Pick(d, []string{"0", "", "0", "1", "none"})) }},
-	{Name: "partition", Weight: 4, Draw: func(d *Drawer) string {
+	{Name: "partition", Weight: 4, Needs: needsCgroup(2), Draw: func(d *Drawer) string {
 		return d.set("cpuset.cpus.partition", Pick(d, []string{"root", "root", "root", "isolated", "isolated", "isolated", "member", "member", "Root"}))
 	}},
-	{Name: "nest", Weight: 2, Draw: func(d *Drawer) string {
+	{Name: "nest", Weight: 2, Needs: needsCgroup(2), Draw: func(d *Drawer) string {
 		return d.set("cgroup.subtree_control", Pick(d, []string{"+cpuset", "+cpuset", "+cpuset", "+cpuset", "-cpuset"}))
 	}},
-	{Name: "threaded", Draw: func(d *Drawer) string { return d.set("cgroup.type", "threaded") }},
-	{Name: "cpu-max", Alone: true, Needs: NeedsFile("/proc/sys/kernel/sched_cfs_bandwidth_slice_us", "the kernel has no cpu.max"), Draw: func(d *Drawer) string {
+	{Name: "threaded", Needs: needsCgroup(2), Draw: func(d *Drawer) string { return d.set("cgroup.type", "threaded") }},
+	{Name: "cpu-max", Alone: true, Needs: needsAll(needsCgroup(2), NeedsFile("/proc/sys/kernel/sched_cfs_bandwidth_slice_us", "the kernel has no cpu.max")), Draw: func(d *Drawer) string {
 		switch {
 		case !d.limits:
 			return "echo +cpu > " + limitControl
@@ -150,7 +146,11 @@ var taskActions = []Action{
 		if d.IntN(4) == 0 {
 			return "echo " + task + " > " + rootGroup + "/cgroup.procs"
 		}
-		return d.set(Pick(d, []string{"cgroup.procs", "cgroup.procs", "cgroup.procs", "cgroup.threads"}), task)
+		threads := "cgroup.threads"
+		if d.Cgroup == 1 {
+			threads = "tasks"
+		}
+		return d.set(Pick(d, []string{"cgroup.procs", "cgroup.procs", "cgroup.procs", threads}), task)
 	}},
 	{Name: "taskset", Weight: 2, Draw: func(d *Drawer) string {
 		set := d.Subset()
@@ -185,12 +185,28 @@ func since(v Version, lacks string) func(*Facts) string {
 	}
 }
 
+// drawMkdir makes a cgroup. One of cgroup v1 takes no task until it was given CPUs and
+// memory nodes, which it mostly is at once.
+func drawMkdir(d *Drawer) string {
+	for range 4 {
+		name := d.newGroup()
+		if slices.Contains(d.Groups(), name) {
+			continue
+		}
+		if d.Cgroup == 1 && d.IntN(4) > 0 {
+			return fmt.Sprintf("mkdir %s; echo %s > %s/cpuset.cpus; echo 0 > %s/cpuset.mems", name, d.listFor(name), name, name)
+		}
+		return "mkdir " + name
+	}
+	return ""
+}
+
 // newGroup returns the path of a cgroup that there may be: at the top, or one or
 // two levels below it.
 func (d *Drawer) newGroup() string {
 	var parents []string
 	for _, g := range d.Groups() {
-		if d.nested[g] && strings.Count(g, "/") < 2 {
+		if (d.Cgroup == 1 || d.nested[g]) && strings.Count(g, "/") < 2 {
 			parents = append(parents, g)
 		}
 	}

@@ -1,6 +1,10 @@
 package explore
 
-import "slices"
+import (
+	"context"
+	"slices"
+	"strings"
+)
 
 // repeats is how often again has the last step done.
 const repeats = 30
@@ -53,4 +57,57 @@ func operation(l Line) []Line {
 		return []Line{back, l}
 	}
 	return []Line{l}
+}
+
+// moment returns the operation on a CPU that steps end with, if it alone breaks a law
+// now and then, this one or another that is not known; otherwise nil. What an operation
+// leaves to be done later breaks one law or another. The finding then is that of the
+// simplest steps, and of what a shell reads as soon as possible.
+func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
+	least := operation(steps[len(steps)-1])
+	if least == nil {
+		return nil
+	}
+	unknown := func(v Violation) bool { return e.unknown(v.Key()) }
+	var best *Violation
+	for range luckyTries {
+		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(least)}})
+		out, err := e.Runner.Run(again(least), unknown)
+		if err != nil || out.Spoiled != "" {
+			e.spoil(out, "it could not be read")
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, v := range out.Broken {
+			if unknown(v) && (best == nil || v.commands() < best.commands()) {
+				best = &v
+			}
+		}
+		if best != nil && best.commands() == 0 {
+			break
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	if was := f.Violation.Key(); best.Key() != was {
+		f.Also = append(f.Also, was)
+		f.Violation = *best
+		f.Violation.Lasted = healed
+	}
+	return least
+}
+
+// commands returns how many facts a shell cannot read by itself: a command takes
+// milliseconds to start.
+func (v Violation) commands() int {
+	n := 0
+	for _, f := range v.Facts {
+		if strings.Contains(string(f.Key), "#") {
+			n++
+		}
+	}
+	return n
 }

@@ -45,7 +45,10 @@ func (c Command) describe() string {
 		return "make it " + map[string]string{"root": "a partition root", "isolated": "an isolated partition", "member": "no partition"}[c.Value]
 	case "cgroup.subtree_control":
 		return "for its children: " + c.Value
-	case "cgroup.procs", "cgroup.threads":
+	case balanceFile, "cpuset.cpu_exclusive", "cpuset.mem_exclusive", "cpuset.memory_migrate", "cgroup.clone_children":
+		_, flag, _ := strings.Cut(file, ".")
+		return map[string]string{"0": "no ", "1": ""}[c.Value] + strings.ReplaceAll(flag, "_", " ")
+	case "cgroup.procs", "cgroup.threads", "tasks":
 		return "move the task here"
 	default:
 		return "write to " + file

@@ -59,6 +59,7 @@ type Begin struct {
 	Number uint64
 	Why    string   // "explore", "shrink" or "replay"
 	Lines  []string `json:",omitempty"`
+	Cgroup int      `json:",omitempty"` // see [Finding]
 }
 
 // Tried says what became of a sequence that was given.
@@ -122,7 +123,7 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 		e.tell(Event{Broken: &v})
 		f := &Finding{
 			Violation: v, Steps: texts(out.Steps), Results: resultTexts(out), Original: len(out.Steps), Kernel: e.Kernel, Log: out.Log,
-			Seed: e.Seed, Number: n, Shown: 1, Tried: 1,
+			Seed: e.Seed, Number: n, Shown: 1, Tried: 1, Cgroup: e.Runner.Facts.Cgroup,
 		}
 		if spoiled == "" {
 			reduced := *f
@@ -163,7 +164,7 @@ func (e *Explorer) tellLeft(n uint64, left *Left) {
 	e.found = append(e.found, key)
 	e.tell(Event{Spoiler: &Finding{
 		Violation: left.Violation, Steps: texts(left.Steps), Original: len(left.Steps), Kernel: e.Kernel,
-		Seed: e.Seed, Number: n, Shown: 1, Tried: 1,
+		Seed: e.Seed, Number: n, Shown: 1, Tried: 1, Cgroup: e.Runner.Facts.Cgroup,
 	}})
 }
 
@@ -199,6 +200,9 @@ func (e *Explorer) Replay(sequences [][]Line, law string) error {
 }
 
 func (e *Explorer) tell(event Event) {
+	if event.Begin != nil {
+		event.Begin.Cgroup = e.Runner.Facts.Cgroup
+	}
 	if e.Report != nil {
 		e.Report(event)
 	}
@@ -265,39 +269,6 @@ func (f *Finding) show(broken []Violation, steps, results, log []string) {
 			f.Also = append(f.Also, w.Key())
 		}
 	}
-}
-
-// moment returns the operation on a CPU that steps end with, if it alone breaks a law
-// now and then, this one or another that is not known; otherwise nil. What an operation leaves to be done later breaks one law or another, and the
-// finding then is that of the simplest steps.
-func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
-	least := operation(steps[len(steps)-1])
-	if least == nil {
-		return nil
-	}
-	unknown := func(v Violation) bool { return e.unknown(v.Key()) }
-	for range luckyTries {
-		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(least)}})
-		out, err := e.Runner.Run(again(least), unknown)
-		if err != nil || out.Spoiled != "" {
-			e.spoil(out, "it could not be read")
-			return nil
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		i := slices.IndexFunc(out.Broken, unknown)
-		if i < 0 {
-			continue
-		}
-		if was := f.Violation.Key(); !slices.ContainsFunc(out.Broken, func(v Violation) bool { return v.Key() == was }) {
-			f.Also = append(f.Also, was)
-			f.Violation = out.Broken[i]
-			f.Violation.Lasted = healed
-		}
-		return least
-	}
-	return nil
 }
 
 // shrink shrinks the steps of a finding that shows in one of several tries.

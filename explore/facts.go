@@ -37,7 +37,10 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Facts{Version: version, CPUs: present, Pluggable: pluggable.Intersect(present), Exists: func(path string) bool { return exists(t.Path(path)) }}
+	f := &Facts{Version: version, Cgroup: 2, CPUs: present, Pluggable: pluggable.Intersect(present), Exists: func(path string) bool { return exists(t.Path(path)) }}
+	if f.Exists(string(balanceKey)) {
+		f.Cgroup = 1
+	}
 	if states, err := sys.States(); err == nil {
 		for _, s := range states {
 			f.FailStates = append(f.FailStates, s.ID)
@@ -63,7 +66,7 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 
 // String returns the facts that decide what is drawn.
 func (f *Facts) String() string {
-	return fmt.Sprintf("Linux %v, CPUs %v, hotpluggable %v", f.Version, f.CPUs, f.Pluggable)
+	return fmt.Sprintf("Linux %v, cgroup v%d, CPUs %v, hotpluggable %v", f.Version, f.Cgroup, f.CPUs, f.Pluggable)
 }
 
 func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }

@@ -32,6 +32,9 @@ type Finding struct {
 	// Kernel is the release of the kernel.
 	Kernel string
 
+	// Cgroup is the version of cgroup that its cpusets were of: 1, or otherwise 2.
+	Cgroup int `json:",omitempty"`
+
 	// Log is what the kernel logged in the last step.
 	Log []string
 }

@@ -49,6 +49,16 @@ var known = []Known{
 		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
 		Symptom: "a partition is invalid, and no reason is given, when the last CPU of its parent goes offline",
 	}},
+	{"balanced-cpusets: after a cpuset gave up its CPUs: ", suite.Defect{
+		Kernels: []suite.Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "the CPUs that a cpuset of cgroup v1 has given up are still balanced: update_cpumasks_hier() rebuilds the scheduling domains " +
+			"only for a cpuset that has CPUs left",
+	}},
+	{"balanced-cpusets: after a cpuset was made that has CPUs: ", suite.Defect{
+		Kernels: []suite.Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "the CPUs that a cpuset of cgroup v1 has from its parent, by cgroup.clone_children, are not balanced: cpuset_css_online() " +
+			"does not rebuild the scheduling domains",
+	}},
 }
 
 // KnownIn returns the findings that are known to be defects of kernel v.

@@ -19,6 +19,9 @@ type Law struct {
 	// Since is the first version of Linux that promises it. {}: all.
 	Since Version
 
+	// Cgroup is the version of cgroup whose cpusets the law is about. 0: both.
+	Cgroup int
+
 	// Lags reports that the kernel may be late by design: what is broken at once
 	// counts only if it still is a while later.
 	Lags bool
@@ -98,7 +101,7 @@ func (s *Snapshot) facts(keys ...Key) []Fact {
 func Judge(laws []Law, v Version, c *Case) []Violation {
 	var broken []Violation
 	for _, law := range laws {
-		if !v.Since(law.Since) || law.State && c.unchanged() {
+		if !v.Since(law.Since) || law.Cgroup != 0 && law.Cgroup != c.After.Cgroup() || law.State && c.unchanged() {
 			continue
 		}
 		for _, violation := range law.Check(c) {

@@ -5,7 +5,11 @@ import (
 	"slices"
 )
 
-const cgroupDoc = "Documentation/admin-guide/cgroup-v2.rst"
+// The documents of the two versions of cgroup.
+const (
+	cgroupDoc  = "Documentation/admin-guide/cgroup-v2.rst"
+	cpusetsDoc = "Documentation/admin-guide/cgroup-v1/cpusets.rst"
+)
 
 var laws = slices.Concat([]Law{
 	{
@@ -18,6 +22,7 @@ var laws = slices.Concat([]Law{
 		Name:   "effective-online",
 		Text:   "cpuset.cpus.effective has online CPUs alone",
 		Source: cgroupDoc + ", cpuset.cpus.effective: \"It lists the onlined CPUs that are actually granted to this cgroup by its parent\"",
+		Cgroup: 2,
 		State:  true,
 		Check: func(c *Case) []Violation {
 			var broken []Violation
@@ -34,4 +39,4 @@ var laws = slices.Concat([]Law{
 			return broken
 		},
 	},
-}, cpuLaws, partitionLaws, invalidLaws, taskLaws, []Law{roadLaw})
+}, cpuLaws, partitionLaws, invalidLaws, v1Laws, []Law{balanceLaw}, taskLaws, []Law{roadLaw})

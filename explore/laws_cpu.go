@@ -41,22 +41,24 @@ var cpuLaws = []Law{
 		Text:   "once the same CPUs are online again, and nothing else was done, cpusets and scheduling domains are as before",
 		Source: cgroupDoc + ", cpuset.cpus: the value \"won't be affected by any CPU hotplug events\"; cpuset.cpus.partition: a partition is valid again when its CPUs are back",
 		Since:  Version{6, 1},
+		Cgroup: 2, // on v1, a cpuset has lost a CPU that went offline
 		Check:  checkBack,
 	},
 	undoneLaw,
 }
 
 var undoneLaw = Law{
-	Name:   "undone",
-	Text:   "once all cpusets are removed and the same CPUs are online, all is as before",
-	Source: cgroupDoc + ": a cgroup that is removed has no effect any more; cpuset.cpus.partition: a partition's CPUs go back to its parent",
-	Check:  checkUndone,
+	Name: "undone",
+	Text: "once all cpusets are removed and the same CPUs are online, all is as before",
+	Source: cgroupDoc + ": a cgroup that is removed has no effect any more; cpuset.cpus.partition: a partition's CPUs go back to its parent; " +
+		cpusetsDoc + ": the root's cpuset.cpus \"automatically tracks the value of cpu_online_mask\", and scheduling domains are rebuilt when a cpuset is removed",
+	Check: checkUndone,
 }
 
 // checkUndone compares with the state before the first step when nothing is left
 // of what steps have made.
 func checkUndone(c *Case) []Violation {
-	if len(c.After.Groups) > 0 || !c.After.Online().Equal(c.Base.Online()) {
+	if len(c.After.Groups) > 0 || !c.After.Online().Equal(c.Base.Online()) || c.After.Readings[balanceKey] != c.Base.Readings[balanceKey] {
 		return nil
 	}
 	changed := differences(c.Base, c.After, ofSequence)
@@ -188,7 +190,7 @@ func checkRefused(c *Case) []Violation {
 	// its mask, also if the CPU then stays.
 	named, others := touchesCPUs(c.Step)
 	changed := differences(c.Before, c.After, func(key Key) bool {
-		return volatile(key) || (named != nil || others) && strings.Contains(string(key), "$T")
+		return volatile(key) || (named != nil || others) && (strings.Contains(string(key), "$T") || c.After.Cgroup() == 1 && lostWithCPU(key))
 	})
 	if len(changed) == 0 {
 		return nil
@@ -198,6 +200,14 @@ func checkRefused(c *Case) []Violation {
 		Seen:    fmt.Sprintf("%q failed with %s, and yet %s", c.Step, c.Result, story(c.Before, c.After, changed)),
 		Facts:   c.After.facts(changed...),
 	}}
+}
+
+// lostWithCPU reports whether a reading of a machine with cgroup v1 may be another one
+// after an operation on a CPU that was rolled back: cpusets other than the root lose a CPU
+// as soon as it is about to go, and do not get it back.
+func lostWithCPU(key Key) bool {
+	text := string(key)
+	return strings.HasPrefix(text, "$") && !strings.HasPrefix(text, rootGroup+"/") || strings.HasPrefix(text, "/proc/schedstat#")
 }
 
 // file returns what a command is about, the same for any cgroup and CPU.

@@ -15,21 +15,24 @@ var partitionLaws = []Law{
 		Text: "a cpuset that is no partition has those CPUs of its cpuset.cpus that its parent has, or if there are none, all of its parent's",
 		Source: cgroupDoc + ", cpuset.cpus.effective: \"it should be a subset of cpuset.cpus unless none of the CPUs listed in cpuset.cpus can be granted. " +
 			"In this case, it will be treated just like an empty cpuset.cpus\"; " + cpusetSource + ": compute_effective_cpumask()",
-		State: true,
-		Check: checkMember,
+		Cgroup: 2,
+		State:  true,
+		Check:  checkMember,
 	},
 	{
 		Name: "partitions-disjoint",
 		Text: "a CPU of a valid partition is in no cpuset that is not below it",
 		Source: cgroupDoc + ", cpuset.cpus.partition: \"A partition has exclusive access to the set of exclusive CPUs allocated to it. " +
 			"Other cgroups outside of that partition cannot use any CPUs in that set\"",
-		State: true,
-		Check: checkDisjoint,
+		Cgroup: 2,
+		State:  true,
+		Check:  checkDisjoint,
 	},
 	{
 		Name:   "partitions-cover",
 		Text:   "each online CPU is in a valid partition, the root among them",
 		Source: cgroupDoc + ", cpuset.cpus.partition: the root cgroup is always a partition root, and partitions take their CPUs from it",
+		Cgroup: 2,
 		State:  true,
 		Check:  checkCover,
 	},
@@ -38,6 +41,7 @@ var partitionLaws = []Law{
 		Text:   "cpuset.cpus.isolated has the CPUs of the valid isolated partitions",
 		Source: cgroupDoc + ", cpuset.cpus.isolated: \"This file shows the set of all isolated CPUs used in existing isolated partitions\"",
 		Since:  Version{6, 7},
+		Cgroup: 2,
 		State:  true,
 		Check:  checkIsolated,
 	},
@@ -46,8 +50,9 @@ var partitionLaws = []Law{
 		Text: "the CPUs of a partition root are one scheduling domain, and those of an isolated partition have none",
 		Source: cgroupDoc + ", cpuset.cpus.partition: \"isolated: Partition root without load balancing\"; " + cpusetSource +
 			": generate_sched_domains()",
-		State: true,
-		Check: checkDomains,
+		Cgroup: 2,
+		State:  true,
+		Check:  checkDomains,
 	},
 }
 

@@ -13,19 +13,21 @@ var invalidLaws = []Law{
 		Text: "a partition is invalid for the reason that its cpuset.cpus.partition names, and no longer than that",
 		Source: cgroupDoc + ", cpuset.cpus.partition: \"In the case of an invalid partition root, a descriptive string on why the partition is invalid is " +
 			"included within parentheses\"; \"External events like hotplug [...] can cause a valid partition root to become invalid and vice versa\"",
-		Since: Version{6, 1},
-		State: true,
-		Check: checkInvalid,
+		Since:  Version{6, 1},
+		Cgroup: 2,
+		State:  true,
+		Check:  checkInvalid,
 	},
 	{
 		Name: "isolated-workqueues",
 		Text: "the workqueues' cpumask_isolated has the CPUs of the isolated partitions",
 		Source: cgroupDoc + ", cpuset.cpus.partition: \"When set to isolated, the CPUs in that partition will be [...] excluded from the unbound workqueues\"; " +
 			"kernel/workqueue.c: workqueue_unbound_exclude_cpumask()",
-		Since: Version{6, 8},
-		Lags:  true,
-		State: true,
-		Check: checkWorkqueues,
+		Since:  Version{6, 8},
+		Lags:   true,
+		Cgroup: 2,
+		State:  true,
+		Check:  checkWorkqueues,
 	},
 }
 

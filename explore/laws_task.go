@@ -14,7 +14,8 @@ var taskLaws = []Law{
 		Name: "task-in-cpuset",
 		Text: "a task may run on CPUs of its cpuset alone",
 		Source: cgroupDoc + ", Cpuset: it constrains \"the CPU and memory node placement of tasks to only the resources specified in the cpuset interface files " +
-			"in a task's current cgroup\"; cpuset.cpus.effective: \"These CPUs are allowed to be used by tasks within the current cgroup\"",
+			"in a task's current cgroup\"; cpuset.cpus.effective: \"These CPUs are allowed to be used by tasks within the current cgroup\"; " +
+			cpusetsDoc + ", 1.9: a task's \"processor placement is updated immediately\" when its cpuset's is, or when it is moved",
 		State: true,
 		Check: checkInCpuset,
 	},
@@ -25,10 +26,11 @@ var taskLaws = []Law{
 		Check:  checkTaskset,
 	},
 	{
-		Name:   "cgroup-of-task",
-		Text:   "a task stays in its cgroup until it is moved",
-		Source: cgroupDoc + ", Processes: a process is moved by a write to cgroup.procs",
-		Check:  checkMoved,
+		Name: "cgroup-of-task",
+		Text: "a task stays in its cgroup until it is moved, on cgroup v1 until its cpuset has no CPU any more: then the nearest ancestor that has one gets it",
+		Source: cgroupDoc + ", Processes: a process is moved by a write to cgroup.procs; " + cpusetsDoc + ", 1.9: " +
+			"\"all the tasks in that cpuset will be moved to the nearest ancestor with non-empty cpus\"",
+		Check: checkMoved,
 	},
 }
 
@@ -53,7 +55,7 @@ func checkInCpuset(c *Case) []Violation {
 	var broken []Violation
 	for _, task := range c.After.Tasks {
 		g, ok := c.After.cpusetOf(task)
-		if !ok || g.Root() {
+		if !ok || g.Root() || g.deserted() {
 			continue
 		}
 		outside := c.After.List(affinityKey(task)).Difference(g.Effective())
@@ -81,7 +83,7 @@ func checkTaskset(c *Case) []Violation {
 	command, got := c.Step.Commands[0], c.Result.Errs[0]
 	asked, err := affinity.ParseMask(command.Value)
 	g, ok := c.Before.cpusetOf(command.Task)
-	if err != nil || !ok || !c.Before.Has(affinityKey(command.Task)) {
+	if err != nil || !ok || g.deserted() || !c.Before.Has(affinityKey(command.Task)) {
 		return nil
 	}
 	if strings.HasPrefix(c.Before.Readings[Key(command.Task+"#class")], deadline) {
@@ -117,7 +119,7 @@ func checkMoved(c *Case) []Violation {
 	for _, task := range c.After.Tasks {
 		key := Key(task + "#cgroup")
 		was, ok := c.Before.Readings[key]
-		if is := c.After.Readings[key]; ok && is != was && !strings.Contains(c.Step.String(), task) {
+		if is := c.After.Readings[key]; ok && is != was && !strings.Contains(c.Step.String(), task) && !c.fled(was, is) {
 			broken = append(broken, Violation{
 				Touches: "a task that nobody moved",
 				Seen:    fmt.Sprintf("task %s is in %s and was in %s", task, is, was),

@@ -2,6 +2,7 @@ package explore
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,8 +21,8 @@ type lawCase struct {
 	broken                 []string
 }
 
-func readCases(t *testing.T) []*lawCase {
-	text, err := os.ReadFile("testdata/laws.txt")
+func readCases(t *testing.T, file string) []*lawCase {
+	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	var all []*lawCase
 	for line := range strings.Lines(string(text)) {
@@ -58,28 +59,44 @@ func readCases(t *testing.T) []*lawCase {
 
 // snapshot is the healthy one with other readings.
 func snapshot(t *testing.T, changes ...[]string) *Snapshot {
-	text, err := os.ReadFile("testdata/healthy.txt")
+	return snapshotOf(t, "testdata/healthy.txt", changes...)
+}
+
+func snapshotOf(t *testing.T, file string, changes ...[]string) *Snapshot {
+	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	s, err := ReadSnapshot(strings.NewReader(string(text) + strings.Join(slices.Concat(changes...), "\n")))
 	require.NoError(t, err)
 	return s
 }
 
-// Each case breaks the laws that it says and no other.
+// Each case breaks the laws that it says and no other. Before the first step there was no
+// cpuset.
 func TestLaws(t *testing.T) {
 	judged := make(map[string]bool)
-	for _, c := range readCases(t) {
-		t.Run(c.name, func(t *testing.T) {
+	all := []string{"/proc/schedstat#cpu0: 0f", "/proc/schedstat#cpu1: 0f", "/proc/schedstat#cpu2: 0f", "/proc/schedstat#cpu3: 0f"}
+	testCases(t, judged, "testdata/laws.txt", "testdata/healthy.txt", append(all, "$R/cpuset.cpus.isolated: ", "$R/cpuset.cpus.effective: 0-3"))
+	testCases(t, judged, "testdata/laws_v1.txt", "testdata/healthy_v1.txt", append(all, string(balanceKey)+": 1"))
+	for _, law := range laws {
+		assert.True(t, judged[law.Name] || law.Name == "undone" || law.Name == roadLaw.Name, "no case breaks the law %s", law.Name)
+	}
+}
+
+// testCases judges the cases of a file, and notes the laws that are broken.
+func testCases(t *testing.T, judged map[string]bool, file, healthy string, base []string) {
+	for _, c := range readCases(t, file) {
+		t.Run(filepath.Base(file)+"/"+c.name, func(t *testing.T) {
 			step, err := ParseLine(c.step)
 			require.NoError(t, err)
-			cs := &Case{Before: snapshot(t, c.before), After: snapshot(t, c.before, c.after), Step: step, Result: Result{Errs: make([]unix.Errno, 1)}}
-			// Before the first step there was no cpuset.
-			cs.Base = snapshot(t, []string{"$R/cpuset.cpus.isolated: ", "$R/cpuset.cpus.effective: 0-3", "/proc/schedstat#cpu0: 0f", "/proc/schedstat#cpu3: 0f"})
+			cs := &Case{
+				Base: snapshotOf(t, healthy, base), Before: snapshotOf(t, healthy, c.before), After: snapshotOf(t, healthy, c.before, c.after),
+				Step: step, Result: Result{Errs: make([]unix.Errno, 1)},
+			}
 			if c.result != "" {
 				cs.Result.Errs[0] = errnoOf(t, c.result)
 			}
 			if c.earlier != nil {
-				cs.Earlier = []*Snapshot{snapshot(t, c.earlier)}
+				cs.Earlier = []*Snapshot{snapshotOf(t, healthy, c.earlier)}
 			}
 			var broken []string
 			for _, v := range Judge(laws, Version{7, 2}, cs) {
@@ -90,9 +107,6 @@ func TestLaws(t *testing.T) {
 			}
 			assert.ElementsMatch(t, c.broken, broken)
 		})
-	}
-	for _, law := range laws {
-		assert.True(t, judged[law.Name] || law.Name == "undone" || law.Name == roadLaw.Name, "no case breaks the law %s", law.Name)
 	}
 }
 

@@ -17,11 +17,15 @@ import (
 var groupFiles = []string{
 	"cpuset.cpus.effective", "cpuset.cpus.partition", "cpuset.cpus.exclusive.effective", "cpuset.cpus.exclusive", "cpuset.cpus",
 	"cpuset.mems", "cpuset.mems.effective",
+	// of cgroup v1
+	"cpuset.effective_cpus", "cpuset.effective_mems", "cpuset.cpu_exclusive", "cpuset.mem_exclusive", balanceFile, "cpuset.memory_migrate",
+	"cgroup.clone_children",
 }
 
 // machineFiles are the other files that any line may change.
 var machineFiles = []string{
 	cpuDir + "online", "$R/cpuset.cpus.isolated", "$R/cpuset.mems.effective",
+	"$R/cpuset.cpus", "$R/cpuset.mems", string(balanceKey), // of cgroup v1
 	cpuDir + "isolated", workqueueDir + "cpumask", workqueueDir + "cpumask_isolated", workqueueDir + "cpumask_requested",
 }
 
@@ -73,7 +77,11 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 	}
 	o := &Observer{target: t, log: log, reader: newReader(), readings: make(map[Key]string)}
 	o.groups, o.tasks = make(map[string][]*file), make(map[string]*taskFiles)
-	o.root = newFile("$R/cpuset.cpus.effective", t.Path("$R/cpuset.cpus.effective"))
+	root := Key("$R/cpuset.cpus.effective")
+	if exists(t.Path(string(balanceKey))) {
+		root = "$R/cpuset.effective_cpus"
+	}
+	o.root = newFile(root, t.Path(string(root)))
 	o.stat, o.schedstat = newFile("/proc/stat#cpus", t.Path("/proc/stat")), newFile("/proc/schedstat", t.Path("/proc/schedstat"))
 	o.stat.records, o.schedstat.records = true, true
 	for _, name := range machineFiles {
@@ -191,7 +199,7 @@ func touches(l Line) (cpus, domains, groups bool) {
 		case c.Op == Mkdir || c.Op == Rmdir, strings.HasSuffix(c.Path, "/cgroup.subtree_control"):
 			domains, groups = true, true
 		case strings.HasPrefix(c.Path, "$"):
-			domains = domains || strings.Contains(c.Path, "/cpuset.cpus")
+			domains = domains || strings.Contains(c.Path, "/cpuset.cpus") || strings.HasSuffix(c.Path, "/"+balanceFile)
 		case !strings.HasPrefix(c.Path, workqueueDir) && !strings.HasPrefix(c.Path, "/proc/irq/"):
 			cpus, domains = true, true
 		}
@@ -319,11 +327,13 @@ func (o *Observer) forgetTask(name string) {
 	delete(o.tasks, name)
 }
 
-// group returns the path in lines of the cgroup that a /proc/PID/cgroup names.
+// group returns the path in lines of the cgroup that a /proc/PID/cgroup names, by the
+// line of cgroup v1 for cpusets, or if there is none by that of v2, which is the last.
 func (o *Observer) group(text string) string {
 	for line := range strings.Lines(text) {
-		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		if !ok {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, _ := strings.Cut(rest, ":")
+		if controllers != "" && !slices.Contains(strings.Split(controllers, ","), "cpuset") {
 			continue
 		}
 		path = strings.TrimSuffix(path, " (deleted)")

@@ -108,6 +108,7 @@ func TestTouches(t *testing.T) {
 		"echo 1 > $A/cpuset.cpus":                                                {false, true, false},
 		"echo root > $A/cpuset.cpus.partition":                                   {false, true, false},
 		"rmdir $A":                                                               {false, true, true},
+		"echo 0 > $R/cpuset.sched_load_balance":                                  {false, true, false},
 		"echo +cpuset > $A/cgroup.subtree_control":                               {false, true, true},
 		"echo off > /sys/devices/system/cpu/smt/control":                         {true, true, false},
 		"echo core > /sys/power/pm_test; echo mem > /sys/power/state":            {true, true, false},

@@ -27,10 +27,11 @@ func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done fun
 	if err != nil {
 		return nil, nil, err
 	}
-	t := NewTarget("/", h.Mount(), prefix)
-	if !exists(h.Mount() + "/cgroup.subtree_control") {
-		return nil, nil, fmt.Errorf("%w: its cpusets are of cgroup v1, and the laws are about v2", ErrCannot)
+	// The rest of v1 is explored as v2 is.
+	if h.V2Mode() || h.FileName("cpus") != "cpuset.cpus" {
+		return nil, nil, fmt.Errorf("%w: its cpusets are of cgroup v1 and mounted with cpuset_v2_mode or noprefix, and no law is about those", ErrCannot)
 	}
+	t := NewTarget("/", h.Mount(), prefix)
 	f, err := FindFacts(t, cpus)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%w: it has no CPUs in sysfs: %w", ErrCannot, err)

@@ -11,8 +11,9 @@ var roadLaw = Law{
 	Text: "cpusets that have the same settings, and partitions that are all valid, have the same CPUs, whatever came before",
 	Source: cgroupDoc + ", cpuset.cpus.effective: \"the onlined CPUs that are actually granted to this cgroup by its parent\"; cpuset.cpus.partition: " +
 		"what makes a partition valid is said of its settings, its parent's and its siblings'",
-	Since: Version{6, 1},
-	Check: checkRoad,
+	Since:  Version{6, 1},
+	Cgroup: 2,
+	Check:  checkRoad,
 }
 
 // roadFiles are what must be the same by another road.

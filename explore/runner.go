@@ -194,6 +194,7 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	if lost := r.Target.Lost(); err == nil && broken != nil && lost != nil {
 		return nil, fmt.Errorf("no verdict: the tasks %v have ended, which no step makes them do", lost)
 	}
+	after = c.After
 	w.before = after
 	w.earlier = append(w.earlier, after)
 	if broken != nil {
@@ -244,6 +245,7 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 		all = append(all, v)
 	}
 	if !w.stops(all) {
+		c.After = late.After // what the next step is compared with
 		return nil, nil
 	}
 	return all, nil

@@ -31,6 +31,9 @@ type script struct {
 
 func (s *script) add(format string, args ...any) { fmt.Fprintf(&s.b, format+"\n", args...) }
 
+// mostTries is how often a script tries what shows sometimes.
+const mostTries = 300
+
 func (s *script) text() string {
 	v := s.finding.Violation
 	s.add("#!/bin/sh")
@@ -42,8 +45,11 @@ func (s *script) text() string {
 	s.undo()
 	s.attempt()
 	tries := 1
-	if s.finding.Shown < s.finding.Tried {
-		tries = min(300, 5*s.finding.Tried/max(s.finding.Shown, 1))
+	if s.finding.Violation.Lasted == healed && s.finding.Shown < s.finding.Tried {
+		tries = mostTries
+		s.add("# It lasts for a moment only, and showed in %s runs, so it is tried often.", s.finding.Rate())
+	} else if s.finding.Shown < s.finding.Tried {
+		tries = min(mostTries, 5*s.finding.Tried/max(s.finding.Shown, 1))
 		s.add("# It showed in %s runs, so it is tried several times.", s.finding.Rate())
 	}
 	s.add("n=0")
@@ -73,13 +79,31 @@ func (s *script) cgroups() bool {
 	return s.uses(rootGroup) || slices.ContainsFunc(topGroups, func(g string) bool { return s.uses("$" + g) })
 }
 
+// hierarchy has the lines that find the cpusets of cgroup v1, or else of v2.
+var hierarchy = map[bool]string{
+	true: `R=$(sed -n 's/^[^ ]* \([^ ]*\) cgroup [^ ]*cpuset.*/\1/p' /proc/mounts | head -n 1) # cgroup v1
+if [ ! "$R" ]; then
+	R=/tmp/cpusets-$$
+	mkdir $R
+	trap 'umount $R 2>/dev/null; command rmdir $R' EXIT
+	mount -t cgroup -o cpuset cpuset $R
+fi
+if [ ! -e $R/cpuset.sched_load_balance ] || grep -q cpuset_v2_mode /proc/mounts; then
+	echo 'cannot tell: there are no cpusets of cgroup v1 without cpuset_v2_mode'
+	exit 125
+fi
+`,
+	false: `R=/sys/fs/cgroup # cgroup v2
+for controller in $(cat $R/cgroup.controllers); do [ $controller != cpuset ] || ready=1; done
+[ "$ready" ] || { echo 'cannot tell: there is no cpuset controller of cgroup v2'; exit 125; }
+echo +cpuset > $R/cgroup.subtree_control
+`,
+}
+
 // preamble sets the variables.
 func (s *script) preamble() {
 	if s.cgroups() {
-		s.add("R=/sys/fs/cgroup # cgroup v2")
-		s.add("for controller in $(cat $R/cgroup.controllers); do [ $controller != cpuset ] || ready=1; done")
-		s.add("[ \"$ready\" ] || { echo 'cannot tell: there is no cpuset controller of cgroup v2'; exit 125; }")
-		s.add("echo +cpuset > $R/cgroup.subtree_control")
+		s.b.WriteString(hierarchy[s.finding.Cgroup == 1])
 		var sets []string
 		for _, g := range topGroups {
 			if s.uses("$" + g) {
@@ -127,6 +151,9 @@ func (s *script) undo() {
 	if s.uses("+cpu > " + limitControl) {
 		s.add("\techo -cpu > %s", limitControl)
 	}
+	if s.uses("> " + string(balanceKey)) {
+		s.add("\techo 1 > %s", balanceKey)
+	}
 	for _, cpu := range plugged {
 		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)
 	}
@@ -163,14 +190,18 @@ func (s *script) attempt() {
 		s.add("\t%s # %s", text, comment)
 	}
 	s.add("\t# A healthy kernel does not say all of this:")
-	for _, fact := range s.finding.Violation.Facts {
-		s.add("\t%s", fact.shell())
+	// What the shell reads by itself comes first: it may be so for a moment only.
+	facts := slices.Clone(s.finding.Violation.Facts)
+	slices.SortStableFunc(facts, func(a, b Fact) int { return strings.Count(string(a.Key), "#") - strings.Count(string(b.Key), "#") })
+	for _, fact := range facts {
+		s.add("\t%s", fact.shell(s.finding.Cgroup))
 	}
 	s.add("}")
 }
 
-// shell returns the line of shell that looks whether the fact is so.
-func (f Fact) shell() string {
+// shell returns the line of shell that looks whether the fact is so, on a machine with
+// cpusets of a version of cgroup.
+func (f Fact) shell(cgroup int) string {
 	what, value := string(f.Key), f.Value
 	file, part, ok := strings.Cut(what, "#")
 	if !ok {
@@ -189,7 +220,11 @@ func (f Fact) shell() string {
 	case part == "affinity":
 		command = "taskset -c -p " + file + " | sed 's/.*: //'"
 	case part == "cgroup":
-		return fmt.Sprintf(`prints 'echo $R$(sed -n s/^0:://p /proc/%s/cgroup)' "%s"`, file, value)
+		line := "0::"
+		if cgroup == 1 {
+			line = "[0-9]*:[^:]*cpuset[^:]*:"
+		}
+		return fmt.Sprintf(`prints 'echo $R$(sed -n "s,/$,,;s/^%s//p" /proc/%s/cgroup)' "%s"`, line, file, value)
 	}
 	return fmt.Sprintf("prints %s '%s'", shellQuote(command), value)
 }

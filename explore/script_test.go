@@ -38,7 +38,7 @@ func runScript(t *testing.T, f *Finding, root string) (string, int) {
 	require.NoError(t, err)
 	var script strings.Builder
 	require.NoError(t, f.Script(&script, law))
-	text := strings.NewReplacer("/sys/", root+"/sys/", "/proc/s", root+"/proc/s").Replace(script.String())
+	text := strings.NewReplacer("/sys/", root+"/sys/", "/proc/s", root+"/proc/s", "/proc/mounts", root+"/proc/mounts").Replace(script.String())
 	// rmdir of a cgroup removes its files; mkdir makes them.
 	text = "mkdir() { command mkdir $1 && : > $1/cpuset.cpus && : > $1/cpuset.cpus.partition; }\nrmdir() { rm -r $1; }\n" + text
 	out, err := exec.Command("sh", "-c", text).CombinedOutput()

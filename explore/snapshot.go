@@ -2,6 +2,7 @@ package explore
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -81,6 +82,19 @@ func parsed(known map[string]affinity.CPUSet, text string, parse func(string) (a
 	return set
 }
 
+// balanceFile is a file that cpusets of cgroup v1 have, and others have not.
+const balanceFile = "cpuset.sched_load_balance"
+
+const balanceKey = Key(rootGroup + "/" + balanceFile)
+
+// Cgroup returns the version of cgroup that the cpusets are of: 1 or 2.
+func (s *Snapshot) Cgroup() int {
+	if s.Has(balanceKey) {
+		return 1
+	}
+	return 2
+}
+
 // Online returns /sys/devices/system/cpu/online.
 func (s *Snapshot) Online() affinity.CPUSet { return s.List(onlineKey) }
 
@@ -113,15 +127,19 @@ func (s *Snapshot) All() []Group {
 const rootGroup = "$R"
 
 // Key returns the key of a file of the cpuset controller: "effective" stands
-// for cpuset.cpus.effective, and "" for cpuset.cpus.
+// for cpuset.cpus.effective, on cgroup v1 for cpuset.effective_cpus, and "" for
+// cpuset.cpus.
 func (g Group) Key(file string) Key {
+	if file == "effective" && g.snap.Cgroup() == 1 {
+		return Key(g.Name + "/cpuset.effective_cpus")
+	}
 	return Key(strings.TrimSuffix(g.Name+"/cpuset.cpus."+file, "."))
 }
 
 // CPUs returns cpuset.cpus.
 func (g Group) CPUs() affinity.CPUSet { return g.snap.List(g.Key("")) }
 
-// Effective returns cpuset.cpus.effective.
+// Effective returns cpuset.cpus.effective, on cgroup v1 cpuset.effective_cpus.
 func (g Group) Effective() affinity.CPUSet { return g.snap.List(g.Key("effective")) }
 
 // Partition returns cpuset.cpus.partition: "member", "root", "isolated", or an
@@ -133,10 +151,11 @@ func (g Group) Partition() string {
 	return g.snap.Readings[g.Key("partition")]
 }
 
-// Kind returns Partition without the reason.
+// Kind returns Partition without the reason, and "cpuset" on cgroup v1, which has no
+// partitions.
 func (g Group) Kind() string {
 	kind, _, _ := strings.Cut(g.Partition(), " (")
-	return kind
+	return cmp.Or(kind, "cpuset")
 }
 
 // Valid reports whether the cpuset is a valid partition.
@@ -208,8 +227,10 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 // index finds the groups and the tasks among the readings.
 func (s *Snapshot) index() {
 	for _, key := range slices.Sorted(maps.Keys(s.Readings)) {
-		if name, ok := strings.CutSuffix(string(key), "/cpuset.cpus.effective"); ok && name != rootGroup {
-			s.Groups = append(s.Groups, name)
+		for _, file := range []string{"/cpuset.cpus.effective", "/cpuset.effective_cpus"} {
+			if name, ok := strings.CutSuffix(string(key), file); ok && name != rootGroup {
+				s.Groups = append(s.Groups, name)
+			}
 		}
 		if name, ok := strings.CutSuffix(string(key), "#affinity"); ok {
 			s.Tasks = append(s.Tasks, name)

@@ -36,7 +36,7 @@ type Target struct {
 }
 
 // NewTarget returns the machine whose file system is at root. mount is the
-// mount point of cgroup v2, without root before it; prefix begins the name of
+// mount point of the cpusets, without root before it; prefix begins the name of
 // each cgroup that is made there.
 func NewTarget(root, mount, prefix string) *Target {
 	t := &Target{
@@ -123,11 +123,11 @@ func (t *Target) Do(l Line) Result {
 	return r
 }
 
-// remember keeps in mind what the files outside of cgroups have that a line
-// writes to, the first time.
+// remember keeps in mind what the files have that a line writes to, the first time: those
+// that are not removed with the cgroups.
 func (t *Target) remember(l Line) {
 	for _, c := range l.Commands {
-		if c.Op != Write || strings.HasPrefix(c.Path, "$") {
+		if c.Op != Write || strings.HasPrefix(c.Path, "$") && c.Path != string(balanceKey) {
 			continue
 		}
 		if _, ok := t.first[c.Path]; ok {

@@ -29,6 +29,11 @@ func (t *Target) Undo(base *Snapshot) []Line {
 	for _, group := range slices.Backward(t.Groups()) {
 		add(Command{Op: Rmdir, Path: group})
 	}
+	if was, ok := t.first[string(balanceKey)]; ok {
+		if now, err := sysfs.ReadFile(t.Path(string(balanceKey))); err == nil && now != was {
+			add(Command{Op: Write, Path: string(balanceKey), Value: was})
+		}
+	}
 	if t.limits {
 		add(Command{Op: Write, Path: limitControl, Value: "-cpu"})
 	}

@@ -30,7 +30,7 @@ func crashFinding(s *session, failure *vm.Failure) *explore.Finding {
 	return &explore.Finding{
 		Violation: explore.Violation{Law: explore.Survives.Name, Touches: touches, Seen: failure.What},
 		Steps:     steps, Results: make([]string, len(steps)), Original: len(steps), Shown: 1, Tried: 1,
-		Seed: s.hunt.options.seed, Number: s.begin.Number, Kernel: s.hunt.source, Log: strings.Split(failure.Console, "\n"),
+		Seed: s.hunt.options.seed, Number: s.begin.Number, Kernel: s.hunt.source, Cgroup: s.begin.Cgroup, Log: strings.Split(failure.Console, "\n"),
 	}
 }
 

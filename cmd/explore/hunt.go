@@ -189,7 +189,7 @@ func (h *hunt) replay(ctx context.Context) error {
 			}
 			f := &explore.Finding{
 				Violation: v, Steps: tried.Steps, Results: tried.Results, Original: len(tried.Steps), Shown: 1, Tried: 1,
-				Kernel: h.source, Log: tried.Log,
+				Kernel: h.source, Cgroup: s.begin.Cgroup, Log: tried.Log,
 			}
 			finish := h.all.add
 			if h.options.reduce {
