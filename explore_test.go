@@ -19,8 +19,8 @@ var (
 	exploreOut  = flag.String("explore-out", "/var/tmp/hotplugtest-explore", "`directory` for the findings of -explore, and for the sequence that is under way")
 )
 
-// TestExplore needs root, and a machine whose CPUs may go offline; it leaves that as
-// it found it. A machine that dies leaves its sequence in sequence.txt.
+// TestExplore needs root, and a machine whose CPUs may go offline; it leaves
+// that as it found it. A machine that dies leaves its sequence in sequence.txt.
 func TestExplore(t *testing.T) {
 	if *exploreFor <= 0 {
 		t.Skip("no -explore: random sequences take a time that somebody gives")

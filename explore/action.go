@@ -74,7 +74,8 @@ func NeedsFile(path, lacks string) func(*Facts) string {
 	}
 }
 
-// needsCgroup returns an [Action.Needs] that asks for cpusets of a version of cgroup.
+// needsCgroup returns an [Action.Needs] that asks for cpusets of a version of
+// cgroup.
 func needsCgroup(version int) func(*Facts) string {
 	return func(f *Facts) string {
 		if f.Cgroup == version {
@@ -152,8 +153,8 @@ func (d *Drawer) some(of affinity.CPUSet) affinity.CPUSet {
 	return affinity.Of(all[:1+d.IntN(len(all))]...)
 }
 
-// List returns a CPU list to write: mostly of some CPUs of the machine, at times
-// none, CPUs that there are not, or what is no list.
+// List returns a CPU list to write: mostly of some CPUs of the machine, at
+// times none, CPUs that there are not, or what is no list.
 func (d *Drawer) List() string {
 	switch d.IntN(24) {
 	case 0:

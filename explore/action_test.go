@@ -33,8 +33,8 @@ func TestSequence(t *testing.T) {
 	assert.NotEqual(t, draw(1, 2), draw(2, 2))
 }
 
-// Each action is drawn, writes lines that can be parsed, keeps to the CPUs that it
-// was given, and with few exceptions to cgroups of its own.
+// Each action is drawn, writes lines that can be parsed, keeps to the CPUs that
+// it was given, and with few exceptions to cgroups of its own.
 func TestActions(t *testing.T) {
 	f := someFacts()
 	f.CPUs, f.Pluggable = affinity.Of(2, 3), affinity.Of(3)

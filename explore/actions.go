@@ -185,8 +185,8 @@ func since(v Version, lacks string) func(*Facts) string {
 	}
 }
 
-// drawMkdir makes a cgroup. One of cgroup v1 takes no task until it was given CPUs and
-// memory nodes, which it mostly is at once.
+// drawMkdir makes a cgroup. One of cgroup v1 takes no task until it was given
+// CPUs and memory nodes, which it mostly is at once.
 func drawMkdir(d *Drawer) string {
 	for range 4 {
 		name := d.newGroup()
@@ -201,8 +201,8 @@ func drawMkdir(d *Drawer) string {
 	return ""
 }
 
-// newGroup returns the path of a cgroup that there may be: at the top, or one or
-// two levels below it.
+// newGroup returns the path of a cgroup that there may be: at the top, or one
+// or two levels below it.
 func (d *Drawer) newGroup() string {
 	var parents []string
 	for _, g := range d.Groups() {
@@ -216,7 +216,8 @@ func (d *Drawer) newGroup() string {
 	return "$" + Pick(d, topGroups)
 }
 
-// withGroup returns what f returns for one of the cgroups, or "" if there is none.
+// withGroup returns what f returns for one of the cgroups, or "" if there is
+// none.
 func (d *Drawer) withGroup(f func(group string) string) string {
 	if g := d.Group(); g != "" {
 		return f(g)

@@ -7,7 +7,8 @@ var v1Actions = []Action{
 	{Name: "balance", Weight: 2, Needs: needsCgroup(1), Draw: func(d *Drawer) string {
 		return d.set(balanceFile, Pick(d, []string{"0", "1"}))
 	}},
-	// While the root cpuset balances all CPUs, it does not matter what the others say.
+	// While the root cpuset balances all CPUs, it does not matter what the
+	// others say.
 	{Name: "balance-root", Weight: 2, Alone: true, Needs: needsCgroup(1), Draw: func(d *Drawer) string {
 		return "echo " + Pick(d, []string{"0", "0", "1"}) + " > " + rootGroup + "/" + balanceFile
 	}},
@@ -33,8 +34,9 @@ var v1Actions = []Action{
 	}},
 }
 
-// listFor returns a CPU list to write to a cpuset, which there may not be yet. On cgroup
-// v1, where all but CPUs of the parent's are refused, it mostly has none but those.
+// listFor returns a CPU list to write to a cpuset, which there may not be yet.
+// On cgroup v1, where all but CPUs of the parent's are refused, it mostly has
+// none but those.
 func (d *Drawer) listFor(group string) string {
 	switch {
 	case d.Cgroup != 1 || d.IntN(4) == 0:

@@ -9,8 +9,9 @@ import (
 // repeats is how often again has the last step done.
 const repeats = 30
 
-// again returns lines with the last step undone and done again several times, if it
-// takes a CPU offline or online: what shows for a moment only shows more often so.
+// again returns lines with the last step undone and done again several times,
+// if it takes a CPU offline or online: what shows for a moment only shows more
+// often so.
 func again(lines []Line) []Line {
 	last := lines[len(lines)-1]
 	back, ok := reverse(last)
@@ -24,9 +25,9 @@ func again(lines []Line) []Line {
 	return all
 }
 
-// shortest returns how many steps show what the step number at, from 1, has shown, of
-// those that again made of n. What is repeated is left out: a step that was only made
-// to be able to repeat is the last one then.
+// shortest returns how many steps show what the step number at, from 1, has
+// shown, of those that again made of n. What is repeated is left out: a step
+// that was only made to be able to repeat is the last one then.
 func shortest(n, at int) int {
 	if at > n && (at-n)%2 == 1 {
 		return n + 1
@@ -34,8 +35,8 @@ func shortest(n, at int) int {
 	return min(n, at)
 }
 
-// reverse returns the line that undoes what a line does to a CPU. ok is false if that
-// is nothing.
+// reverse returns the line that undoes what a line does to a CPU. ok is false
+// if that is nothing.
 func reverse(l Line) (back Line, ok bool) {
 	for _, c := range l.Commands {
 		if cpu, ok := cpuOf(Key(c.Path), "online"); ok {
@@ -46,8 +47,8 @@ func reverse(l Line) (back Line, ok bool) {
 	return Line{}, false
 }
 
-// operation returns the least that does what a line does to a CPU, on a machine whose
-// CPUs are online; nil if that is nothing.
+// operation returns the least that does what a line does to a CPU, on a machine
+// whose CPUs are online; nil if that is nothing.
 func operation(l Line) []Line {
 	back, ok := reverse(l)
 	if !ok {
@@ -59,10 +60,11 @@ func operation(l Line) []Line {
 	return []Line{l}
 }
 
-// moment returns the operation on a CPU that steps end with, if it alone breaks a law
-// now and then, this one or another that is not known; otherwise nil. What an operation
-// leaves to be done later breaks one law or another. The finding then is that of the
-// simplest steps, and of what a shell reads as soon as possible.
+// moment returns the operation on a CPU that steps end with, if it alone breaks
+// a law now and then, this one or another that is not known; otherwise nil.
+// What an operation leaves to be done later breaks one law or another. The
+// finding then is that of the simplest steps, and of what a shell reads as soon
+// as possible.
 func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line {
 	least := operation(steps[len(steps)-1])
 	if least == nil {
@@ -100,8 +102,8 @@ func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line 
 	return least
 }
 
-// commands returns how many facts a shell cannot read by itself: a command takes
-// milliseconds to start.
+// commands returns how many facts a shell cannot read by itself: a command
+// takes milliseconds to start.
 func (v Violation) commands() int {
 	n := 0
 	for _, f := range v.Facts {

@@ -53,8 +53,9 @@ const (
 
 func drawClass(d *Drawer) string {
 	if !d.Version.Since(Version{6, 0}) {
-		// A deadline task in a cpuset has crashed 5.10 in set_cpus_allowed_dl(), maybe
-		// for want of b6e8d40d43ae (v6.0). Each sequence would end there.
+		// A deadline task in a cpuset has crashed 5.10 in
+		// set_cpus_allowed_dl(), maybe for want of b6e8d40d43ae (v6.0). Each
+		// sequence would end there.
 		return "chrt " + Pick(d, plainClasses) + " $" + Pick(d, taskNames)
 	}
 	class := Pick(d, append(slices.Clone(plainClasses),
@@ -63,6 +64,6 @@ func drawClass(d *Drawer) string {
 	return "chrt " + class + " $" + Pick(d, taskNames)
 }
 
-// plainClasses are the options of chrt for the classes but SCHED_DEADLINE, one of which
-// must be refused.
+// plainClasses are the options of chrt for the classes but SCHED_DEADLINE, one
+// of which must be refused.
 var plainClasses = []string{ordinary, "-b -p 0", "-i -p 0", "-f -p 1", "-f -p 98", "-r -p 50", "-f -p 0"}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A task gets the scheduling class that chrt(1) would give it, and the snapshot says
-// which.
+// A task gets the scheduling class that chrt(1) would give it, and the snapshot
+// says which.
 func TestChrt(t *testing.T) {
 	target := NewTarget("/", "/sys/fs/cgroup", "")
 	defer target.Close()

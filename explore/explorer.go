@@ -81,12 +81,12 @@ const (
 	luckyTries = 3
 )
 
-// ErrSpoiled is wrapped by the error of [Explorer.Run] if a sequence that broke a
-// law left a machine that is not as it was: only a fresh one can be explored.
+// ErrSpoiled is wrapped by the error of [Explorer.Run] if a sequence that broke
+// a law left a machine that is not as it was: only a fresh one can be explored.
 var ErrSpoiled = errors.New("the machine is not as it was, though all was undone")
 
-// Run explores until ctx is done. The error says why the machine cannot go on: it
-// could not be read, or it wraps [ErrSpoiled].
+// Run explores until ctx is done. The error says why the machine cannot go on:
+// it could not be read, or it wraps [ErrSpoiled].
 func (e *Explorer) Run(ctx context.Context) error {
 	length := e.Length
 	if length == 0 {
@@ -150,7 +150,8 @@ func (e *Explorer) broken(ctx context.Context, n uint64, out *Outcome) error {
 	return nil
 }
 
-// tellLeft tells of what sequence n, or one that was tried in its place, has left.
+// tellLeft tells of what sequence n, or one that was tried in its place, has
+// left.
 func (e *Explorer) tellLeft(n uint64, left *Left) {
 	if left == nil {
 		return
@@ -173,10 +174,10 @@ func (e *Explorer) unknown(key string) bool {
 	return !slices.Contains(e.found, key) && !explained(e.Known, key)
 }
 
-// Replay runs sequences that are given, and tells of each. It ends a sequence at
-// the first law that is broken, of those whose key is law; "": any. If there is a
-// law, the first sequence that breaks it is the last one. The error is as that of
-// Run.
+// Replay runs sequences that are given, and tells of each. It ends a sequence
+// at the first law that is broken, of those whose key is law; "": any. If there
+// is a law, the first sequence that breaks it is the last one. The error is as
+// that of Run.
 func (e *Explorer) Replay(sequences [][]Line, law string) error {
 	var wanted func(Violation) bool
 	if law != "" {
@@ -208,8 +209,8 @@ func (e *Explorer) tell(event Event) {
 	}
 }
 
-// reduce shrinks the sequence of a finding, and finds out how often it shows. It
-// returns how the machine was spoiled meanwhile, or "".
+// reduce shrinks the sequence of a finding, and finds out how often it shows.
+// It returns how the machine was spoiled meanwhile, or "".
 func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Finding) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shrinkTime)
 	defer cancel()
@@ -255,9 +256,9 @@ func (e *Explorer) reduce(ctx context.Context, out *Outcome, v Violation, f *Fin
 	return e.spoiled
 }
 
-// show takes over what a run of fewer steps has shown: facts, results and log are
-// those of this run. A law may have been broken when the steps were undone, which
-// then are among them.
+// show takes over what a run of fewer steps has shown: facts, results and log
+// are those of this run. A law may have been broken when the steps were undone,
+// which then are among them.
 func (f *Finding) show(broken []Violation, steps, results, log []string) {
 	f.Steps, f.Results, f.Log = steps, results, log
 	for _, w := range broken {
@@ -278,17 +279,17 @@ func (e *Explorer) shrink(ctx context.Context, steps []Line, v Violation, tries 
 	})
 }
 
-// always reports whether the finding shows each time that its steps are repeated. It
-// counts the runs in f.
+// always reports whether the finding shows each time that its steps are
+// repeated. It counts the runs in f.
 func (e *Explorer) always(ctx context.Context, lines []Line, v Violation, f *Finding) bool {
 	shown, tried, _ := e.rate(ctx, lines, v, 3)
 	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
 	return shown == tried
 }
 
-// tries returns how often a sequence must be tried until a finding that does not show
-// always has most likely shown, or 0 if it does not show again. It counts the runs
-// in f.
+// tries returns how often a sequence must be tried until a finding that does
+// not show always has most likely shown, or 0 if it does not show again. It
+// counts the runs in f.
 func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Finding) int {
 	shown, tried, _ := e.rate(ctx, again(lines), v, 3)
 	f.Shown, f.Tried = f.Shown+shown, f.Tried+tried
@@ -298,9 +299,9 @@ func (e *Explorer) tries(ctx context.Context, lines []Line, v Violation, f *Find
 	return max(min(int(math.Ceil(2*float64(tried)/float64(shown))), rateRuns), 2)
 }
 
-// shows reports whether lines break the law of v in one of several tries. What showed
-// each time must do so twice: once may be an accident, of which the rest would then be
-// made.
+// shows reports whether lines break the law of v in one of several tries. What
+// showed each time must do so twice: once may be an accident, of which the rest
+// would then be made.
 func (e *Explorer) shows(ctx context.Context, lines []Line, v Violation, tries int) bool {
 	if ctx.Err() != nil {
 		return false
@@ -321,14 +322,15 @@ func (e *Explorer) shows(ctx context.Context, lines []Line, v Violation, tries i
 	return false
 }
 
-// wantedKey returns a function that reports whether a violation is the same as v.
+// wantedKey returns a function that reports whether a violation is the same as
+// v.
 func wantedKey(v Violation) func(Violation) bool {
 	return func(w Violation) bool { return w.Key() == v.Key() }
 }
 
-// rate returns in how many of n runs lines break the law of v, and the outcome of
-// the last of those. There are fewer runs if ctx is done, but one at least, and none
-// any more once one has spoiled the machine.
+// rate returns in how many of n runs lines break the law of v, and the outcome
+// of the last of those. There are fewer runs if ctx is done, but one at least,
+// and none any more once one has spoiled the machine.
 func (e *Explorer) rate(ctx context.Context, lines []Line, v Violation, n int) (shown, tried int, last *Outcome) {
 	for e.spoiled == "" && (tried == 0 || tried < n && ctx.Err() == nil) {
 		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(lines)}})
@@ -347,7 +349,8 @@ func (e *Explorer) rate(ctx context.Context, lines []Line, v Violation, n int) (
 	return shown, tried, last
 }
 
-// spoil takes over how a run has left the machine, of which nothing may be known.
+// spoil takes over how a run has left the machine, of which nothing may be
+// known.
 func (e *Explorer) spoil(out *Outcome, unknown string) {
 	e.spoiled = unknown
 	if out != nil {

@@ -21,8 +21,8 @@ func brokenBy(key Key) Law {
 	}}
 }
 
-// explorerOf explores a tree of files by actions that write one line each, from the
-// first to the last and again.
+// explorerOf explores a tree of files by actions that write one line each, from
+// the first to the last and again.
 func explorerOf(t *testing.T, key Key, lines ...string) (e *Explorer, told *[]Event) {
 	root := t.TempDir()
 	for path, text := range map[string]string{
@@ -60,8 +60,8 @@ func findings(told []Event) (reduced, spoilers []*Finding) {
 	return reduced, spoilers
 }
 
-// A finding is reduced to the step that it takes, if the machine is as before when
-// that is undone.
+// A finding is reduced to the step that it takes, if the machine is as before
+// when that is undone.
 func TestReduce(t *testing.T) {
 	const online = cpuDir + "cpu1/online"
 	e, told := explorerOf(t, online, "taskset -p 1 $T1", "echo 0 > "+online, "echo 1 > "+online, "echo 7 > "+online, "echo 0 > "+online)
@@ -75,8 +75,8 @@ func TestReduce(t *testing.T) {
 	assert.Equal(t, stayed, reduced[0].Violation.Lasted)
 }
 
-// A sequence after which the machine is not as before ends the run: nothing that shows
-// later would prove anything. It is told of as it is.
+// A sequence after which the machine is not as before ends the run: nothing
+// that shows later would prove anything. It is told of as it is.
 func TestSpoiled(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey, "taskset -p 1 $T1", "echo 7 > "+string(isolatedKey))
 	err := e.Run(t.Context())
@@ -91,9 +91,9 @@ func TestSpoiled(t *testing.T) {
 	assert.Equal(t, 2, last.Stats.Steps)
 }
 
-// What is tried to reduce a finding may spoil the machine in a way of its own, which
-// the sequence as it was did not. It is a finding like others, and has the steps that
-// undid the sequence.
+// What is tried to reduce a finding may spoil the machine in a way of its own,
+// which the sequence as it was did not. It is a finding like others, and has
+// the steps that undid the sequence.
 func TestSpoiledByAnother(t *testing.T) {
 	const online = cpuDir + "cpu1/online"
 	five, six := "echo 5 > "+string(isolatedKey), "echo 6 > "+string(isolatedKey)
@@ -118,7 +118,8 @@ func TestKnownThatSpoils(t *testing.T) {
 	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[0].Violation.Key())
 }
 
-// Of sequences that are given, the first that breaks the law is the last that is tried.
+// Of sequences that are given, the first that breaks the law is the last that
+// is tried.
 func TestReplay(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey)
 	all, err := ReadSequences("taskset -p 1 $T1\n\necho 7 > $R/cpuset.cpus.isolated\n\ntaskset -p 1 $T2\n")
@@ -163,8 +164,8 @@ func TestOperation(t *testing.T) {
 	}
 }
 
-// What an rmdir leaves for a moment is no violation, as its work is done later. What
-// another step leaves is.
+// What an rmdir leaves for a moment is no violation, as its work is done later.
+// What another step leaves is.
 func TestLags(t *testing.T) {
 	r := &Runner{Laws: []Law{{Name: "late", Lags: true}, {Name: "prompt"}}}
 	prompt, late := []Violation{{Law: "prompt"}}, []Violation{{Law: "late"}}

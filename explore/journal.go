@@ -8,14 +8,15 @@ import (
 )
 
 // A Journal has the sequence that is under way on disk, each step before it is
-// performed: what is left of a machine that dies. [ReadSequences] reads the file.
+// performed: what is left of a machine that dies. [ReadSequences] reads the
+// file.
 type Journal struct {
 	file  *os.File
 	lines []string
 }
 
-// OpenJournal creates or empties the file of a journal, and its directory. The error
-// is an [*os.PathError].
+// OpenJournal creates or empties the file of a journal, and its directory. The
+// error is an [*os.PathError].
 func OpenJournal(path string) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
@@ -39,8 +40,8 @@ func (j *Journal) Begin(b Begin) error {
 	return j.add(fmt.Sprintf("# sequence %d (%s)", b.Number, b.Why))
 }
 
-// Step notes that a step is about to be performed, by its number. It returns when
-// the note is on disk.
+// Step notes that a step is about to be performed, by its number. It returns
+// when the note is on disk.
 func (j *Journal) Step(n int) error {
 	if n >= len(j.lines) {
 		return j.add("# the machine is taken back")

@@ -6,8 +6,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
-// A Known is a finding that is a defect of some kernels. It is counted when it shows,
-// and not reduced again.
+// A Known is a finding that is a defect of some kernels. It is counted when it
+// shows, and not reduced again.
 type Known struct {
 	// Key begins the keys of the finding: see [Violation.Key].
 	Key string

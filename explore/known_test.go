@@ -19,8 +19,8 @@ func TestKnown(t *testing.T) {
 	assert.False(t, explained(KnownIn(Version{6, 12}), "domains: it"))
 }
 
-// Each known finding has a sequence that shows it, by its first line or one that begins
-// with also, and breaks a law that there is.
+// Each known finding has a sequence that shows it, by its first line or one
+// that begins with also, and breaks a law that there is.
 func TestKnownHaveSequences(t *testing.T) {
 	files, err := filepath.Glob("testdata/findings/*.txt")
 	require.NoError(t, err)

@@ -26,8 +26,9 @@ type Law struct {
 	// counts only if it still is a while later.
 	Lags bool
 
-	// State reports that the law is about a state: Check depends on After and Base
-	// alone, the log not included. It is then not judged again when nothing changed.
+	// State reports that the law is about a state: Check depends on After and
+	// Base alone, the log not included. It is then not judged again when
+	// nothing changed.
 	State bool
 
 	// Check returns what is broken. It must depend on nothing but c.
@@ -43,8 +44,8 @@ type Case struct {
 	Result Result
 	After  *Snapshot
 
-	// Road is the state that the same settings have led to by another road, at the end
-	// of a sequence. nil: none was gone.
+	// Road is the state that the same settings have led to by another road, at
+	// the end of a sequence. nil: none was gone.
 	Road *Snapshot
 
 	// Earlier are the states since the last step that was more than a CPU offline
@@ -86,7 +87,8 @@ type Fact struct {
 	Value string
 }
 
-// facts returns what the snapshot has for the keys. What it has not is left out.
+// facts returns what the snapshot has for the keys. What it has not is left
+// out.
 func (s *Snapshot) facts(keys ...Key) []Fact {
 	var facts []Fact
 	for _, key := range keys {

@@ -47,8 +47,8 @@ func checkBalance(c *Case) []Violation {
 	return nil
 }
 
-// toBalance returns the sets of CPUs that must be balanced, no two of which overlap, and
-// the readings that say so.
+// toBalance returns the sets of CPUs that must be balanced, no two of which
+// overlap, and the readings that say so.
 func toBalance(s *Snapshot) (sets []affinity.CPUSet, facts []Fact) {
 	for _, g := range s.All() {
 		facts = append(facts, s.facts(g.File(balanceFile), g.Key(""))...)
@@ -69,8 +69,8 @@ func toBalance(s *Snapshot) (sets []affinity.CPUSet, facts []Fact) {
 	return sets, facts
 }
 
-// afterWhat says what has happened to a cpuset that is to be balanced, if its CPUs came or
-// went as a whole.
+// afterWhat says what has happened to a cpuset that is to be balanced, if its
+// CPUs came or went as a whole.
 func (c *Case) afterWhat() string {
 	for _, g := range c.After.All() {
 		was := c.Before.Group(g.Name)

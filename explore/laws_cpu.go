@@ -55,8 +55,8 @@ var undoneLaw = Law{
 	Check: checkUndone,
 }
 
-// checkUndone compares with the state before the first step when nothing is left
-// of what steps have made.
+// checkUndone compares with the state before the first step when nothing is
+// left of what steps have made.
 func checkUndone(c *Case) []Violation {
 	if len(c.After.Groups) > 0 || !c.After.Online().Equal(c.Base.Online()) || c.After.Readings[balanceKey] != c.Base.Readings[balanceKey] {
 		return nil
@@ -108,8 +108,8 @@ func checkCPUFiles(c *Case) []Violation {
 	return broken
 }
 
-// touchesCPUs reports whether a line has an operation that may change which CPUs
-// are online: the CPUs that it names, and whether it may change others.
+// touchesCPUs reports whether a line has an operation that may change which
+// CPUs are online: the CPUs that it names, and whether it may change others.
 func touchesCPUs(l Line) (cpus []int, others bool) {
 	for _, c := range l.Commands {
 		for _, file := range []string{"online", "hotplug/target"} {
@@ -159,8 +159,8 @@ func checkOnline(c *Case) []Violation {
 	}}
 }
 
-// volatile reports whether a reading may change by itself, or by an operation that
-// fails.
+// volatile reports whether a reading may change by itself, or by an operation
+// that fails.
 func volatile(key Key) bool {
 	_, fail := cpuOf(key, "hotplug/fail")
 	return fail || strings.HasSuffix(string(key), "#asked") || strings.HasSuffix(string(key), "#class")
@@ -186,8 +186,8 @@ func checkRefused(c *Case) []Violation {
 	if !c.refused() {
 		return nil
 	}
-	// A task that runs on a CPU that is about to go, and may run on no other, loses
-	// its mask, also if the CPU then stays.
+	// A task that runs on a CPU that is about to go, and may run on no other,
+	// loses its mask, also if the CPU then stays.
 	named, others := touchesCPUs(c.Step)
 	changed := differences(c.Before, c.After, func(key Key) bool {
 		return volatile(key) || (named != nil || others) && (strings.Contains(string(key), "$T") || c.After.Cgroup() == 1 && lostWithCPU(key))
@@ -202,9 +202,10 @@ func checkRefused(c *Case) []Violation {
 	}}
 }
 
-// lostWithCPU reports whether a reading of a machine with cgroup v1 may be another one
-// after an operation on a CPU that was rolled back: cpusets other than the root lose a CPU
-// as soon as it is about to go, and do not get it back.
+// lostWithCPU reports whether a reading of a machine with cgroup v1 may be
+// another one after an operation on a CPU that was rolled back: cpusets other
+// than the root lose a CPU as soon as it is about to go, and do not get it
+// back.
 func lostWithCPU(key Key) bool {
 	text := string(key)
 	return strings.HasPrefix(text, "$") && !strings.HasPrefix(text, rootGroup+"/") || strings.HasPrefix(text, "/proc/schedstat#")
@@ -220,7 +221,8 @@ func (c Command) file() string {
 	return name(Key(c.Path))
 }
 
-// differences returns the keys whose readings differ, but for those passed over.
+// differences returns the keys whose readings differ, but for those passed
+// over.
 func differences(a, b *Snapshot, pass func(Key) bool) []Key {
 	all := make(map[Key]bool)
 	for key := range a.Readings {
@@ -274,8 +276,8 @@ func story(was, is *Snapshot, keys []Key) string {
 	return strings.Join(all, ", ")
 }
 
-// checkBack compares with the states since the last step that was more than a CPU
-// offline or online, of the same CPUs online.
+// checkBack compares with the states since the last step that was more than a
+// CPU offline or online, of the same CPUs online.
 func checkBack(c *Case) []Violation {
 	if _, ok := plugged(c.Step); !ok || c.Result.Failed() {
 		return nil

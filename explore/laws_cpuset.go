@@ -181,8 +181,8 @@ func checkIsolated(c *Case) []Violation {
 	}}
 }
 
-// balanced returns the CPUs that were in a scheduling domain before the first step.
-// The others are isolated by isolcpus=.
+// balanced returns the CPUs that were in a scheduling domain before the first
+// step. The others are isolated by isolcpus=.
 func balanced(base *Snapshot) affinity.CPUSet {
 	var cpus affinity.CPUSet
 	for cpu := range base.Online().All() {

@@ -31,8 +31,8 @@ var invalidLaws = []Law{
 	},
 }
 
-// invalid reports whether the cpuset is an invalid partition, and returns the reason
-// that is given.
+// invalid reports whether the cpuset is an invalid partition, and returns the
+// reason that is given.
 func (g Group) invalid() (reason string, ok bool) {
 	kind, rest, ok := strings.Cut(g.Partition(), " invalid")
 	if !ok || kind != "root" && kind != "isolated" {
@@ -65,9 +65,10 @@ func checkInvalid(c *Case) []Violation {
 	return broken
 }
 
-// notSo says why the reason of an invalid partition is none, and by which readings;
-// "" if it may be one. What takes a walk through all cpusets to be judged may be one:
-// that the CPUs are not exclusive, or that the parent cannot give them away.
+// notSo says why the reason of an invalid partition is none, and by which
+// readings; "" if it may be one. What takes a walk through all cpusets to be
+// judged may be one: that the CPUs are not exclusive, or that the parent cannot
+// give them away.
 func notSo(c *Case, g Group, reason string) (why string, keys []Key) {
 	parent := g.Parent()
 	switch reason {

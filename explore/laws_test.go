@@ -70,8 +70,8 @@ func snapshotOf(t *testing.T, file string, changes ...[]string) *Snapshot {
 	return s
 }
 
-// Each case breaks the laws that it says and no other. Before the first step there was no
-// cpuset.
+// Each case breaks the laws that it says and no other. Before the first step
+// there was no cpuset.
 func TestLaws(t *testing.T) {
 	judged := make(map[string]bool)
 	all := []string{"/proc/schedstat#cpu0: 0f", "/proc/schedstat#cpu1: 0f", "/proc/schedstat#cpu2: 0f", "/proc/schedstat#cpu3: 0f"}

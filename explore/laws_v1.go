@@ -70,8 +70,8 @@ func (g Group) File(name string) Key { return Key(g.Name + "/" + name) }
 // flag reports whether a file of the cpuset has a 1.
 func (g Group) flag(file string) bool { return g.snap.Readings[g.File(file)] == "1" }
 
-// deserted reports whether a cpuset of cgroup v1 has no CPU. A task that is in it for a
-// moment may run anywhere.
+// deserted reports whether a cpuset of cgroup v1 has no CPU. A task that is in
+// it for a moment may run anywhere.
 func (g Group) deserted() bool { return g.snap.Cgroup() == 1 && g.Effective().Empty() }
 
 func checkRootCPUs(c *Case) []Violation {
@@ -191,8 +191,8 @@ func (c *Case) names(key Key) bool {
 	return slices.ContainsFunc(c.Step.Commands, func(command Command) bool { return command.Op == Write && command.Path == string(key) })
 }
 
-// wrote returns what the file must have after a step that wrote to it, succeeded, and did
-// nothing else.
+// wrote returns what the file must have after a step that wrote to it,
+// succeeded, and did nothing else.
 func (c *Case) wrote(key Key) (value string, ok bool) {
 	if len(c.Step.Commands) != 1 || !c.names(key) || c.Result.Failed() {
 		return "", false
@@ -205,8 +205,8 @@ func (c *Case) wrote(key Key) (value string, ok bool) {
 	return value, true
 }
 
-// mayLose reports whether a cpuset that had some CPUs may have others after a step that
-// took CPUs offline, or failed to.
+// mayLose reports whether a cpuset that had some CPUs may have others after a
+// step that took CPUs offline, or failed to.
 func (c *Case) mayLose(was, is affinity.CPUSet) bool {
 	named, others := touchesCPUs(c.Step)
 	wentOffline := c.Before.Online().Difference(c.After.Online())
@@ -231,8 +231,9 @@ func checkEmptied(c *Case) []Violation {
 	return broken
 }
 
-// fled reports whether a task may have gone from one cpuset of cgroup v1 to another, as the
-// one lost its last CPU: the other is the nearest ancestor that has one.
+// fled reports whether a task may have gone from one cpuset of cgroup v1 to
+// another, as the one lost its last CPU: the other is the nearest ancestor that
+// has one.
 func (c *Case) fled(from, to string) bool {
 	if c.After.Cgroup() != 1 {
 		return false

@@ -29,8 +29,8 @@ var machineFiles = []string{
 	cpuDir + "isolated", workqueueDir + "cpumask", workqueueDir + "cpumask_isolated", workqueueDir + "cpumask_requested",
 }
 
-// cpuFiles are the files that an operation on a CPU changes, and nothing else. N
-// stands for each present CPU.
+// cpuFiles are the files that an operation on a CPU changes, and nothing else.
+// N stands for each present CPU.
 var cpuFiles = []string{
 	cpuDir + "offline", cpuDir + "cpuN/online", cpuDir + "cpuN/hotplug/state", cpuDir + "cpuN/hotplug/target", cpuDir + "cpuN/hotplug/fail",
 	cpuDir + "smt/control", cpuDir + "smt/active",
@@ -64,8 +64,8 @@ type taskFiles struct {
 	affinity       affinity.CPUSet
 }
 
-// maxPartial is how many looks in a row may leave out what the line before cannot
-// have changed.
+// maxPartial is how many looks in a row may leave out what the line before
+// cannot have changed.
 const maxPartial = 15
 
 // NewObserver returns the observer of a machine. log is where the kernel's log
@@ -133,7 +133,8 @@ func (o *Observer) forgetGroup(name string) {
 	delete(o.groups, name)
 }
 
-// own returns the readings, to be changed: those that a snapshot has are copied.
+// own returns the readings, to be changed: those that a snapshot has are
+// copied.
 func (o *Observer) own() map[Key]string {
 	if o.shared {
 		o.readings, o.shared = maps.Clone(o.readings), false
@@ -181,8 +182,8 @@ func (o *Observer) readAll(files []*file) error {
 // that was there is gone, or the log was overrun.
 func (o *Observer) Look() (*Snapshot, error) { return o.look(true, true, true) }
 
-// LookAfter is [Observer.Look] right after a line was performed. It leaves out what
-// such a line cannot change, mostly.
+// LookAfter is [Observer.Look] right after a line was performed. It leaves out
+// what such a line cannot change, mostly.
 func (o *Observer) LookAfter(l Line) (*Snapshot, error) {
 	if o.partial++; o.partial > maxPartial {
 		return o.Look()
@@ -190,8 +191,8 @@ func (o *Observer) LookAfter(l Line) (*Snapshot, error) {
 	return o.look(touches(l))
 }
 
-// touches says what a line may change: CPUs, scheduling domains, and which cgroups
-// there are and what files they have.
+// touches says what a line may change: CPUs, scheduling domains, and which
+// cgroups there are and what files they have.
 func touches(l Line) (cpus, domains, groups bool) {
 	for _, c := range l.Commands {
 		switch {
@@ -245,8 +246,8 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 	return s, nil
 }
 
-// lookAtGroups reads the files of the cgroups. Which there are depends on the kernel
-// and on the parent's cgroup.subtree_control.
+// lookAtGroups reads the files of the cgroups. Which there are depends on the
+// kernel and on the parent's cgroup.subtree_control.
 func (o *Observer) lookAtGroups(names []string, changed bool) {
 	for name := range o.groups {
 		if !slices.Contains(names, name) {
@@ -327,8 +328,9 @@ func (o *Observer) forgetTask(name string) {
 	delete(o.tasks, name)
 }
 
-// group returns the path in lines of the cgroup that a /proc/PID/cgroup names, by the
-// line of cgroup v1 for cpusets, or if there is none by that of v2, which is the last.
+// group returns the path in lines of the cgroup that a /proc/PID/cgroup names,
+// by the line of cgroup v1 for cpusets, or if there is none by that of v2,
+// which is the last.
 func (o *Observer) group(text string) string {
 	for line := range strings.Lines(text) {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")

@@ -58,8 +58,8 @@ func TestLook(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// After a line that cannot change CPUs their files are not read, but now and then, and
-// if the list of online CPUs has changed all the same.
+// After a line that cannot change CPUs their files are not read, but now and
+// then, and if the list of online CPUs has changed all the same.
 func TestLookAfter(t *testing.T) {
 	root := t.TempDir()
 	online := cpuDir + "cpu1/online"

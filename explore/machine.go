@@ -24,18 +24,18 @@ type MachineOptions struct {
 	// Seed decides what is drawn.
 	Seed uint64
 
-	// Tables are what is done and checked. Actions that are [Action.Alone] are left
-	// out. nil: those of [Default].
+	// Tables are what is done and checked. Actions that are [Action.Alone] are
+	// left out. nil: those of [Default].
 	Tables *Tables
 
 	// Journal is the file for the sequence that is under way.
 	Journal string
 }
 
-// Machine explores the machine that it runs on. It returns the findings, also beside
-// an error, which says why the machine cannot go on; it wraps [ErrCannot] if the
-// machine cannot be explored at all, and [ErrSpoiled] if a finding left it in another
-// state, which takes a reboot.
+// Machine explores the machine that it runs on. It returns the findings, also
+// beside an error, which says why the machine cannot go on; it wraps
+// [ErrCannot] if the machine cannot be explored at all, and [ErrSpoiled] if a
+// finding left it in another state, which takes a reboot.
 //
 // The machine must be guarded by the caller: see package machine.
 func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error) {

@@ -57,9 +57,9 @@ func statCPUs(stat []byte) string {
 	return string(bytes.TrimSpace(cpus))
 }
 
-// domainsOf returns the masks of the scheduling domains of each CPU in a text like
-// that of /proc/schedstat, by their keys. The mask is the second word, or the third
-// since v6.14, where the second is the domain's name.
+// domainsOf returns the masks of the scheduling domains of each CPU in a text
+// like that of /proc/schedstat, by their keys. The mask is the second word, or
+// the third since v6.14, where the second is the domain's name.
 func domainsOf(schedstat []byte) map[Key]string {
 	all := make(map[Key]string)
 	key := Key("")

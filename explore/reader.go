@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file is one that is read again and again. It is kept open: to find a file by
-// its path takes the kernel longer than to read it.
+// A file is one that is read again and again. It is kept open: to find a file
+// by its path takes the kernel longer than to read it.
 type file struct {
 	key  Key
 	path string
@@ -53,8 +53,8 @@ func (r *reader) read(f *file) ([]byte, error) {
 	return text, nil
 }
 
-// readFrom reads a file from its beginning. One read returns all that is in a file
-// of sysfs or of a cgroup.
+// readFrom reads a file from its beginning. One read returns all that is in a
+// file of sysfs or of a cgroup.
 func (r *reader) readFrom(f *file) ([]byte, error) {
 	n := 0
 	for {

@@ -60,8 +60,8 @@ func (f *Finding) Report(w io.Writer, law Law, verdicts []Verdict) error {
 	return err
 }
 
-// Save writes repro.sh, report.md and sequence.txt into the directory of the finding
-// below dir, which it makes.
+// Save writes repro.sh, report.md and sequence.txt into the directory of the
+// finding below dir, which it makes.
 func (f *Finding) Save(dir string, law Law, verdicts []Verdict) error {
 	dir = filepath.Join(dir, f.Slug())
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -23,7 +23,8 @@ func checkRoad(c *Case) []Violation {
 	if c.Road == nil {
 		return nil
 	}
-	// A partition may be invalid that was refused nothing: then there is no other road.
+	// A partition may be invalid that was refused nothing: then there is no
+	// other road.
 	for _, g := range c.Road.All() {
 		if _, invalid := g.invalid(); invalid {
 			return nil
@@ -54,10 +55,10 @@ func checkRoad(c *Case) []Violation {
 	}}
 }
 
-// road returns the lines that make the settings of a state from the state base, in
-// order: cpusets, then CPUs, then partitions from the top, then tasks, and then the
-// CPUs that are offline. It returns nil if the state is not one that can be made
-// so: some partition is invalid, or there is none.
+// road returns the lines that make the settings of a state from the state base,
+// in order: cpusets, then CPUs, then partitions from the top, then tasks, and
+// then the CPUs that are offline. It returns nil if the state is not one that
+// can be made so: some partition is invalid, or there is none.
 func road(base, s *Snapshot) []Line {
 	var lines []Line
 	add := func(op Op, path, value string) {
@@ -101,8 +102,8 @@ func road(base, s *Snapshot) []Line {
 	return lines
 }
 
-// roadAllowed reports whether the settings that lines have made are those that road
-// knows.
+// roadAllowed reports whether the settings that lines have made are those that
+// road knows.
 func roadAllowed(lines []Line) bool {
 	for _, l := range lines {
 		for _, c := range l.Commands {
@@ -115,8 +116,8 @@ func roadAllowed(lines []Line) bool {
 	return true
 }
 
-// byOtherRoad goes the other road to the state s, which n steps have led to, on a
-// machine on which they were undone, and judges. It takes the machine back.
+// byOtherRoad goes the other road to the state s, which n steps have led to, on
+// a machine on which they were undone, and judges. It takes the machine back.
 func (w *walk) byOtherRoad(s *Snapshot, n int) error {
 	r := w.runner
 	defer func() {

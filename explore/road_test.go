@@ -25,8 +25,8 @@ func TestRoad(t *testing.T) {
 	assert.False(t, roadAllowed(lines(t, "mkdir $A", "echo threaded > $A/cgroup.type")))
 }
 
-// The same settings must have the same effect. A road that leads to an invalid partition
-// is another one.
+// The same settings must have the same effect. A road that leads to an invalid
+// partition is another one.
 func TestCheckRoad(t *testing.T) {
 	c := &Case{After: snapshot(t), Road: snapshot(t)}
 	assert.Empty(t, checkRoad(c))
@@ -39,7 +39,8 @@ func TestCheckRoad(t *testing.T) {
 	assert.Empty(t, checkRoad(c))
 }
 
-// At the end of a sequence the settings are made again, and the machine is taken back.
+// At the end of a sequence the settings are made again, and the machine is
+// taken back.
 func TestByOtherRoad(t *testing.T) {
 	e, _ := explorerOf(t, "none")
 	e.Runner.Laws = []Law{roadLaw}

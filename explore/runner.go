@@ -42,8 +42,8 @@ type Stats struct {
 	Kernel, Look, Judge, Wait, Total time.Duration
 }
 
-// Add adds the figures of another run. States are no sum: two runs may have seen
-// the same.
+// Add adds the figures of another run. States are no sum: two runs may have
+// seen the same.
 func (s *Stats) Add(other Stats) {
 	s.Sequences, s.Steps = s.Sequences+other.Sequences, s.Steps+other.Steps
 	s.States = max(s.States, other.States)
@@ -83,8 +83,8 @@ type Outcome struct {
 	// Log is what the kernel logged in that step.
 	Log []string
 
-	// Spoiled says how the machine differs from what it was before the sequence, though
-	// all was undone. What it shows after that proves nothing.
+	// Spoiled says how the machine differs from what it was before the
+	// sequence, though all was undone. What it shows after that proves nothing.
 	Spoiled string
 
 	// Left is the same as a broken law, if it is not among Broken.
@@ -137,8 +137,8 @@ func (r *Runner) forgetWarnings() {
 	_ = sysfs.WriteLine(r.Target.Path("/sys/kernel/debug/clear_warn_once"), "1")
 }
 
-// otherRoad reports whether the state at the end of a sequence is to be made again by
-// another road. It takes as long as a dozen steps.
+// otherRoad reports whether the state at the end of a sequence is to be made
+// again by another road. It takes as long as a dozen steps.
 func (r *Runner) otherRoad() bool {
 	_, err := find(r.Laws, roadLaw.Name)
 	return err == nil
@@ -251,8 +251,9 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	return all, nil
 }
 
-// settle looks at the machine until done says so of a state or settleTime is over,
-// and returns the last state. No event tells that what the kernel does later is done.
+// settle looks at the machine until done says so of a state or settleTime is
+// over, and returns the last state. No event tells that what the kernel does
+// later is done.
 func (r *Runner) settle(done func(now *Snapshot) bool) (now *Snapshot, err error) {
 	waited := time.Now()
 	defer func() { r.Stats.Wait += time.Since(waited) }()
@@ -270,9 +271,9 @@ const (
 	healed = "heals"
 )
 
-// lags reports whether one of the broken laws does. After an rmdir(2) all do: it
-// returns before the kernel has taken the cpuset's CPUs back, which css_killed_work_fn()
-// does in a workqueue.
+// lags reports whether one of the broken laws does. After an rmdir(2) all do:
+// it returns before the kernel has taken the cpuset's CPUs back, which
+// css_killed_work_fn() does in a workqueue.
 func (r *Runner) lags(step Line, broken []Violation) bool {
 	if slices.ContainsFunc(step.Commands, func(c Command) bool { return c.Op == Rmdir }) {
 		return true

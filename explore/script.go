@@ -199,8 +199,8 @@ func (s *script) attempt() {
 	s.add("}")
 }
 
-// shell returns the line of shell that looks whether the fact is so, on a machine with
-// cpusets of a version of cgroup.
+// shell returns the line of shell that looks whether the fact is so, on a
+// machine with cpusets of a version of cgroup.
 func (f Fact) shell(cgroup int) string {
 	what, value := string(f.Key), f.Value
 	file, part, ok := strings.Cut(what, "#")

@@ -30,8 +30,8 @@ func someFinding() *Finding {
 	}
 }
 
-// runScript runs the script of a finding on a tree that stands for a machine, and
-// returns its output and its exit status.
+// runScript runs the script of a finding on a tree that stands for a machine,
+// and returns its output and its exit status.
 func runScript(t *testing.T, f *Finding, root string) (string, int) {
 	t.Helper()
 	law, err := find(laws, f.Violation.Law)
@@ -64,8 +64,8 @@ func machineTree(t *testing.T) string {
 	return root
 }
 
-// The script exits 1 if all is read that cannot be, 0 if one thing is not, and 125
-// if it cannot tell. It leaves the machine as it was.
+// The script exits 1 if all is read that cannot be, 0 if one thing is not, and
+// 125 if it cannot tell. It leaves the machine as it was.
 func TestScript(t *testing.T) {
 	root := machineTree(t)
 	out, status := runScript(t, someFinding(), root)
@@ -92,8 +92,8 @@ func TestScript(t *testing.T) {
 	assert.Contains(t, out, "cannot tell: there is no cpuset controller of cgroup v2")
 }
 
-// A finding that shows at times is tried several times. Its tasks run until the end,
-// and no longer.
+// A finding that shows at times is tried several times. Its tasks run until the
+// end, and no longer.
 func TestScriptTries(t *testing.T) {
 	f := someFinding()
 	f.Shown = 2
@@ -143,7 +143,8 @@ func TestSave(t *testing.T) {
 	assert.Equal(t, someFinding().Steps, texts(all[0]))
 }
 
-// What is left of a machine that died is the sequence, with the step that it died in.
+// What is left of a machine that died is the sequence, with the step that it
+// died in.
 func TestJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new/sequence.txt")
 	j, err := OpenJournal(path)

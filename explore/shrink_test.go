@@ -15,8 +15,8 @@ func lines(t *testing.T, texts ...string) []Line {
 	return all
 }
 
-// What is needed is left, in its order, and each line that is not is gone. Lines of
-// several commands become simpler.
+// What is needed is left, in its order, and each line that is not is gone.
+// Lines of several commands become simpler.
 func TestShrink(t *testing.T) {
 	sequence := lines(t, "mkdir $C", "mkdir $A", "echo 1 > $A/x", "rmdir $C", "mkdir $B", "echo 2 > $A/x & echo 3 > $B/x & wait", "rmdir $B", "rmdir $A")
 	needed := []string{"mkdir $A", "echo 3 > $B/x", "rmdir $A"}
@@ -48,7 +48,8 @@ func TestShrinkNothing(t *testing.T) {
 	assert.Equal(t, one, Shrink(one, func([][]Line) int { return 0 }))
 }
 
-// A step that shows something for a moment is repeated with its undoing between.
+// A step that shows something for a moment is repeated with its undoing
+// between.
 func TestAgain(t *testing.T) {
 	all := again(lines(t, "mkdir $A", "echo 1 > /sys/devices/system/cpu/cpu3/online"))
 	assert.Len(t, all, 2+2*repeats)

@@ -19,8 +19,8 @@ type Snapshot struct {
 	// Readings are the texts that were read, by what was read: see [Key].
 	Readings map[Key]string
 
-	// state is the same for snapshots of one [Observer] that have the same readings,
-	// and 0 for others.
+	// state is the same for snapshots of one [Observer] that have the same
+	// readings, and 0 for others.
 	state uint64
 
 	// Log is what the kernel has logged since the snapshot before this one.
@@ -56,7 +56,8 @@ func (s *Snapshot) Has(key Key) bool {
 // List returns a reading that is a CPU list. It is empty if there is none.
 func (s *Snapshot) List(key Key) affinity.CPUSet { return parseList(s.Readings[key]) }
 
-// lists and masks have what was parsed before: there are few, and they come over and over. It belongs to one goroutine.
+// lists and masks have what was parsed before: there are few, and they come
+// over and over. It belongs to one goroutine.
 var lists, masks = make(map[string]affinity.CPUSet), make(map[string]affinity.CPUSet)
 
 // maxSets bounds each of them.
@@ -151,8 +152,8 @@ func (g Group) Partition() string {
 	return g.snap.Readings[g.Key("partition")]
 }
 
-// Kind returns Partition without the reason, and "cpuset" on cgroup v1, which has no
-// partitions.
+// Kind returns Partition without the reason, and "cpuset" on cgroup v1, which
+// has no partitions.
 func (g Group) Kind() string {
 	kind, _, _ := strings.Cut(g.Partition(), " (")
 	return cmp.Or(kind, "cpuset")
@@ -193,8 +194,8 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// ReadSnapshot reads what [Snapshot.WriteTo] writes. Empty lines, and those that
-// begin with #, are passed over.
+// ReadSnapshot reads what [Snapshot.WriteTo] writes. Empty lines, and those
+// that begin with #, are passed over.
 func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 	s := &Snapshot{Readings: make(map[Key]string)}
 	lines := bufio.NewScanner(r)

@@ -12,8 +12,8 @@ type Left struct {
 	Steps []Line
 }
 
-// spoiled finds out how the machine differs from what it was before the sequence,
-// now that undo has been performed. What is late has time to settle.
+// spoiled finds out how the machine differs from what it was before the
+// sequence, now that undo has been performed. What is late has time to settle.
 func (w *walk) spoiled(undo []Line) error {
 	var changed []Key
 	now, err := w.runner.settle(func(now *Snapshot) bool {
@@ -28,8 +28,8 @@ func (w *walk) spoiled(undo []Line) error {
 	return nil
 }
 
-// left returns what the state now shows of the sequence, or nil if the sequence is
-// known to break the law.
+// left returns what the state now shows of the sequence, or nil if the sequence
+// is known to break the law.
 func (w *walk) left(now *Snapshot, undo []Line) *Left {
 	isUndone := func(v Violation) bool { return v.Law == undoneLaw.Name }
 	broken := Judge([]Law{undoneLaw}, w.runner.Facts.Version, &Case{Base: w.base, After: now})

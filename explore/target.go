@@ -123,8 +123,8 @@ func (t *Target) Do(l Line) Result {
 	return r
 }
 
-// remember keeps in mind what the files have that a line writes to, the first time: those
-// that are not removed with the cgroups.
+// remember keeps in mind what the files have that a line writes to, the first
+// time: those that are not removed with the cgroups.
 func (t *Target) remember(l Line) {
 	for _, c := range l.Commands {
 		if c.Op != Write || strings.HasPrefix(c.Path, "$") && c.Path != string(balanceKey) {

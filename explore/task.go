@@ -85,9 +85,9 @@ func (t *Target) Lost() []string {
 	return lost
 }
 
-// A forker is a process that starts others. A Go program that forks pays for it with
-// a page fault for each page that it then writes to, which takes longer on an
-// emulated CPU than a dozen steps. The forker writes to a few only.
+// A forker is a process that starts others. A Go program that forks pays for it
+// with a page fault for each page that it then writes to, which takes longer on
+// an emulated CPU than a dozen steps. The forker writes to a few only.
 type forker struct{ pid, fd int }
 
 // newForker starts a forker. The error wraps an errno.
@@ -116,9 +116,9 @@ func newForker() (*forker, error) {
 }
 
 // fork starts a process of one thread that sleeps, again and again, and ends
-// with the thread that called newForker. It is a child of this process. A Go program
-// that is started has threads of its own, and a shell's sleep takes a program:
-// neither is there in every guest.
+// with the thread that called newForker. It is a child of this process. A Go
+// program that is started has threads of its own, and a shell's sleep takes a
+// program: neither is there in every guest.
 func (f *forker) fork(nap unix.Timespec) (int, error) {
 	if _, err := unix.Write(f.fd, unsafe.Slice((*byte)(unsafe.Pointer(&nap)), unsafe.Sizeof(nap))); err != nil {
 		return 0, os.NewSyscallError("write", err)
@@ -145,9 +145,9 @@ func (f *forker) close() {
 	unix.Close(f.fd)
 }
 
-// serve is fork(2), and in the child it does not return: it answers what fork asks
-// for. The child makes nothing but raw system calls: it has one thread, and no Go
-// runtime.
+// serve is fork(2), and in the child it does not return: it answers what fork
+// asks for. The child makes nothing but raw system calls: it has one thread,
+// and no Go runtime.
 //
 //go:norace
 //go:nosplit
@@ -191,7 +191,8 @@ func clone(flags uintptr) (uintptr, syscall.Errno) {
 	return pid, e
 }
 
-// endWith has the process end with its parent, also with one that is gone by now.
+// endWith has the process end with its parent, also with one that is gone by
+// now.
 //
 //go:norace
 //go:nosplit

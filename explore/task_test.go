@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tasks are processes of one thread each that live until they are stopped. One
-// that has ended is named.
+// The tasks are processes of one thread each that live until they are stopped.
+// One that has ended is named.
 func TestTasks(t *testing.T) {
 	target := NewTarget("/", "/sys/fs/cgroup", "")
 	require.NoError(t, target.StartTasks())
@@ -39,8 +39,8 @@ func TestTasks(t *testing.T) {
 	}
 }
 
-// The tasks of one sequence after the other are children of this process, and not of
-// what starts them, so that it can wait for their end.
+// The tasks of one sequence after the other are children of this process, and
+// not of what starts them, so that it can wait for their end.
 func TestTasksAreChildren(t *testing.T) {
 	target := NewTarget("/", "/sys/fs/cgroup", "")
 	defer target.Close()

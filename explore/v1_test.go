@@ -52,8 +52,8 @@ func TestLookV1(t *testing.T) {
 	assert.Equal(t, 1, f.Cgroup)
 }
 
-// What is drawn for a machine is about the cgroups that it has. A cpuset of v1 is mostly
-// made with CPUs and a memory node: without those it takes no task.
+// What is drawn for a machine is about the cgroups that it has. A cpuset of v1
+// is mostly made with CPUs and a memory node: without those it takes no task.
 func TestActionsV1(t *testing.T) {
 	for cgroup, others := range map[int][]string{
 		1: {"cpuset.cpus.partition", "cpuset.cpus.exclusive", "subtree_control", "cgroup.threads", "cgroup.type", "cpu.max"},
@@ -76,8 +76,8 @@ func TestActionsV1(t *testing.T) {
 	}
 }
 
-// The root's flag is put back when the cpusets are gone. Until then the state is no other
-// than the sequence asked for.
+// The root's flag is put back when the cpusets are gone. Until then the state
+// is no other than the sequence asked for.
 func TestUndoV1(t *testing.T) {
 	target := NewTarget(v1Tree(t), "/sys/fs/cgroup/cpuset", "")
 	o, err := NewObserver(target, nil)
@@ -100,7 +100,8 @@ func TestUndoV1(t *testing.T) {
 	assert.Len(t, checkUndone(c), 1)
 }
 
-// A script for cgroup v1 looks for where it is mounted, and cannot tell if it is not.
+// A script for cgroup v1 looks for where it is mounted, and cannot tell if it
+// is not.
 func TestScriptV1(t *testing.T) {
 	f := someFinding()
 	f.Violation.Law, f.Cgroup = "root-cpus", 1
@@ -126,8 +127,8 @@ func TestScriptV1(t *testing.T) {
 	assert.NotContains(t, Fact{"$T1#cgroup", "$A"}.shell(2), "cpuset")
 }
 
-// The law that a task leaves a cpuset without CPUs may be late, and the state after that is
-// what the next step is compared with.
+// The law that a task leaves a cpuset without CPUs may be late, and the state
+// after that is what the next step is compared with.
 func TestSettledIsBefore(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey, "echo 5 > "+string(isolatedKey), "taskset -p 1 $T1", "echo > "+string(isolatedKey))
 	e.Runner.Laws = []Law{
@@ -153,8 +154,8 @@ func TestSettledIsBefore(t *testing.T) {
 	assert.Empty(t, last.Tried.Broken)
 }
 
-// Of the laws that an operation breaks for a moment, that one is told whose facts a shell
-// reads without a command.
+// Of the laws that an operation breaks for a moment, that one is told whose
+// facts a shell reads without a command.
 func TestMoment(t *testing.T) {
 	const online = Key(cpuDir + "cpu1/online")
 	e, _ := explorerOf(t, isolatedKey)

@@ -46,12 +46,12 @@ func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) err
 	return h.reduce(ctx, f)
 }
 
-// reduceTime is how long a finding may be reduced in fresh VMs: each takes seconds to
-// boot.
+// reduceTime is how long a finding may be reduced in fresh VMs: each takes
+// seconds to boot.
 const reduceTime = 5 * time.Minute
 
-// reduce reduces a finding in fresh VMs, and tells of it: the kernel did not survive
-// it, or was not as before after it.
+// reduce reduces a finding in fresh VMs, and tells of it: the kernel did not
+// survive it, or was not as before after it.
 func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 	fmt.Printf("%s: reducing %s in fresh VMs\n", h.name, f.Violation.Key())
 	lines, err := explore.ReadSequences(strings.Join(f.Steps, "\n"))
@@ -80,9 +80,9 @@ func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 	return h.all.add(h, f)
 }
 
-// shows returns the index of the first candidate that shows the finding in a fresh VM,
-// or -1. What was seen then is part of the finding, and the steps up to it: a law may
-// have been broken when they were undone.
+// shows returns the index of the first candidate that shows the finding in a
+// fresh VM, or -1. What was seen then is part of the finding, and the steps up
+// to it: a law may have been broken when they were undone.
 func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]explore.Line) int {
 	key := f.Violation.Key()
 	for first := 0; first < len(candidates); {
@@ -107,8 +107,8 @@ func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]exp
 	return -1
 }
 
-// shown reports whether the last sequence that was tried shows the finding, which
-// then has what was seen.
+// shown reports whether the last sequence that was tried shows the finding,
+// which then has what was seen.
 func (s *session) shown(f *explore.Finding) bool {
 	if len(s.tried) == 0 {
 		return false

@@ -19,7 +19,8 @@ func newHunt(dir string) *hunt {
 
 const finding = `{"Finding":{"Violation":{"Law":"domains","Touches":"it","Seen":"s"},"Steps":["mkdir $A"],"Results":[""],"Shown":1,"Tried":1}}` + "\n"
 
-// What a guest tells comes in any pieces. A finding is on disk as soon as it is known.
+// What a guest tells comes in any pieces. A finding is on disk as soon as it is
+// known.
 func TestSession(t *testing.T) {
 	h := newHunt(t.TempDir())
 	s := &session{hunt: h}
@@ -38,7 +39,8 @@ func TestSession(t *testing.T) {
 	assert.FileExists(t, filepath.Join(h.all.dir, "domains-it", "repro.sh"))
 }
 
-// A finding that cannot be written ends the run, and is not lost: it was printed.
+// A finding that cannot be written ends the run, and is not lost: it was
+// printed.
 func TestCannotWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
@@ -49,8 +51,8 @@ func TestCannotWrite(t *testing.T) {
 	assert.Len(t, h.all.list, 1)
 }
 
-// A kernel that does not survive is a finding of the steps that had begun, told apart
-// by the function that it died in.
+// A kernel that does not survive is a finding of the steps that had begun, told
+// apart by the function that it died in.
 func TestCrashFinding(t *testing.T) {
 	s := &session{hunt: newHunt(t.TempDir()), step: 1, begin: explore.Begin{Number: 3, Lines: []string{"mkdir $A", "mkdir $B", "rmdir $B"}}}
 	f := crashFinding(s, &vm.Failure{What: "the kernel panicked while the program ran (Linux 7.2)", Console: "Oops\nRIP: 0010:partition_sched_domains+0x1/0x2\nCR2: 0"})
@@ -61,8 +63,8 @@ func TestCrashFinding(t *testing.T) {
 	require.NoError(t, s.hunt.all.add(s.hunt, f))
 }
 
-// A finding that spoiled its machine is kept until it can be reduced in fresh ones, and
-// is what was seen there last.
+// A finding that spoiled its machine is kept until it can be reduced in fresh
+// ones, and is what was seen there last.
 func TestShown(t *testing.T) {
 	h := newHunt(t.TempDir())
 	s := &session{hunt: h}

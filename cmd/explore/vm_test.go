@@ -20,8 +20,8 @@ import (
 
 const patience = 3 * time.Minute
 
-// run runs ci/explore in an empty directory, and returns the exit status and what it
-// printed as an error.
+// run runs ci/explore in an empty directory, and returns the exit status and
+// what it printed as an error.
 func run(t *testing.T, args ...string) (code int, stderr string) {
 	t.Helper()
 	if os.Getenv("HOTPLUGTEST_VM") != "1" {
@@ -44,7 +44,8 @@ func run(t *testing.T, args ...string) (code int, stderr string) {
 	return cmd.ProcessState.ExitCode(), errs.String()
 }
 
-// A kernel that has nothing to explore is told of in one line, and has no verdict.
+// A kernel that has nothing to explore is told of in one line, and has no
+// verdict.
 func TestNothingToExplore(t *testing.T) {
 	code, stderr := run(t, "-append", "cgroup_disable=cpuset")
 	assert.Equal(t, 125, code)

@@ -64,8 +64,8 @@ func main() {
 	}
 }
 
-// inMemory reports whether a directory is in a file system in memory, as that of
-// an initramfs is.
+// inMemory reports whether a directory is in a file system in memory, as that
+// of an initramfs is.
 func inMemory(dir string) bool {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
@@ -93,12 +93,14 @@ func (o *options) run() error {
 	if err := unix.Uname(&uname); err != nil {
 		return err
 	}
-	// A suspend by pm_test turns back at once. Without CONFIG_PM_DEBUG there is none.
+	// A suspend by pm_test turns back at once. Without CONFIG_PM_DEBUG there is
+	// none.
 	if err := suspend.New("/").SetTestDelay(0); err != nil && !errors.Is(err, suspend.ErrNotSupported) {
 		return err
 	}
-	// The console is a slow serial line, and each operation has a message. Warnings
-	// go on to be printed: they are the last words of a kernel that dies.
+	// The console is a slow serial line, and each operation has a message.
+	// Warnings go on to be printed: they are the last words of a kernel that
+	// dies.
 	if err := sysfs.WriteLine("/proc/sys/kernel/printk", "5"); err != nil {
 		return err
 	}
