@@ -4,11 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,13 +41,54 @@ const (
 	perCPU  = 2 * 8
 )
 
+// A Kernel has what schedulers need of the types of the running kernel. Make one
+// with [NewKernel].
+type Kernel struct{ types map[string]kernelType }
+
+// Names of types and functions, and the same functions in v6.12.
+const (
+	value    = "bpf_struct_ops_sched_ext_ops" // around the next one
+	ops      = "sched_ext_ops"
+	exitInfo = "scx_exit_info"
+	create   = "scx_bpf_create_dsq"
+	insert   = "scx_bpf_dsq_insert"
+	move     = "scx_bpf_dsq_move_to_local"
+	insert12 = "scx_bpf_dispatch"
+	move12   = "scx_bpf_consume"
+)
+
+// NewKernel reads the types.
+func NewKernel() (*Kernel, error) {
+	btf, end, err := readTypes()
+	if err != nil {
+		return nil, fmt.Errorf("%w: the kernel has no CONFIG_DEBUG_INFO_BTF: %w", ErrNotSupported, err)
+	}
+	defer end()
+	types, err := findTypes(btf, value, ops, exitInfo, create, insert, move, insert12, move12)
+	if err == nil {
+		if _, ok := types[value]; !ok {
+			return nil, fmt.Errorf("%w: the kernel has no CONFIG_SCHED_CLASS_EXT", ErrNotSupported)
+		}
+	}
+	return &Kernel{types}, failed("read", typesFile, err)
+}
+
+// call returns the call of a function of the kernel, the first of the names that
+// there is.
+func (k *Kernel) call(names ...string) (asm.Instruction, error) {
+	for _, name := range names {
+		if f, ok := k.types[name]; ok {
+			return asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: int64(f.id)}, nil
+		}
+	}
+	return asm.Instruction{}, fmt.Errorf("%w: the kernel has no function %s", ErrNotSupported, names[0])
+}
+
 // A Scheduler is a scheduler of sched_ext, for threads with the policy
-// [unix.SCHED_EXT] alone. Make one with [StartScheduler].
+// [unix.SCHED_EXT] alone. Make one with [Kernel.StartScheduler].
 type Scheduler struct {
-	values   *ebpf.Map
-	programs map[string]*ebpf.Program
-	ops      *ebpf.Map
-	link     link.Link
+	values *ebpf.Map
+	fds    []int // what is closed last is last
 }
 
 // StartScheduler loads a scheduler and enables it. With queue, its tasks wait in
@@ -57,60 +97,67 @@ type Scheduler struct {
 // do all.
 //
 // The error wraps [unix.EBUSY] if there is another scheduler.
-func StartScheduler(queue bool) (*Scheduler, error) {
-	s := &Scheduler{programs: make(map[string]*ebpf.Program)}
-	// What is parsed of the kernel's types takes many megabytes.
-	defer btf.FlushKernelSpec()
-	err := s.start(queue)
+func (k *Kernel) StartScheduler(queue bool) (*Scheduler, error) {
+	s := new(Scheduler)
+	err := s.start(k, queue)
 	if err != nil {
 		err = errors.Join(err, s.Close())
 	}
 	return s, err
 }
 
-func (s *Scheduler) start(queue bool) error {
-	k, err := kernelTypes()
-	if err != nil {
-		return failed("read", "the kernel's types", err)
-	}
+func (s *Scheduler) start(k *Kernel, queue bool) (err error) {
 	size := uint32(atCPUs + maxCPUs*perCPU)
 	if s.values, err = newMap(&ebpf.MapSpec{Name: "values", Type: ebpf.Array, KeySize: 4, ValueSize: size, MaxEntries: 1}); err != nil {
 		return err
+	}
+	keep := func(fd int, err error) (int, error) {
+		if err == nil {
+			s.fds = append(s.fds, fd)
+		}
+		return fd, err
 	}
 	callbacks, err := s.callbacks(k, queue)
 	if err != nil {
 		return err
 	}
-	ops := make([]byte, k.value.Size)
+	bytes := make([]byte, k.types[value].size)
+	_, base, err := k.types[value].find("data")
+	if err != nil {
+		return failed("read", typesFile, err)
+	}
+	set := func(member string, value []byte) error {
+		_, offset, err := k.types[ops].find(member)
+		copy(bytes[base+offset:], value)
+		return failed("read", typesFile, err)
+	}
+	err = errors.Join(set("name", []byte("hotplugtest")), set("flags", binary.NativeEndian.AppendUint64(nil, switchPartial)))
 	for name, code := range callbacks {
-		spec := &ebpf.ProgramSpec{Name: name, Type: ebpf.StructOps, AttachTo: "sched_ext_ops:" + name, Instructions: code}
-		if name == "init" {
-			// It may sleep when it makes the queue.
-			spec.Flags = unix.BPF_F_SLEEPABLE
-		}
-		if s.programs[name], err = newProgram(spec); err != nil {
+		fd, failed := keep(loadCallback(k.types[ops], name, code))
+		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
-		binary.NativeEndian.PutUint64(ops[k.offset(name):], uint64(s.programs[name].FD()))
+		err = set(name, binary.NativeEndian.AppendUint64(nil, uint64(fd)))
 	}
-	binary.NativeEndian.PutUint64(ops[k.offset("flags"):], switchPartial)
-	copy(ops[k.offset("name"):], "hotplugtest")
-	s.ops, err = newMap(&ebpf.MapSpec{
-		Name: "hotplugtest", Type: ebpf.StructOpsMap, Flags: unix.BPF_F_LINK, MaxEntries: 1,
-		Key: &btf.Int{Size: 4}, KeySize: 4, Value: &btf.Struct{Name: "sched_ext_ops"},
-		Contents: []ebpf.MapKV{{Key: uint32(0), Value: ops}},
-	})
 	if err != nil {
 		return err
 	}
-	s.link, err = link.AttachStructOps(link.StructOpsOptions{Map: s.ops})
-	return failed("enable", "the scheduler", err)
+	fd, err := keep(newCallbacks(k.types[value], bytes))
+	if err == nil {
+		_, err = keep(linkCallbacks(fd))
+	}
+	return err
 }
 
 // callbacks returns the code of the scheduler's callbacks, by the names of the
 // members of struct sched_ext_ops. Each has a pointer to its arguments in R1,
 // and its values in R9.
-func (s *Scheduler) callbacks(k *types, queue bool) (map[string]asm.Instructions, error) {
+func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instructions, error) {
+	_, kind, failedKind := k.types[exitInfo].find("kind")
+	_, exitCode, failedCode := k.types[exitInfo].find("exit_code")
+	if err := errors.Join(failedKind, failedCode); err != nil {
+		return nil, failed("read", typesFile, err)
+	}
 	begin := func(code ...asm.Instruction) asm.Instructions {
 		return append(asm.Instructions{asm.LoadMapValue(asm.R9, s.values.FD(), 0)}, code...)
 	}
@@ -119,27 +166,26 @@ func (s *Scheduler) callbacks(k *types, queue bool) (map[string]asm.Instructions
 		// void exit(struct scx_exit_info *info)
 		"exit": append(begin(
 			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
-			asm.LoadMem(asm.R2, asm.R1, k.kind, asm.Word),
+			asm.LoadMem(asm.R2, asm.R1, int16(kind), asm.Word),
 			asm.StoreMem(asm.R9, atKind, asm.R2, asm.DWord),
-			asm.LoadMem(asm.R2, asm.R1, k.code, asm.DWord),
+			asm.LoadMem(asm.R2, asm.R1, int16(exitCode), asm.DWord),
 			asm.StoreMem(asm.R9, atCode, asm.R2, asm.DWord),
 		), end...),
 	}
 	if !queue {
 		return code, nil
 	}
-	create, failedCreate := k.call("scx_bpf_create_dsq")
-	// v6.12 has other names.
-	insert, failedInsert := k.call("scx_bpf_dsq_insert", "scx_bpf_dispatch")
-	move, failedMove := k.call("scx_bpf_dsq_move_to_local", "scx_bpf_consume")
-	if err := errors.Join(failedCreate, failedInsert, failedMove); err != nil {
-		return nil, failed("find", "the functions of sched_ext", err)
+	makeQueue, failedMake := k.call(create)
+	toQueue, failedTo := k.call(insert, insert12)
+	fromQueue, failedFrom := k.call(move, move12)
+	if err := errors.Join(failedMake, failedTo, failedFrom); err != nil {
+		return nil, err
 	}
 	// s32 init(void)
 	code["init"] = asm.Instructions{
 		asm.LoadImm(asm.R1, queueID, asm.DWord),
 		asm.Mov.Imm(asm.R2, -1), // the NUMA node: any
-		create,
+		makeQueue,
 		asm.Return(),
 	}
 	// void enqueue(struct task_struct *p, u64 flags)
@@ -147,13 +193,13 @@ func (s *Scheduler) callbacks(k *types, queue bool) (map[string]asm.Instructions
 		asm.LoadMem(asm.R4, asm.R1, 8, asm.DWord),
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 		asm.Mov.Imm(asm.R2, 1),
-		asm.StoreXAdd(asm.R9, asm.R2, asm.DWord).WithOffset(atQueued),
+		asm.AddAtomic.Mem(asm.R9, asm.R2, asm.DWord, atQueued),
 		asm.LoadImm(asm.R2, queueID, asm.DWord),
 		asm.LoadImm(asm.R3, slice, asm.DWord),
-		insert,
+		toQueue,
 	), end...)
 	// void dispatch(s32 cpu, struct task_struct *prev)
-	code["dispatch"] = append(asm.Instructions{asm.LoadImm(asm.R1, queueID, asm.DWord), move}, end...)
+	code["dispatch"] = append(asm.Instructions{asm.LoadImm(asm.R1, queueID, asm.DWord), fromQueue}, end...)
 	// void cpu_offline(s32 cpu), void cpu_online(s32 cpu)
 	for i, name := range []string{"cpu_offline", "cpu_online"} {
 		code[name] = append(begin(
@@ -162,7 +208,7 @@ func (s *Scheduler) callbacks(k *types, queue bool) (map[string]asm.Instructions
 			asm.Mul.Imm(asm.R1, perCPU),
 			asm.Add.Reg(asm.R9, asm.R1),
 			asm.Mov.Imm(asm.R2, 1),
-			asm.StoreXAdd(asm.R9, asm.R2, asm.DWord).WithOffset(int16(atCPUs+8*i)),
+			asm.AddAtomic.Mem(asm.R9, asm.R2, asm.DWord, int16(atCPUs+8*i)),
 		), asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return())
 	}
 	return code, nil
@@ -196,18 +242,12 @@ func (s *Scheduler) Seen(cpu int) (Seen, error) {
 // Close ends the scheduler, if it has not been, and frees it.
 func (s *Scheduler) Close() error {
 	var errs []error
-	if s.link != nil {
-		errs = append(errs, s.link.Close())
+	for _, fd := range slices.Backward(s.fds) {
+		errs = append(errs, unix.Close(fd))
 	}
-	for _, m := range []*ebpf.Map{s.ops, s.values} {
-		if m != nil {
-			errs = append(errs, m.Close())
-		}
-	}
-	for _, p := range s.programs {
-		if p != nil {
-			errs = append(errs, p.Close())
-		}
+	s.fds = nil
+	if s.values != nil {
+		errs = append(errs, s.values.Close())
 	}
 	return failed("close", "the scheduler", errors.Join(errs...))
 }

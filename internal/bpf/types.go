@@ -1,84 +1,131 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"slices"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 )
 
-// types is what is needed of the types of the running kernel.
-type types struct {
-	spec  *btf.Spec
-	value *btf.Struct // struct bpf_struct_ops_sched_ext_ops, around the next one
-	ops   map[string]int
+// typesFile has the types of the running kernel, in the format BTF.
+const typesFile = "/sys/kernel/btf/vmlinux"
 
-	kind, code int16 // where they are in struct scx_exit_info
-}
-
-// kernelTypes reads the types of sched_ext.
-func kernelTypes() (*types, error) {
-	spec, err := btf.LoadKernelSpec()
+// readTypes returns the types, until end is called. Reading goes page by page
+// and takes ten times as long as mapping, which old kernels refuse.
+func readTypes() (btf []byte, end func(), err error) {
+	f, err := os.Open(typesFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	k := &types{spec: spec, ops: make(map[string]int)}
-	if err := spec.TypeByName("bpf_struct_ops_sched_ext_ops", &k.value); err != nil {
-		if errors.Is(err, btf.ErrNotFound) {
-			err = fmt.Errorf("%w: the kernel has no CONFIG_SCHED_CLASS_EXT", ebpf.ErrNotSupported)
-		}
-		return nil, err
-	}
-	data, err := member(k.value, "data")
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ops, ok := btf.UnderlyingType(data.Type).(*btf.Struct)
-	if !ok {
-		return nil, fmt.Errorf("%v is no struct", data.Type)
+	btf, err = unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err == nil {
+		return btf, func() { _ = unix.Munmap(btf) }, nil
 	}
-	for _, m := range ops.Members {
-		k.ops[m.Name] = int(data.Offset.Bytes() + m.Offset.Bytes())
-	}
-	var info *btf.Struct
-	if err := spec.TypeByName("scx_exit_info", &info); err != nil {
-		return nil, err
-	}
-	kind, err := member(info, "kind")
-	code, failed := member(info, "exit_code")
-	k.kind, k.code = int16(kind.Offset.Bytes()), int16(code.Offset.Bytes())
-	return k, errors.Join(err, failed)
+	btf, err = io.ReadAll(f)
+	return btf, func() {}, err
 }
 
-func member(s *btf.Struct, name string) (btf.Member, error) {
-	for _, m := range s.Members {
-		if m.Name == name {
-			return m, nil
+// Kinds of types, in Documentation/bpf/btf.rst.
+const (
+	kindStruct = 4
+	kindFunc   = 12
+	lastKind   = 19
+)
+
+// After a type, there is so much for each of its elements, or once.
+var (
+	eachElement = [lastKind + 1]uint32{kindStruct: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12} // struct, union, enum, prototype, section, enum64
+	onceForType = [lastKind + 1]uint32{1: 4, 3: 12, 14: 4, 17: 4}                          // int, array, variable, tag of a declaration
+)
+
+// A kernelType is a struct or a function of the kernel.
+type kernelType struct {
+	id, kind, size uint32
+	members        []typeMember // of a struct
+}
+
+type typeMember struct {
+	name   string
+	offset int // bytes
+}
+
+// find returns the index of a member and its offset.
+func (t kernelType) find(name string) (index, offset int, err error) {
+	for i, m := range t.members {
+		if m.name == name {
+			return i, m.offset, nil
 		}
 	}
-	return btf.Member{}, fmt.Errorf("struct %s has no member %s", s.Name, name)
+	return 0, 0, fmt.Errorf("a struct has no member %s", name)
 }
 
-// offset returns where a member of struct sched_ext_ops is in the value of a
-// map. All that are asked for have been there since v6.12.
-func (k *types) offset(name string) int { return k.ops[name] }
+var errTypes = errors.New("no BTF that is understood")
 
-// call returns the call of a function of the kernel: the first of the names that
-// there is.
-func (k *types) call(names ...string) (asm.Instruction, error) {
+// findTypes returns the structs and functions with some names. Those that there
+// are not are missing in the result. It does no more than that, since to decode
+// all of the kernel's types takes long.
+func findTypes(btf []byte, names ...string) (map[string]kernelType, error) {
+	word := func(b []byte, i int) uint32 { return binary.NativeEndian.Uint32(b[4*i:]) }
+	if len(btf) < 24 || binary.NativeEndian.Uint16(btf) != 0xeb9f {
+		return nil, fmt.Errorf("%w: no header", errTypes)
+	}
+	section := func(i int) ([]byte, error) {
+		from, size := uint64(word(btf, 1))+uint64(word(btf, i)), uint64(word(btf, i+1))
+		if from+size > uint64(len(btf)) {
+			return nil, fmt.Errorf("%w: it is cut off", errTypes)
+		}
+		return btf[from : from+size], nil
+	}
+	types, err := section(2)
+	texts, failed := section(4)
+	if err = errors.Join(err, failed); err != nil {
+		return nil, err
+	}
+	name := func(at uint32) string { return unix.ByteSliceToString(texts[min(int(at), len(texts)):]) }
+	// Most are told from the wanted ones by their first letter.
+	var wanted [256][]string
 	for _, name := range names {
-		var f *btf.Func
-		err := k.spec.TypeByName(name, &f)
-		if errors.Is(err, btf.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return asm.Instruction{}, err
-		}
-		id, err := k.spec.TypeID(f)
-		return asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: int64(id)}, err
+		wanted[name[0]] = append(wanted[name[0]], name)
 	}
-	return asm.Instruction{}, fmt.Errorf("%w: the kernel has none of %v", ebpf.ErrNotSupported, names)
+	isWanted := func(at uint32) bool {
+		return int(at) < len(texts) && wanted[texts[at]] != nil && slices.Contains(wanted[texts[at]], name(at))
+	}
+	found := make(map[string]kernelType)
+	for id := uint32(1); len(types) > 0; id++ {
+		if len(types) < 12 {
+			return nil, fmt.Errorf("%w: type %d is cut off", errTypes, id)
+		}
+		info := word(types, 1)
+		kind, elements := info>>24&0x1f, info&0xffff
+		if kind == 0 || kind > lastKind {
+			return nil, fmt.Errorf("%w: type %d is of kind %d", errTypes, id, kind)
+		}
+		length := int(12 + onceForType[kind] + elements*eachElement[kind])
+		if len(types) < length {
+			return nil, fmt.Errorf("%w: type %d is cut off", errTypes, id)
+		}
+		if at := word(types, 0); (kind == kindStruct || kind == kindFunc) && isWanted(at) {
+			t := kernelType{id: id, kind: kind, size: word(types, 2)}
+			for i := 3; kind == kindStruct && i < length/4; i += 3 {
+				bits := word(types, i+2)
+				if info>>31 != 0 {
+					// The rest is the size of a bit field.
+					bits &= 0xffffff
+				}
+				t.members = append(t.members, typeMember{name(word(types, i)), int(bits / 8)})
+			}
+			found[name(at)] = t
+		}
+		types = types[length:]
+	}
+	return found, nil
 }
