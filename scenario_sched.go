@@ -18,6 +18,7 @@ import (
 
 // schedScenarios are about schedulers that are written in BPF. Theirs are the
 // threads of the scenario alone: all others stay with the kernel's scheduler.
+// An operation that hangs keeps the hotplug lock, so these come last.
 var schedScenarios = []Scenario{
 	{
 		Name: "sched-ext-ended",
@@ -34,7 +35,7 @@ var schedScenarios = []Scenario{
 		Name: "sched-ext-queue",
 		Promise: "a BPF scheduler that has callbacks for CPU hotplug goes on and is told once of each CPU that goes offline or has come online; " +
 			"the CPU goes offline though tasks that may run only there wait in a queue of the scheduler, and they go on elsewhere",
-		Source:      `include/linux/sched/ext.h, kernel/sched/ext.c: cpu_online(), cpu_offline(); d35a535d3e3e ("sched_ext: Fix CPU hotplug hang when a dying CPU's tasks sit in the BPF scheduler", v7.3, 7.2.12)`,
+		Source:      `kernel/sched/ext.c: struct sched_ext_ops, cpu_online and cpu_offline; d35a535d3e3e ("sched_ext: Fix CPU hotplug hang when a dying CPU's tasks sit in the BPF scheduler", v7.3, 7.2.12)`,
 		Destructive: true,
 		Needs:       needsSchedExt,
 		Cycle:       schedulerGoesOn,
