@@ -38,6 +38,13 @@ var queueMutants = []mutant{
 		rows:  []string{"TestScenario/bpf-maps"},
 	},
 	{
+		name:   "schedulers-not-told",
+		breaks: "BPF schedulers are not told of a CPU that goes",
+		pokes:  on7("scx_rq_deactivate=ret"),
+		flags:  []string{"-profile", "sched-ext"},
+		rows:   []string{"TestScenario/sched-ext-ended", "TestScenario/sched-ext-queue"},
+	},
+	{
 		name:   "task-events-not-scheduled",
 		breaks: "the events of a task stop when the task is scheduled anew",
 		pokes:  on7("__perf_event_task_sched_in=ret"),

@@ -45,16 +45,17 @@ const (
 // with [NewKernel].
 type Kernel struct{ types map[string]kernelType }
 
-// Names of types and functions, and the same functions in v6.12.
+// Names of the kernel's types and functions.
 const (
-	value    = "bpf_struct_ops_sched_ext_ops" // around the next one
-	ops      = "sched_ext_ops"
-	exitInfo = "scx_exit_info"
-	create   = "scx_bpf_create_dsq"
-	insert   = "scx_bpf_dsq_insert"
-	move     = "scx_bpf_dsq_move_to_local"
-	insert12 = "scx_bpf_dispatch"
-	move12   = "scx_bpf_consume"
+	valueType    = "bpf_struct_ops_sched_ext_ops" // around the next one
+	opsType      = "sched_ext_ops"
+	exitInfoType = "scx_exit_info"
+
+	createQueue    = "scx_bpf_create_dsq"
+	insertTask     = "scx_bpf_dsq_insert"
+	moveToLocal    = "scx_bpf_dsq_move_to_local"
+	insertTask612  = "scx_bpf_dispatch" // the same in v6.12
+	moveToLocal612 = "scx_bpf_consume"
 )
 
 // NewKernel reads the types.
@@ -64,9 +65,9 @@ func NewKernel() (*Kernel, error) {
 		return nil, fmt.Errorf("%w: the kernel has no CONFIG_DEBUG_INFO_BTF: %w", ErrNotSupported, err)
 	}
 	defer end()
-	types, err := findTypes(btf, value, ops, exitInfo, create, insert, move, insert12, move12)
+	types, err := findTypes(btf, valueType, opsType, exitInfoType, createQueue, insertTask, moveToLocal, insertTask612, moveToLocal612)
 	if err == nil {
-		if _, ok := types[value]; !ok {
+		if _, ok := types[valueType]; !ok {
 			return nil, fmt.Errorf("%w: the kernel has no CONFIG_SCHED_CLASS_EXT", ErrNotSupported)
 		}
 	}
@@ -88,7 +89,7 @@ func (k *Kernel) call(names ...string) (asm.Instruction, error) {
 // [unix.SCHED_EXT] alone. Make one with [Kernel.StartScheduler].
 type Scheduler struct {
 	values *ebpf.Map
-	fds    []int // what is closed last is last
+	fds    []int // of programs, of the map of callbacks, and of its link, which is closed first
 }
 
 // StartScheduler loads a scheduler and enables it. With queue, its tasks wait in
@@ -121,19 +122,19 @@ func (s *Scheduler) start(k *Kernel, queue bool) (err error) {
 	if err != nil {
 		return err
 	}
-	bytes := make([]byte, k.types[value].size)
-	_, base, err := k.types[value].find("data")
+	bytes := make([]byte, k.types[valueType].size)
+	_, base, err := k.types[valueType].find("data")
 	if err != nil {
 		return failed("read", typesFile, err)
 	}
 	set := func(member string, value []byte) error {
-		_, offset, err := k.types[ops].find(member)
+		_, offset, err := k.types[opsType].find(member)
 		copy(bytes[base+offset:], value)
 		return failed("read", typesFile, err)
 	}
 	err = errors.Join(set("name", []byte("hotplugtest")), set("flags", binary.NativeEndian.AppendUint64(nil, switchPartial)))
 	for name, code := range callbacks {
-		fd, failed := keep(loadCallback(k.types[ops], name, code))
+		fd, failed := keep(loadCallback(k.types[opsType], name, code))
 		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func (s *Scheduler) start(k *Kernel, queue bool) (err error) {
 	if err != nil {
 		return err
 	}
-	fd, err := keep(newCallbacks(k.types[value], bytes))
+	fd, err := keep(newCallbacks(k.types[valueType], bytes))
 	if err == nil {
 		_, err = keep(linkCallbacks(fd))
 	}
@@ -153,33 +154,54 @@ func (s *Scheduler) start(k *Kernel, queue bool) (err error) {
 // members of struct sched_ext_ops. Each has a pointer to its arguments in R1,
 // and its values in R9.
 func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instructions, error) {
-	_, kind, failedKind := k.types[exitInfo].find("kind")
-	_, exitCode, failedCode := k.types[exitInfo].find("exit_code")
+	_, kind, failedKind := k.types[exitInfoType].find("kind")
+	_, exitCode, failedCode := k.types[exitInfoType].find("exit_code")
 	if err := errors.Join(failedKind, failedCode); err != nil {
 		return nil, failed("read", typesFile, err)
 	}
-	begin := func(code ...asm.Instruction) asm.Instructions {
-		return append(asm.Instructions{asm.LoadMapValue(asm.R9, s.values.FD(), 0)}, code...)
-	}
-	end := []asm.Instruction{asm.Mov.Imm(asm.R0, 0), asm.Return()}
 	code := map[string]asm.Instructions{
 		// void exit(struct scx_exit_info *info)
-		"exit": append(begin(
+		"exit": s.callback(
 			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 			asm.LoadMem(asm.R2, asm.R1, int16(kind), asm.Word),
 			asm.StoreMem(asm.R9, atKind, asm.R2, asm.DWord),
 			asm.LoadMem(asm.R2, asm.R1, int16(exitCode), asm.DWord),
 			asm.StoreMem(asm.R9, atCode, asm.R2, asm.DWord),
-		), end...),
+		),
 	}
 	if !queue {
 		return code, nil
 	}
-	makeQueue, failedMake := k.call(create)
-	toQueue, failedTo := k.call(insert, insert12)
-	fromQueue, failedFrom := k.call(move, move12)
+	// void cpu_offline(s32 cpu), void cpu_online(s32 cpu)
+	for i, name := range []string{"cpu_offline", "cpu_online"} {
+		code[name] = s.callback(
+			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
+			asm.JGE.Imm(asm.R1, maxCPUs, endOfCallback),
+			asm.Mul.Imm(asm.R1, perCPU),
+			asm.Add.Reg(asm.R9, asm.R1),
+			asm.Mov.Imm(asm.R2, 1),
+			asm.AddAtomic.Mem(asm.R9, asm.R2, asm.DWord, int16(atCPUs+8*i)),
+		)
+	}
+	return code, s.addQueue(k, code)
+}
+
+// endOfCallback is a label.
+const endOfCallback = "end"
+
+// callback returns the code of a callback that returns nothing, or 0.
+func (s *Scheduler) callback(code ...asm.Instruction) asm.Instructions {
+	all := append(asm.Instructions{asm.LoadMapValue(asm.R9, s.values.FD(), 0)}, code...)
+	return append(all, asm.Mov.Imm(asm.R0, 0).WithSymbol(endOfCallback), asm.Return())
+}
+
+// addQueue adds the callbacks for the queue.
+func (s *Scheduler) addQueue(k *Kernel, code map[string]asm.Instructions) error {
+	makeQueue, failedMake := k.call(createQueue)
+	toQueue, failedTo := k.call(insertTask, insertTask612)
+	fromQueue, failedFrom := k.call(moveToLocal, moveToLocal612)
 	if err := errors.Join(failedMake, failedTo, failedFrom); err != nil {
-		return nil, err
+		return err
 	}
 	// s32 init(void)
 	code["init"] = asm.Instructions{
@@ -189,7 +211,7 @@ func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instruction
 		asm.Return(),
 	}
 	// void enqueue(struct task_struct *p, u64 flags)
-	code["enqueue"] = append(begin(
+	code["enqueue"] = s.callback(
 		asm.LoadMem(asm.R4, asm.R1, 8, asm.DWord),
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 		asm.Mov.Imm(asm.R2, 1),
@@ -197,21 +219,10 @@ func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instruction
 		asm.LoadImm(asm.R2, queueID, asm.DWord),
 		asm.LoadImm(asm.R3, slice, asm.DWord),
 		toQueue,
-	), end...)
+	)
 	// void dispatch(s32 cpu, struct task_struct *prev)
-	code["dispatch"] = append(asm.Instructions{asm.LoadImm(asm.R1, queueID, asm.DWord), fromQueue}, end...)
-	// void cpu_offline(s32 cpu), void cpu_online(s32 cpu)
-	for i, name := range []string{"cpu_offline", "cpu_online"} {
-		code[name] = append(begin(
-			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
-			asm.JGE.Imm(asm.R1, maxCPUs, "end"),
-			asm.Mul.Imm(asm.R1, perCPU),
-			asm.Add.Reg(asm.R9, asm.R1),
-			asm.Mov.Imm(asm.R2, 1),
-			asm.AddAtomic.Mem(asm.R9, asm.R2, asm.DWord, int16(atCPUs+8*i)),
-		), asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return())
-	}
-	return code, nil
+	code["dispatch"] = s.callback(asm.LoadImm(asm.R1, queueID, asm.DWord), fromQueue)
+	return nil
 }
 
 // Seen is what a scheduler has been told so far.
