@@ -25,6 +25,7 @@ var schedScenarios = []Scenario{
 		Promise: "a BPF scheduler that has no callbacks for CPU hotplug is ended when a CPU goes offline, and when one comes online, with SCX_ECODE_ACT_RESTART and SCX_ECODE_RSN_HOTPLUG; " +
 			"its tasks go on, and another one can be started",
 		Source:      "kernel/sched/ext.c: handle_hotplug(); tools/testing/selftests/sched_ext/hotplug.c",
+		Known:       []Defect{endedSchedulerHangs},
 		Destructive: true,
 		Needs:       needsSchedExt,
 		Cycle:       schedulerEnded,

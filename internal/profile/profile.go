@@ -73,7 +73,8 @@ var all = []Profile{
 	// To start and end a BPF scheduler, the kernel changes code that all CPUs run
 	// all the time. QEMU with a thread for each CPU does not emulate that well:
 	// a CPU can stop at a breakpoint that another one has long removed.
-	{Name: "sched-ext", Append: "guest.emulation=one-thread", OneThread: true, Run: "^TestScenario$/^sched-ext-"},
+	// A kernel can hang in it.
+	{Name: "sched-ext", Append: "guest.emulation=one-thread", OneThread: true, Run: "^TestScenario$/^sched-ext-", Apart: true},
 	{Name: "sleep", Packed: true, Args: []string{"-sleep"}, Run: "^TestSuspend$", Skip: "^TestSuspend$/^freeze$"},
 }
 
