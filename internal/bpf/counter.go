@@ -91,7 +91,8 @@ func NewHash(keys int) (*PerCPU, error) { return newPerCPU("keys", ebpf.PerCPUHa
 func newPerCPU(name string, kind ebpf.MapType, keys int) (*PerCPU, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, failed("count", "the possible CPUs", err)
+		// The library knows no numbers with gaps.
+		return nil, fmt.Errorf("%w: count the possible CPUs: %w", ErrNotSupported, err)
 	}
 	m, err := newMap(&ebpf.MapSpec{Name: name, Type: kind, KeySize: 4, ValueSize: 8, MaxEntries: uint32(keys)})
 	if err != nil {
