@@ -155,7 +155,7 @@ var (
 		},
 	}
 	endedSchedulerHangs = Defect{
-		Kernels: []Span{{From: Version{7, 2}, Until: Version{7, 3}}},
+		Kernels: []Span{{From: Version{7, 2}, Until: Version{7, 4}}},
 		Symptom: "about one in ten times that a CPU goes offline while a BPF scheduler without callbacks for that has tasks, it never does: " +
 			"sched_cpu_wait_empty() waits though nothing is left on the CPU, which is idle, and the scheduler is never ended, since scx_root_disable() waits for the hotplug lock",
 	}
