@@ -154,6 +154,11 @@ var (
 			Review:  "2027-06-01",
 		},
 	}
+	endedSchedulerHangs = Defect{
+		Kernels: []Span{{From: Version{7, 2}, Until: Version{7, 4}}},
+		Symptom: "about one in ten times that a CPU goes offline while a BPF scheduler without callbacks for that has tasks, it never does: " +
+			"sched_cpu_wait_empty() waits though nothing is left on the CPU, which is idle, and the scheduler is never ended, since scx_root_disable() waits for the hotplug lock",
+	}
 	policyLosesNodes = Defect{
 		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
 		Symptom: "memory that a thread in a cpuset without cpuset.mems has bound with MPOL_F_STATIC_NODES loses its nodes when any CPU goes offline or comes online",

@@ -180,7 +180,7 @@ func invariantsDoc(tables Tables) string {
 func scenariosDoc(tables Tables) string {
 	var rows [][]string
 	for _, sc := range tables.Scenarios {
-		rows = append(rows, []string{"`" + sc.Name + "`", sc.Promise, only("", sc.Since, sc.Until, sc.Except, false), sc.Source})
+		rows = append(rows, []string{"`" + sc.Name + "`", sc.Promise, only("", sc.Since, sc.Until, sc.Except, sc.Destructive), sc.Source})
 	}
 	return table([]string{"row", "promise", "only", "source"}, rows)
 }

@@ -88,6 +88,16 @@ func TestDestructiveRowsAreLast(t *testing.T) {
 	}
 }
 
+// So are scenarios, of TestScenario.
+func TestDestructiveScenariosAreLast(t *testing.T) {
+	destructive := false
+	for _, sc := range Default().Scenarios {
+		assert.False(t, destructive && !sc.Destructive, "%s comes after a row that may take the kernel down", sc.Name)
+		destructive = destructive || sc.Destructive
+	}
+	assert.True(t, destructive)
+}
+
 func TestLineCheck(t *testing.T) {
 	write := func(text string) string {
 		path := filepath.Join(t.TempDir(), "file")

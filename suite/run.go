@@ -70,6 +70,8 @@ func (r *Runner) Run(t *testing.T, name string) {
 	}
 }
 
+var errDestructive = Unsupportedf("it may crash a broken kernel: it runs with -destructive")
+
 // transition sets a transition up, runs it, and restores the machine.
 func (r *Runner) transition(t *testing.T, tr *Transition) {
 	m := r.machine
@@ -78,7 +80,7 @@ func (r *Runner) transition(t *testing.T, tr *Transition) {
 		t.Fatalf("cannot run: %v", err)
 	}
 	if tr.Destructive && !m.Options.Destructive {
-		r.skip(t, Unsupportedf("it may crash a broken kernel: it runs with -destructive"))
+		r.skip(t, errDestructive)
 	}
 	m.known.watch(t)
 	m.log.watchGroup(t, m.known)

@@ -29,6 +29,10 @@ type Scenario struct {
 	Since, Until Version
 	Except       []Span
 
+	// Destructive marks a row that may crash or hang a broken kernel: see
+	// [Options].
+	Destructive bool
+
 	// Needs returns an [*Unsupported] if this machine cannot show the promise.
 	// nil: every machine can.
 	Needs func(m *Machine) error
@@ -71,6 +75,9 @@ func (r *Runner) scenario(t *testing.T, sc *Scenario) {
 	}
 	if err := promised(m.Kernel, sc.Since, sc.Until, sc.Except); err != nil {
 		r.skip(t, err)
+	}
+	if sc.Destructive && !m.Options.Destructive {
+		r.skip(t, errDestructive)
 	}
 	if sc.Needs != nil {
 		if err := sc.Needs(m); err != nil {

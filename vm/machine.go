@@ -10,6 +10,8 @@ import (
 const (
 	kvm = "kvm"
 	tcg = "tcg,thread=multi"
+	// All CPUs take turns.
+	tcgInOneThread = "tcg,thread=single"
 )
 
 // machine is how QEMU plays a computer of one architecture.
@@ -109,11 +111,19 @@ func (vm *VM) CommandLine(opts Options) []string {
 		initrd: "initramfs", console: ConsoleFile, keys: "keys", line: "line", qmp: "qmp", gdb: "gdb",
 		pokes: vm.pokes, delays: vm.delays,
 	}
-	accel := tcg
+	accel := opts.emulation()
 	if vm.machine.native() && kvmFails(vm.cache) != "" {
 		accel = kvm
 	}
 	return append([]string{filepath.Base(vm.emulator)}, vm.machine.commandLine(of, accel)...)
+}
+
+// emulation is the accelerator that emulates.
+func (o *Options) emulation() string {
+	if o.OneThread {
+		return tcgInOneThread
+	}
+	return tcg
 }
 
 // quote is a value in a list of QEMU's, where a comma is written as two.

@@ -9,6 +9,11 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
+func TestEmulation(t *testing.T) {
+	assert.Equal(t, "tcg,thread=multi", (&Options{}).emulation())
+	assert.Equal(t, "tcg,thread=single", (&Options{OneThread: true}).emulation())
+}
+
 func TestCommandLine(t *testing.T) {
 	vm := func(change func(*VM)) *VM {
 		vm := &VM{

@@ -34,9 +34,12 @@ type Options struct {
 	Pokes   []string      // changes of the kernel's text, as in ParsePoke
 	Delays  []string      // functions whose calls wait, as in ParseDelay
 	Packed  bool          // a bzImage boots as it is: see the flag
-	Init    string        // the guest's init, as of WriteInit; "": it is built
-	GDB     string        // path of a socket where QEMU's gdb stub listens, and the VM waits for gdb, before its first instruction or after the pokes were written; "": it does not
-	Shell   string        // path of a busybox that gives the user's terminal a shell if the program stops or fails; "": none
+	// OneThread emulates all CPUs in one thread of the host. Otherwise, each has
+	// a thread of its own.
+	OneThread bool
+	Init      string // the guest's init, as of WriteInit; "": it is built
+	GDB       string // path of a socket where QEMU's gdb stub listens, and the VM waits for gdb, before its first instruction or after the pokes were written; "": it does not
+	Shell     string // path of a busybox that gives the user's terminal a shell if the program stops or fails; "": none
 
 	stall time.Duration // how long the guest may stand still; 0: stallLimit
 }
@@ -362,7 +365,7 @@ func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
 
 // emulate runs the VM by emulation.
 func (vm *VM) emulate(ctx context.Context, out io.Writer) (code int, started bool, err error) {
-	code, started, err = vm.start(ctx, tcg, bootLimit, out)
+	code, started, err = vm.start(ctx, vm.opts.emulation(), bootLimit, out)
 	var failure *Failure
 	if errors.As(err, &failure) {
 		failure.Doubt = doubt(ctx, vm.emulator)

@@ -31,6 +31,20 @@ var queueMutants = []mutant{
 		rows: []string{"TestScenario/trace-marker"},
 	},
 	{
+		name:   "map-of-online-cpus",
+		breaks: "a per-CPU map of BPF has the values of the CPUs that are online, and no others",
+		// lea __cpu_online_mask, %rdi; jmp
+		pokes: on7("kobject_synth_uevent=488d3d{__cpu_online_mask}e9{_find_next_bit} bpf_percpu_array_copy:_find_next_bit=e8{kobject_synth_uevent}"),
+		rows:  []string{"TestScenario/bpf-maps"},
+	},
+	{
+		name:   "schedulers-not-told",
+		breaks: "BPF schedulers are not told of a CPU that goes",
+		pokes:  on7("scx_rq_deactivate=ret"),
+		flags:  []string{"-profile", "sched-ext"},
+		rows:   []string{"TestScenario/sched-ext-ended", "TestScenario/sched-ext-queue"},
+	},
+	{
 		name:   "task-events-not-scheduled",
 		breaks: "the events of a task stop when the task is scheduled anew",
 		pokes:  on7("__perf_event_task_sched_in=ret"),

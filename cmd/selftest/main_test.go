@@ -122,6 +122,12 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// allProfiles returns how many profiles "all" are.
+func allProfiles() int {
+	all, _ := profile.Named("all")
+	return len(all)
+}
+
 func TestParseError(t *testing.T) {
 	_, badPoke := vm.ParsePoke("f")
 	require.Error(t, badPoke)
@@ -135,7 +141,7 @@ func TestParseError(t *testing.T) {
 		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
 		{[]string{"-sha256", "abc"}, "-sha256 abc: it must be 64 hexadecimal digits"},
 		{[]string{"-sha256", strings.Repeat("a", 64), "-kernel", "sid", "-kernel", "trixie"}, "-sha256 with 2 kernels: give one"},
-		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", len(profile.Names())-1)},
+		{[]string{"-gdb", "-profile", "all"}, fmt.Sprintf("-gdb with %d virtual machines: give one kernel and one profile", allProfiles())},
 		{[]string{"-shell", "-kernel", "sid", "-kernel", "trixie"}, "-shell with 2 virtual machines: give one kernel and one profile"},
 		{[]string{"-shell", "-retry", "1"}, "-shell with -retry: a test is tried again without anybody"},
 		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
@@ -145,7 +151,7 @@ func TestParseError(t *testing.T) {
 		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
 		{
 			[]string{"-profile", "isolcpu"},
-			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, nohz_full-maxcpus, threadirqs, lowres, smt, nosmt, nosmt-maxcpus, maxcpus, numa, cgroup-v1, cgroup-v1-v2mode, sleep, and all`,
+			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, nohz_full-maxcpus, threadirqs, lowres, smt, nosmt, nosmt-maxcpus, maxcpus, hot-add, numa, cgroup-v1, cgroup-v1-v2mode, sched-ext, sleep, and all`,
 		},
 		{[]string{"-poke", "f"}, `invalid value "f" for flag -poke: ` + badPoke.Error()},
 	} {

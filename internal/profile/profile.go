@@ -20,11 +20,13 @@ type Profile struct {
 	SMP    string // CPUs, as in QEMU's -smp, where the command line is about a number of them; "": those of the flag -smp
 	Mem    string // memory, as in QEMU's -m, where the machine is about it; "": that of the flag -mem
 	QEMU   []string
-	Packed bool     // see vm.Options
-	Args   []string // for the test binary
-	Run    string   // tests to run, as in go test -run, if the flag -run does not say; "": all
-	Skip   string   // tests to leave out, as in go test -skip
-	Apart  bool     // it is not part of "all"
+	Packed bool // see vm.Options
+
+	OneThread bool     // see vm.Options
+	Args      []string // for the test binary
+	Run       string   // tests to run, as in go test -run, if the flag -run does not say; "": all
+	Skip      string   // tests to leave out, as in go test -skip
+	Apart     bool     // it is not part of "all"
 }
 
 // Default is the name of the profile that boots a kernel as it is.
@@ -75,6 +77,11 @@ var all = []Profile{
 	{Name: "cgroup-v1-v2mode", Append: "systemd.unified_cgroup_hierarchy=0 guest.cpuset=cpuset_v2_mode"},
 	// QEMU's clock does not wake a system that is in freeze: that takes an ACPI
 	// event, which it raises only in S3.
+	// To start and end a BPF scheduler, the kernel changes code that all CPUs run
+	// all the time. QEMU with a thread for each CPU does not emulate that well:
+	// a CPU can stop at a breakpoint that another one has long removed.
+	// A kernel can hang in it.
+	{Name: "sched-ext", Append: "guest.emulation=one-thread", OneThread: true, Run: "^TestScenario$/^sched-ext-", Apart: true},
 	{Name: "sleep", Packed: true, Args: []string{"-sleep"}, Run: "^TestSuspend$", Skip: "^TestSuspend$/^freeze$"},
 }
 
@@ -123,6 +130,7 @@ func (p *Profile) Options(o vm.Options) vm.Options {
 	o.Mem = cmp.Or(p.Mem, o.Mem)
 	o.QEMU = slices.Concat(p.QEMU, o.QEMU)
 	o.Packed = o.Packed || p.Packed
+	o.OneThread = o.OneThread || p.OneThread
 	o.Append = strings.Trim(p.Append+" "+o.Append, " ")
 	return o
 }
