@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -40,10 +41,16 @@ var recorded = []record{
 	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
 }
 
+// loadBuiltin loads the list once: an emulated processor takes seconds for it.
+var loadBuiltin = sync.OnceValues(func() (*Loader, error) {
+	l := &Loader{Profiles: profiles, Today: today}
+	return l, l.Load(Builtin)
+})
+
 func ofBuiltin(t *testing.T, kernel, profile string) *Matcher {
 	t.Helper()
-	l := &Loader{Profiles: profiles, Today: today}
-	require.NoError(t, l.Load(Builtin))
+	l, err := loadBuiltin()
+	require.NoError(t, err)
 	m := l.Matcher(Where{Profile: profile, Arch: "amd64"})
 	m.Kernel(kernel)
 	return m

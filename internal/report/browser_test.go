@@ -39,7 +39,7 @@ func TestInBrowser(t *testing.T) {
 
 	page, large := filepath.Join(dir, "page.html"), filepath.Join(dir, "large.html")
 	require.NoError(t, os.WriteFile(page, []byte(html(t, sample(t, filepath.Join(dir, "sample")))), 0o644))
-	require.NoError(t, os.WriteFile(large, []byte(html(t, big(t, filepath.Join(dir, "big"), 100))), 0o644))
+	require.NoError(t, os.WriteFile(large, []byte(html(t, big(t, filepath.Join(dir, "big"), 36, 100))), 0o644))
 	script, err := filepath.Abs("testdata/browse.mjs")
 	require.NoError(t, err)
 	node := exec.CommandContext(t.Context(), "node", script, chromium, page, large)
