@@ -32,6 +32,10 @@ var known = []Known{
 		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
 		Symptom: "the other side of that: the root cpuset's CPUs are balanced with the isolated one",
 	}},
+	{"partitions-disjoint: isolated partition and ", suite.Defect{
+		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "the same when all of those CPUs are offline: the partition that says it is valid has the CPUs of the root cpuset",
+	}},
 	{"kernel-log: warning in partition_xcpus_del", suite.Defect{
 		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
 		Symptom: "a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them",
@@ -48,6 +52,10 @@ var known = []Known{
 	{"invalid-reason: for no reason", suite.Defect{
 		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
 		Symptom: "a partition is invalid, and no reason is given, when the last CPU of its parent goes offline",
+	}},
+	{"invalid-reason: for the reason cpuset.cpus ", suite.Defect{
+		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}},
+		Symptom: "a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none",
 	}},
 	{"balanced-cpusets: after a cpuset gave up its CPUs: ", suite.Defect{
 		Kernels: []suite.Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
