@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -30,20 +29,18 @@ var hotAddScenarios = []Scenario{
 
 func needsAdded(m *Machine) error {
 	if !m.Booted(HotAdd) {
-		return suite.Unsupportedf("nobody says how the machine gets a CPU: -hot-add does")
+		return suite.Unsupportedf("no CPU can be added: -hot-add says by which command")
 	}
-	return m.NotGiven(m.Added)
+	return addedByHand(m)
 }
 
-// removeAndAdd has the machine lose a CPU and get it again.
-func removeAndAdd(m *Machine, cpu int) error {
-	if err := m.RemoveCPU(cpu); err != nil {
-		return err
+// addedByHand is for rows in which a CPU that is added stays offline until the
+// row brings it online.
+func addedByHand(m *Machine) error {
+	if m.AddedGoesOnline {
+		return suite.Unsupportedf("somebody else, such as a udev rule, brings a CPU online that is added")
 	}
-	if err := awaitAbsent(m, cpu); err != nil {
-		return err
-	}
-	return addSame(m, cpu)
+	return m.NotGiven(m.Added)
 }
 
 // addSame adds the CPU that was removed, if it was.
@@ -56,20 +53,6 @@ func addSame(m *Machine, cpu int) error {
 		err = fmt.Errorf("cpu%d was removed, and cpu%d was added", cpu, added)
 	}
 	return err
-}
-
-// awaitAbsent waits until a CPU is not present any more: the kernel takes it out
-// of that mask after the uevent, in the same work.
-func awaitAbsent(m *Machine, cpu int) error {
-	for end := time.Now().Add(suite.PollTimeout); ; {
-		present, err := m.CPUs.Present()
-		if err != nil || !present.Has(cpu) {
-			return err
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("cpu%d is still present %v after its uevent \"remove\"", cpu, suite.PollTimeout)
-		}
-	}
 }
 
 // removeAndAddWatched looks at the machine with the CPU, without it, and with it
@@ -101,7 +84,7 @@ func removeAndAddWatched(x *Scene, _ int) error {
 	if err := errors.Join(err, m.Events.Forget(), addSame(m, cpu)); err != nil {
 		return err
 	}
-	if err := checkFresh(m, cpu); err != nil {
+	if err := checkAdded(m, cpu); err != nil {
 		return err
 	}
 	if err := errors.Join(x.Set(cpu, Online), m.Events.CheckAll(cpu, coming...)); err != nil {
@@ -116,9 +99,6 @@ func removeAndAddWatched(x *Scene, _ int) error {
 
 // checkGone checks that a CPU is nowhere any more, and the others are as before.
 func checkGone(m *Machine, cpu int, before map[string]string, others affinity.CPUSet) error {
-	if err := awaitAbsent(m, cpu); err != nil {
-		return err
-	}
 	var errs []error
 	for _, pattern := range []string{cpusDir + "/cpu%d", "/sys/devices/system/node/node*/cpu%d", "/sys/bus/cpu/devices/cpu%d"} {
 		left, err := filepath.Glob(fmt.Sprintf(pattern, cpu))
@@ -141,8 +121,8 @@ func checkGone(m *Machine, cpu int, before map[string]string, others affinity.CP
 	return errors.Join(append(errs, lacking(before, without, cpu))...)
 }
 
-// checkFresh checks a CPU that was added and that nobody has brought online.
-func checkFresh(m *Machine, cpu int) error {
+// checkAdded checks a CPU that was added and that nobody has brought online.
+func checkAdded(m *Machine, cpu int) error {
 	present, err := m.CPUs.Present()
 	if err != nil {
 		return err
@@ -151,12 +131,13 @@ func checkFresh(m *Machine, cpu int) error {
 	if !present.Has(cpu) {
 		errs = append(errs, fmt.Errorf("cpu%d has sent its uevent \"add\", and CPUs %v are present", cpu, present))
 	}
-	if online, err := m.CPUs.IsOnline(cpu); err != nil || online {
-		return errors.Join(append(errs, err)...) // a udev rule may have brought it online
+	is, err := m.CPUs.IsOnline(cpu)
+	if errs = append(errs, err); is {
+		errs = append(errs, fmt.Errorf("cpu%d was added, nobody has brought it online, and its own file says that it is", cpu))
 	}
-	masks, err := m.CPUs.Online()
-	if errs = append(errs, err); masks.Has(cpu) {
-		errs = append(errs, fmt.Errorf("cpu%d was added, is offline by its own file, and is in the online mask %v", cpu, masks))
+	online, err := m.CPUs.Online()
+	if errs = append(errs, err); online.Has(cpu) {
+		errs = append(errs, fmt.Errorf("cpu%d was added, nobody has brought it online, and it is in the online mask %v", cpu, online))
 	}
 	link := filepath.Join("/sys/bus/cpu/devices", "cpu"+strconv.Itoa(cpu))
 	if _, err := os.Stat(filepath.Join(link, "online")); err != nil {

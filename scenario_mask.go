@@ -41,6 +41,9 @@ func withTask(x *Scene, mask affinity.CPUSet, act func() error, end func(tid int
 	}
 	for {
 		end(tid)
+		if x.Hangs() {
+			return err
+		}
 		select {
 		case failed := <-ended:
 			return errors.Join(err, failed)

@@ -48,7 +48,14 @@ var schedScenarios = []Scenario{
 const schedExtState = "/sys/kernel/sched_ext/state"
 
 // needsSchedExt is for a kernel that takes BPF schedulers, and has none.
-func needsSchedExt(*Machine) error {
+func needsSchedExt(m *Machine) error {
+	isolated, err := m.CPUs.Isolated()
+	if err != nil {
+		return err
+	}
+	if isolated = isolated.Union(m.Isolated); !isolated.Empty() {
+		return suite.Unsupportedf("the kernel takes no BPF scheduler while CPUs are isolated, %v", isolated)
+	}
 	if err := fileMissing(schedExtState, "CONFIG_SCHED_CLASS_EXT"); err != nil {
 		return err
 	}
@@ -84,7 +91,7 @@ func needsSoundPatching() error {
 }
 
 // withScheduler calls f while there is a BPF scheduler.
-func withScheduler(k *bpf.Kernel, queue bool, f func(s *bpf.Scheduler) error) error {
+func withScheduler(x *Scene, k *bpf.Kernel, queue bool, f func(s *bpf.Scheduler) error) error {
 	s, err := k.StartScheduler(queue)
 	if errors.Is(err, unix.EBUSY) {
 		return suite.Unsupportedf("somebody has started a BPF scheduler meanwhile: %v", err)
@@ -92,7 +99,10 @@ func withScheduler(k *bpf.Kernel, queue bool, f func(s *bpf.Scheduler) error) er
 	if err != nil {
 		return unsupportedBPF(err)
 	}
-	return errors.Join(f(s), s.Close())
+	if err = f(s); x.Hangs() {
+		return err // to end it takes the lock that an operation holds which hangs
+	}
+	return errors.Join(err, s.Close())
 }
 
 // withExtTasks calls f while several threads compute that may run on the CPUs in
@@ -110,14 +120,15 @@ func withExtTasks(x *Scene, mask affinity.CPUSet, count int, f func(tids []int) 
 	})
 }
 
-// computes checks that each of the threads gets some time.
+// computes checks that each of the threads gets some time. They run when no
+// thread of the kernel's scheduler would, such as one that spins to look.
 func computes(tids []int, when string) error {
 	const enough = time.Millisecond
 	for _, tid := range tids {
 		var err error
 		begin := time.Duration(-1)
 		var had time.Duration
-		ok := suite.WaitFor(suite.TaskTimeout, func() bool {
+		ok := suite.WaitAsleep(suite.TaskTimeout, func() bool {
 			had, err = cpuTime(tid)
 			if begin < 0 {
 				begin = had
@@ -158,7 +169,7 @@ func schedulerEnded(x *Scene, cpu int) error {
 			if state == Online {
 				when = fmt.Sprintf("when cpu%d has come online", cpu)
 			}
-			err = withScheduler(k, false, func(s *bpf.Scheduler) error {
+			err = withScheduler(x, k, false, func(s *bpf.Scheduler) error {
 				if err := computes(tids, "with a BPF scheduler"); err != nil {
 					return err
 				}
@@ -179,7 +190,7 @@ func schedulerEnded(x *Scene, cpu int) error {
 // It does so in a thread of its own, and nobody waits for that.
 func ended(s *bpf.Scheduler, when string) (err error) {
 	state := ""
-	ok := suite.WaitFor(suite.TaskTimeout, func() bool {
+	ok := suite.WaitAsleep(suite.TaskTimeout, func() bool {
 		state, err = sysfs.ReadFile(schedExtState)
 		state = strings.TrimSpace(state)
 		return err != nil || state == "disabled"
@@ -204,7 +215,7 @@ func schedulerGoesOn(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	return withScheduler(k, true, func(s *bpf.Scheduler) error {
+	return withScheduler(x, k, true, func(s *bpf.Scheduler) error {
 		return withExtTasks(x, affinity.Of(cpu), 3, func(tids []int) error {
 			if err := computes(tids, fmt.Sprintf("with a BPF scheduler, on cpu%d", cpu)); err != nil {
 				return err

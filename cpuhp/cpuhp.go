@@ -111,9 +111,9 @@ func (f FS) SetOnline(cpu int, online bool) error {
 	return writeThen(f.path(cpu, "online"), value, f.wrote)
 }
 
-// Eject writes 1 to /sys/devices/system/cpu/cpuN/firmware_node/eject: the machine
-// loses the CPU, which goes offline for that. It happens after the write has
-// returned, and a uevent "remove" of the CPU's tells of it.
+// Eject writes 1 to /sys/devices/system/cpu/cpuN/firmware_node/eject: the
+// machine loses the CPU, which goes offline for that. It happens after the
+// write has returned, and a uevent "remove" of the CPU's tells of it.
 //
 // The error is an [*Error]; it wraps the errno:
 //   - [unix.ENOENT]: there is no such CPU, or the firmware (ACPI) does not let

@@ -16,7 +16,8 @@ import (
 )
 
 // FindFacts finds out about the machine of a target. cpus are those that may be
-// used; empty: all. The error wraps [fs.ErrNotExist] if the machine has no sysfs.
+// used; empty: all. The error wraps [fs.ErrNotExist] if the machine has no
+// sysfs.
 func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 	version, err := suite.RunningKernel()
 	if err != nil {

@@ -34,8 +34,8 @@ var taskLaws = []Law{
 	},
 }
 
-// cpusetOf returns the cpuset that a task is in: its cgroup, or the nearest above
-// that has the controller. ok is false if that is not known.
+// cpusetOf returns the cpuset that a task is in: its cgroup, or the nearest
+// above that has the controller. ok is false if that is not known.
 func (s *Snapshot) cpusetOf(task string) (g Group, ok bool) {
 	name, ok := s.Readings[Key(task+"#cgroup")]
 	if !ok || name == "" {

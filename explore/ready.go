@@ -15,8 +15,8 @@ import (
 var ErrCannot = errors.New("this kernel cannot be explored")
 
 // Ready gets the running machine ready to be explored: its cpuset hierarchy and
-// its log. prefix begins the name of each cgroup that is made, and cpus are those
-// that may be used; empty: all. What it returns undoes that.
+// its log. prefix begins the name of each cgroup that is made, and cpus are
+// those that may be used; empty: all. What it returns undoes that.
 //
 // The machine must be guarded by the caller: see package machine.
 func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done func() error, err error) {

@@ -3,15 +3,16 @@ package explore
 import "slices"
 
 // Shrink returns the shortest part of lines that it can find that still shows a
-// defect. It is delta debugging: chunks are left out, large ones first, until no
-// single line can be. first returns the index of the first of the candidates that
-// shows the defect, or -1. So a machine that a candidate crashes has tried all
-// those before it.
+// defect. It is delta debugging: chunks are left out, large ones first, until
+// no single line can be. first returns the index of the first of the candidates
+// that shows the defect, or -1. So a machine that a candidate crashes has tried
+// all those before it.
 //
 // A property-based testing library shrinks what its random numbers were; it
-// takes a property to be a function of them. Here one try changes a machine, may
-// be the last thing that the machine does, and shows a defect at times only. So
-// the lines themselves are reduced, and first decides how often one is tried.
+// takes a property to be a function of them. Here one try changes a machine,
+// may be the last thing that the machine does, and shows a defect at times
+// only. So the lines themselves are reduced, and first decides how often one is
+// tried.
 func Shrink(lines []Line, first func(candidates [][]Line) int) []Line {
 	for size := max(len(lines)/2, 1); ; size = max(size/2, 1) {
 		reduced := false
@@ -32,8 +33,8 @@ func Shrink(lines []Line, first func(candidates [][]Line) int) []Line {
 	}
 }
 
-// without returns lines without one chunk each: those that end at end and before.
-// ends has where each chunk began.
+// without returns lines without one chunk each: those that end at end and
+// before. ends has where each chunk began.
 func without(lines []Line, end, size int) (candidates [][]Line, ends []int) {
 	for ; end > 0; end -= size {
 		begin := max(end-size, 0)
@@ -45,8 +46,8 @@ func without(lines []Line, end, size int) (candidates [][]Line, ends []int) {
 	return candidates, ends
 }
 
-// simplify replaces lines of several commands by fewer, and commands at the same
-// time by one after the other.
+// simplify replaces lines of several commands by fewer, and commands at the
+// same time by one after the other.
 func simplify(lines []Line, first func(candidates [][]Line) int) []Line {
 	for i := range lines {
 		var candidates [][]Line

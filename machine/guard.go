@@ -21,8 +21,8 @@ func Guard(log io.Writer) (release func() error, err error) {
 	return guard("/", LockPath, log, false)
 }
 
-// GuardHotAdd is [Guard] for a run that has the machine get CPUs by hot-add: what
-// has been added until the end, be it by others, is removed again.
+// GuardHotAdd is [Guard] for a run that has the machine get CPUs by hot-add:
+// what has been added until the end, be it by others, is removed again.
 func GuardHotAdd(log io.Writer) (release func() error, err error) {
 	return guard("/", LockPath, log, true)
 }

@@ -125,8 +125,8 @@ func TestTogetherInOrder(t *testing.T) {
 	assert.NoError(t, c.Findings[2].Err)
 }
 
-// What a probe has to say when nobody listens any more is not lost: one could not
-// enter its cpuset, and another could not leave it.
+// What a probe has to say when nobody listens any more is not lost: one could
+// not enter its cpuset, and another could not leave it.
 func TestGroupErrors(t *testing.T) {
 	m, _ := scriptedMachine(t, "cpus 0-3")
 	op := Operation{m, &offline, 3, ""}

@@ -34,6 +34,9 @@ type Facts struct {
 	NeverOnline affinity.CPUSet
 	// Added is the CPU that the machine has got for this run. Empty: none.
 	Added affinity.CPUSet
+	// AddedGoesOnline says that somebody else, such as a udev rule, brings a CPU
+	// online that is added.
+	AddedGoesOnline bool
 	// KeepOnline are the CPUs that must not go offline, except in a row that
 	// is about this.
 	KeepOnline affinity.CPUSet
@@ -80,7 +83,11 @@ func (f *Facts) learn(cpus CPUs, root string) error {
 	for cpu := range f.KeepOnline.Intersect(hotpluggable).All() {
 		why[cpu] = "the others need it, which are isolated by isolcpus= or have no tick by nohz_full="
 	}
-	for cpu := range f.Added.All() {
+	present, err := cpus.Present()
+	if err != nil {
+		return err
+	}
+	for cpu := range present.All() {
 		if _, _, err := cpus.State(cpu); errors.Is(err, fs.ErrNotExist) {
 			f.Stateless = f.Stateless.With(cpu)
 		}

@@ -14,6 +14,10 @@ import (
 	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
+// udevLimit is how long a udev rule may take to bring a CPU online that was
+// added.
+const udevLimit = time.Second
+
 // addFirst has the machine get the CPU that tests use.
 func (m *Machine) addFirst() error {
 	cpu, err := m.AddCPU()
@@ -21,7 +25,18 @@ func (m *Machine) addFirst() error {
 		return err
 	}
 	m.Added = affinity.Of(cpu)
-	return m.Ensure(cpu, Online) // a udev rule may have done so
+	_, err = awaitCPU("online", udevLimit, func(c int) bool { return c == cpu }, func(context.Context) error {
+		online, err := m.CPUs.IsOnline(cpu)
+		m.AddedGoesOnline = online
+		return err
+	})
+	switch {
+	case err == nil:
+		m.AddedGoesOnline = true
+	case !errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return m.Ensure(cpu, Online)
 }
 
 // removeAdded undoes addFirst. If a test has failed in between, there may be
@@ -38,32 +53,51 @@ func (m *Machine) removeAdded() error {
 // machine has got, when that has sent its uevent "add". It is offline, unless
 // somebody else brings it online.
 func (m *Machine) AddCPU() (cpu int, err error) {
+	defer m.progress.Add(1)
+	before, err := m.CPUs.Present()
+	if err != nil {
+		return 0, err
+	}
 	arrived, err := machine.Adding()
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, arrived()) }()
-	return m.askForCPU()
+	return m.askForCPU(before)
 }
 
-// askForCPU runs the command and waits for the CPU.
-func (m *Machine) askForCPU() (cpu int, err error) {
-	return m.awaitCPU("add", fmt.Sprintf("-hot-add %q", m.Options.HotAdd), func(ctx context.Context) error {
+// askForCPU runs the command and waits for a CPU that was not present before.
+func (m *Machine) askForCPU(before affinity.CPUSet) (cpu int, err error) {
+	isNew := func(cpu int) bool { return !before.Has(cpu) }
+	cpu, err = awaitCPU("add", OpTimeout, isNew, func(ctx context.Context) error {
 		words := strings.Fields(m.Options.HotAdd)
 		if len(words) == 0 {
 			return errors.New("no command")
 		}
-		said, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
+		cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+		// What it leaves running, such as a connection that ssh shares, may keep
+		// its output open.
+		cmd.WaitDelay = time.Second
+		said, err := cmd.CombinedOutput()
+		if errors.Is(err, exec.ErrWaitDelay) {
+			return nil
+		}
 		if text := strings.TrimSpace(string(said)); err != nil && text != "" {
 			err = fmt.Errorf("%w: %s", err, text)
 		}
 		return err
 	})
+	if err != nil {
+		err = fmt.Errorf("-hot-add %q: %w", m.Options.HotAdd, err)
+	}
+	return cpu, err
 }
 
-// RemoveCPU has the machine lose a CPU that it got by [Machine.AddCPU]. The CPU
-// has sent its uevent "remove" when it returns.
+// RemoveCPU has the machine lose a CPU that it got by [Machine.AddCPU]. When it
+// returns, the CPU has sent its uevent "remove", and is not present any more,
+// which it is for a moment after that.
 func (m *Machine) RemoveCPU(cpu int) error {
+	defer m.progress.Add(1)
 	if !m.Added.Has(cpu) {
 		return fmt.Errorf("cpu%d was not added by this run", cpu)
 	}
@@ -71,34 +105,44 @@ func (m *Machine) RemoveCPU(cpu int) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.awaitCPU("remove", fmt.Sprintf("ejecting cpu%d", cpu), func(context.Context) error { return cpus.Eject(cpu) })
+	_, err = awaitCPU("remove", OpTimeout, func(c int) bool { return c == cpu }, func(context.Context) error { return cpus.Eject(cpu) })
+	if err != nil {
+		return fmt.Errorf("ejecting cpu%d: %w", cpu, err)
+	}
+	gone := WaitAsleep(TaskTimeout, func() bool {
+		var present affinity.CPUSet
+		present, err = cpus.Present()
+		return err != nil || !present.Has(cpu)
+	})
+	if err == nil && !gone {
+		err = fmt.Errorf("cpu%d is still present %v after its uevent \"remove\"", cpu, TaskTimeout)
+	}
 	return err
 }
 
-// awaitCPU does something, and returns the first CPU that sends a uevent with
-// the action after that.
-func (m *Machine) awaitCPU(action, what string, do func(context.Context) error) (cpu int, err error) {
-	defer m.progress.Add(1)
+// awaitCPU does something, and returns the first of some CPUs that sends a
+// uevent with the action after that. The error is [context.DeadlineExceeded]
+// with the rest of the sentence if none does within the limit.
+func awaitCPU(action string, limit time.Duration, of func(cpu int) bool, do func(context.Context) error) (cpu int, err error) {
 	events, err := uevent.Open(nil)
 	if err != nil {
 		return 0, err
 	}
 	defer events.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), OpTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	begin := time.Now()
 	if err := do(ctx); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, err)
+		return 0, err
 	}
 	for {
 		ev, err := events.Receive(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
-			return 0, fmt.Errorf("%s: no CPU has sent a uevent %q within %v", what, action, time.Since(begin).Round(time.Second))
+			return 0, fmt.Errorf("no CPU has sent a uevent %q within %v: %w", action, limit, err)
 		}
 		if err != nil && !errors.Is(err, uevent.ErrOverrun) {
-			return 0, fmt.Errorf("%s: %w", what, err)
+			return 0, err
 		}
-		if cpu, ok := ev.CPU(); ok && ev.Action() == action {
+		if cpu, ok := ev.CPU(); ok && ev.Action() == action && of(cpu) {
 			return cpu, nil
 		}
 	}

@@ -21,7 +21,8 @@ type Options struct {
 	// HotAdd is a command, with arguments that blanks separate, by which the
 	// machine gets one more CPU, such as one of its hypervisor's. The machine
 	// gets one at the beginning, which tests use like the others, and loses it
-	// at the end. "": none, and rows about hot-add are left out.
+	// at the end, as it does all that others have added meanwhile. "": none,
+	// and rows about hot-add are left out.
 	HotAdd string
 	// Cycles is how often each CPU is probed in each case. 0: once.
 	Cycles int

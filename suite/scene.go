@@ -74,6 +74,10 @@ func (m *Machine) NewScene() *Scene {
 // Targets returns the CPUs that go offline and online.
 func (x *Scene) Targets() []int { return x.Machine.Targets }
 
+// Hangs reports whether something has not finished and never will. What waits
+// for the kernel's locks is not to be waited for then.
+func (x *Scene) Hangs() bool { return x.Machine.hang.any() }
+
 // Staying returns a CPU that is online and does not go offline, or -1.
 func (x *Scene) Staying() (int, error) {
 	shared, err := x.Machine.Shared()
@@ -287,6 +291,17 @@ var closed = func() chan time.Time {
 	close(c)
 	return c
 }()
+
+// WaitAsleep is [WaitFor] for what a thread that spins would keep from
+// happening, or for what takes long: it sleeps between two looks.
+func WaitAsleep(limit time.Duration, f func() bool) bool {
+	for end := time.Now().Add(limit); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
 
 // WaitFor waits for f to be true, and returns whether that was so within the
 // limit. It spins.

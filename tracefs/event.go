@@ -55,8 +55,8 @@ func (e Event) String() string {
 	return fmt.Sprintf("%s-%d [%03d] %v %.6f: %s: %s", e.Comm, e.TID, e.CPU, e.Context, e.Time.Seconds(), e.Name, e.Args)
 }
 
-// nameColumns is how wide the kernel prints the name of a thread before an event,
-// in bytes:
+// nameColumns is how wide the kernel prints the name of a thread before an
+// event, in bytes:
 //
 //	cpuhp/3-29      [003] d..1.    13.232904: workqueue_queue_work: work struct=…
 //
@@ -119,8 +119,8 @@ func (s *scanner) number(least, most int) (n int) {
 	return n
 }
 
-// stackName is printed in place of the name of an event that is the stack of the
-// event before it.
+// stackName is printed in place of the name of an event that is the stack of
+// the event before it.
 const stackName = "<stack trace>"
 
 // recorders are how the names of the functions begin that record an event and
@@ -143,8 +143,9 @@ type parser struct {
 	lost    []string
 }
 
-// A key says which event a stack belongs to: the last one of the same CPU, thread
-// and context. An interrupt may record events between an event and its stack.
+// A key says which event a stack belongs to: the last one of the same CPU,
+// thread and context. An interrupt may record events between an event and its
+// stack.
 type key struct {
 	cpu, tid int
 	context  Context
@@ -264,8 +265,8 @@ func context(flags string) Context {
 }
 
 // Parse parses the text of a file trace or trace_pipe that was written with the
-// options of [FS.Create]. The error wraps [ErrLost] if the text says that events
-// were lost; the others are returned with it.
+// options of [FS.Create]. The error wraps [ErrLost] if the text says that
+// events were lost; the others are returned with it.
 func Parse(text string) ([]Event, error) {
 	var p parser
 	if err := p.parse(text + "\n"); err != nil {

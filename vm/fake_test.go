@@ -188,8 +188,8 @@ func (f *fakeQEMU) monitor() {
 	}
 }
 
-// fakeSlots is QEMU's list of three slots, the last first, of which the last ones
-// are free.
+// fakeSlots is QEMU's list of three slots, the last first, of which the last
+// ones are free.
 func fakeSlots(free int) string {
 	var list []string
 	for core := 2; core >= 0; core-- {

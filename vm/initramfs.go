@@ -73,8 +73,8 @@ func libraries(ctx context.Context, path string) ([]string, error) {
 }
 
 // writeInitramfs writes the guest's root file system: init, the job, the
-// program with its libraries, a busybox unless its path is "", and, as go test promises the program its package's
-// directory, that directory's testdata.
+// program with its libraries, a busybox unless its path is "", and, as go test
+// promises the program its package's directory, that directory's testdata.
 func writeInitramfs(path string, init []byte, program, busybox string, libraries []string, job wire.Job) error {
 	f, err := os.Create(path)
 	if err != nil {

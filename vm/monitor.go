@@ -126,8 +126,8 @@ type slot struct {
 }
 
 // addCPU plugs a CPU into the first slot that is free. The guest learns of it
-// by ACPI. QEMU dies of one CPU more than -smp …,maxcpus= says, counted from its
-// start: TCG keeps what a thread of a CPU had when that is gone.
+// by ACPI. QEMU dies of one CPU more than -smp …,maxcpus= says, counted from
+// its start: TCG keeps what a thread of a CPU had when that is gone.
 func (m *monitor) addCPU() error {
 	answer, err := m.call("query-hotpluggable-cpus", nil)
 	if err != nil {

@@ -128,9 +128,9 @@ func TestMonitorOfStopped(t *testing.T) {
 	assert.False(t, p.qmp.running())
 }
 
-// A CPU goes into the first slot that is free, with numbers as QEMU has them. One
-// more than there are slots for is refused, for QEMU dies of it, also when some
-// have been freed since.
+// A CPU goes into the first slot that is free, with numbers as QEMU has them.
+// One more than there are slots for is refused, for QEMU dies of it, also when
+// some have been freed since.
 func TestAddCPU(t *testing.T) {
 	vm := fakeVM(t, "hangs")
 	p, err := vm.launch(t.Context(), tcg)

@@ -42,8 +42,8 @@ type session struct {
 	spoilers []*explore.Finding // to be reduced in fresh VMs
 }
 
-// boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel did
-// not survive.
+// boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel
+// did not survive.
 func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*session, error) {
 	s := &session{hunt: h}
 	options := h.vm
@@ -206,8 +206,8 @@ func (h *hunt) replay(ctx context.Context) error {
 	return err
 }
 
-// spoiled reports whether the last sequence that was tried broke a law: then the
-// machine may be another one than before, which is no trouble of ours.
+// spoiled reports whether the last sequence that was tried broke a law: then
+// the machine may be another one than before, which is no trouble of ours.
 func (s *session) spoiled() bool { return len(s.tried) > 0 && s.tried[len(s.tried)-1].Broken != nil }
 
 func orOK(result string) string {

@@ -18,8 +18,8 @@ import (
 // scriptLimit bounds the run of a script, the boot included.
 const scriptLimit = 5 * time.Minute
 
-// judge runs the script of each finding on each kernel, in a fresh VM, and writes
-// the verdicts into the reports.
+// judge runs the script of each finding on each kernel, in a fresh VM, and
+// writes the verdicts into the reports.
 func (o *options) judge(ctx context.Context, hunts []*hunt, all *findings) error {
 	path, err := busybox.Find(ctx, o.arch)
 	if err != nil {

@@ -3,8 +3,8 @@ package main
 // on7 are pokes that have been tried on 7.x only.
 func on7(pokes string) map[string]string { return map[string]string{"7.x": pokes} }
 
-// queueMutants break what others ask of the kernel meanwhile, what is recorded on
-// a CPU, and what can be set.
+// queueMutants break what others ask of the kernel meanwhile, what is recorded
+// on a CPU, and what can be set.
 var queueMutants = []mutant{
 	{
 		name:   "reading-warns",

@@ -178,7 +178,9 @@ func (o *options) check() error {
 	if o.atOnce < 0 {
 		return fmt.Errorf("-j %d: it takes one virtual machine or more", o.atOnce)
 	}
-	return nil
+	var err error
+	o.profiles, err = profile.For(o.profiles, o.arch)
+	return err
 }
 
 // complete fills in what follows from the rest.

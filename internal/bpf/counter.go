@@ -6,6 +6,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,9 @@ func NewCounter() (*Counter, error) {
 }
 
 func (c *Counter) load() (err error) {
+	if err := features.HaveProgramType(ebpf.RawTracepoint); err != nil {
+		return failed("load", "programs of raw tracepoints (CONFIG_BPF_EVENTS)", err)
+	}
 	if c.Array, err = newPerCPU("array", ebpf.PerCPUArray, 1); err != nil {
 		return err
 	}

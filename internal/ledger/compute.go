@@ -11,7 +11,8 @@ import (
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
-// An item is a work, a timer or a callback, by the address that the trace prints.
+// An item is a work, a timer or a callback, by the address that the trace
+// prints.
 type item struct {
 	kind    Kind
 	address string
@@ -123,8 +124,9 @@ func (c *computation) cause(e tracefs.Event) (thread, context string, ok bool) {
 	return "", "", false
 }
 
-// inWrite are the functions of a write(2) to sysfs that do what the file is for,
-// the second before v5.11. Those above them also tell whoever watches the file.
+// inWrite are the functions of a write(2) to sysfs that do what the file is
+// for, the second before v5.11. Those above them also tell whoever watches the
+// file.
 var inWrite = []string{"kernfs_fop_write_iter", "kernfs_fop_write"}
 
 // inOperation reports whether the thread that does the operation is in it, by
@@ -294,8 +296,8 @@ func (c *computation) deferral(n int, ok bool) *Deferral {
 	return &c.ledger.Deferrals[n]
 }
 
-// waking notes that a kernel thread is woken in the operation's name. Workers of
-// workqueues are left out: what they are woken for is in the ledger as work.
+// waking notes that a kernel thread is woken in the operation's name. Workers
+// of workqueues are left out: what they are woken for is in the ledger as work.
 func (c *computation) waking(e tracefs.Event) error {
 	match := wakingTID.FindStringSubmatch(e.Args)
 	if match == nil {

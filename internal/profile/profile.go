@@ -27,6 +27,7 @@ type Profile struct {
 	Run       string   // tests to run, as in go test -run, if the flag -run does not say; "": all
 	Skip      string   // tests to leave out, as in go test -skip
 	Apart     bool     // it is not part of "all"
+	Arch      string   // the GOARCH that it is for; "": each
 }
 
 // Default is the name of the profile that boots a kernel as it is.
@@ -65,7 +66,7 @@ var all = []Profile{
 	// more often QEMU can do so. x86 kernels, v6.12.y and v6.18 among them, do
 	// not believe in an empty place on a machine without a hypervisor, and TCG's
 	// is none that they know, so this one passes for VMware's.
-	{Name: "hot-add", SMP: "3,maxcpus=32", Args: []string{"-hot-add=/init add-cpu"}, QEMU: []string{
+	{Name: "hot-add", Arch: "amd64", SMP: "3,maxcpus=32", Args: []string{"-hot-add=/init add-cpu"}, QEMU: []string{
 		"-global", "max-x86_64-cpu.hypervisor=off", "-smbios", "type=1,serial=VMware-0",
 	}},
 	{Name: "numa", SMP: "4,sockets=2,cores=2", Mem: "1G", QEMU: []string{
@@ -108,6 +109,16 @@ func Named(name string) ([]Profile, error) {
 		}
 	}
 	return nil, fmt.Errorf("there is no such profile, only %s, and all", strings.Join(Names(), ", "))
+}
+
+// For returns those of the profiles that are for an architecture. The error
+// names the first of the others if there are none.
+func For(list []Profile, arch string) ([]Profile, error) {
+	fit := slices.DeleteFunc(slices.Clone(list), func(p Profile) bool { return p.Arch != "" && p.Arch != arch })
+	if len(fit) == 0 && len(list) > 0 {
+		return nil, fmt.Errorf("-profile %s: it is for %s, not for %s", list[0].Name, list[0].Arch, arch)
+	}
+	return fit, nil
 }
 
 // Flag defines the flag -profile, each use of which adds to list what it names.

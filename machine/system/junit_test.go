@@ -67,7 +67,11 @@ func junit(t *testing.T, g *guest) {
 	for _, c := range r.Cases {
 		names = append(names, c.Name)
 	}
-	assert.Contains(t, names, "TestOnline/at-return/affinity/child-cpuset")
+	child := "child-cpuset"
+	if *hybrid {
+		child = "v1-child-cpuset"
+	}
+	assert.Contains(t, names, "TestOnline/at-return/affinity/"+child)
 }
 
 // junitCutEarly is a run that ends in the middle, one that does not start, and

@@ -360,7 +360,8 @@ func TestRefuseDirectory(t *testing.T) {
 	}
 }
 
-// A directory does not hide the suite of its name, except if it is a kernel tree.
+// A directory does not hide the suite of its name, except if it is a kernel
+// tree.
 func TestIsPath(t *testing.T) {
 	dir := t.TempDir()
 	lay(t, dir, file{"trixie/vmlinux", nil}, file{"linux/.config", nil}, file{"bzImage", nil}, file{"linux-6.1/notes", nil})

@@ -23,10 +23,14 @@ func askForCPU() int {
 	return 0
 }
 
-// forwardRequests asks the host for what others have asked init for.
+// forwardRequests asks the host for what others ask init for, from now on.
 func forwardRequests(out *sender) {
 	requests := make(chan os.Signal, 1)
 	signal.Notify(requests, request)
+	go forward(requests, out)
+}
+
+func forward(requests <-chan os.Signal, out *sender) {
 	for range requests {
 		if err := out.send(wire.Guest{AddCPU: true}); err != nil {
 			fmt.Println("guest:", err)

@@ -20,8 +20,8 @@ var switches = regexp.MustCompile(`(?m)^voluntary_ctxt_switches:\s*(\d+)$`)
 func blockedCalls() map[string]string { return blocked("/proc", os.Getpid()) }
 
 // blocked returns the system calls in which threads of processes sleep, such
-// that no signal wakes them, by the files at proc: text for people, by a key that
-// is another one when the same thread sleeps again. What ends meanwhile is
+// that no signal wakes them, by the files at proc: text for people, by a key
+// that is another one when the same thread sleeps again. What ends meanwhile is
 // passed over, and so is the process self.
 func blocked(proc string, self int) map[string]string {
 	found := make(map[string]string)

@@ -78,7 +78,7 @@ func run() error {
 		fmt.Println("guest: answering the host:", answer(in, out, newExaminer(kernelChecks, blockedCalls), shell.typed))
 	}()
 
-	go forwardRequests(out)
+	forwardRequests(out)
 	end := execute(job, out, shell)
 	for _, path := range job.Collect {
 		if err := collect(path, out); err != nil {

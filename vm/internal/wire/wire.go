@@ -14,8 +14,8 @@ import (
 // JobPath is where the guest's init finds its Job, as JSON.
 const JobPath = "/job.json"
 
-// AddCPU is the argument with which a process of the guest runs init's program to
-// have the machine get one more CPU.
+// AddCPU is the argument with which a process of the guest runs init's program
+// to have the machine get one more CPU.
 const AddCPU = "add-cpu"
 
 // Job is what the guest is booted for.
