@@ -67,7 +67,7 @@ func needsSchedExt(*Machine) error {
 	return unsupportedBPF(err)
 }
 
-// bpfKernel reads the kernel's types once, as that takes two seconds in QEMU.
+// bpfKernel reads the kernel's types once, as that takes up to two seconds in QEMU.
 var bpfKernel = sync.OnceValues(bpf.NewKernel)
 
 // needsSoundPatching is for rows that have the kernel change code that all CPUs
