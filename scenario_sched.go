@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,11 +67,15 @@ func needsSchedExt(m *Machine) error {
 	if state := strings.TrimSpace(state); state != "disabled" {
 		return suite.Unsupportedf("there is a BPF scheduler already: %s is %s", schedExtState, state)
 	}
-	if _, err = bpf.NewKernel(); err != nil {
-		return unsupportedBPF(err)
+	if err := needsSoundPatching(); err != nil {
+		return err
 	}
-	return needsSoundPatching()
+	_, err = bpfKernel()
+	return unsupportedBPF(err)
 }
+
+// bpfKernel reads the kernel's types once, as that takes up to two seconds in QEMU.
+var bpfKernel = sync.OnceValues(bpf.NewKernel)
 
 // needsSoundPatching is for rows that have the kernel change code that all CPUs
 // run all the time. The virtual machine of profile sched-ext has a word for the
@@ -155,7 +160,7 @@ func cpuTime(tid int) (time.Duration, error) {
 
 // schedulerEnded has a scheduler ended by an offline and one by an online.
 func schedulerEnded(x *Scene, cpu int) error {
-	k, err := bpf.NewKernel()
+	k, err := bpfKernel()
 	if err != nil {
 		return err
 	}
@@ -211,7 +216,7 @@ func ended(s *bpf.Scheduler, when string) (err error) {
 // schedulerGoesOn has more tasks on the CPU than can run there, all of which may
 // run on no other one.
 func schedulerGoesOn(x *Scene, cpu int) error {
-	k, err := bpf.NewKernel()
+	k, err := bpfKernel()
 	if err != nil {
 		return err
 	}

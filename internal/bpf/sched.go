@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,56 +44,18 @@ const (
 	perCPU  = 2 * 8
 )
 
-// A Kernel has what schedulers need of the types of the running kernel. Make one
-// with [NewKernel].
-type Kernel struct{ types map[string]kernelType }
-
-// Names of the kernel's types and functions.
-const (
-	valueType    = "bpf_struct_ops_sched_ext_ops" // around the next one
-	opsType      = "sched_ext_ops"
-	exitInfoType = "scx_exit_info"
-
-	createQueue    = "scx_bpf_create_dsq"
-	insertTask     = "scx_bpf_dsq_insert"
-	moveToLocal    = "scx_bpf_dsq_move_to_local"
-	insertTask612  = "scx_bpf_dispatch" // the same in v6.12
-	moveToLocal612 = "scx_bpf_consume"
-)
-
-// NewKernel reads the types.
-func NewKernel() (*Kernel, error) {
-	btf, end, err := readTypes()
-	if err != nil {
-		return nil, fmt.Errorf("%w: the kernel has no CONFIG_DEBUG_INFO_BTF: %w", ErrNotSupported, err)
-	}
-	defer end()
-	types, err := findTypes(btf, valueType, opsType, exitInfoType, createQueue, insertTask, moveToLocal, insertTask612, moveToLocal612)
-	if err == nil {
-		if _, ok := types[valueType]; !ok {
-			return nil, fmt.Errorf("%w: the kernel has no CONFIG_SCHED_CLASS_EXT", ErrNotSupported)
-		}
-	}
-	return &Kernel{types}, failed("read", typesFile, err)
-}
-
-// call returns the call of a function of the kernel, the first of the names that
-// there is.
-func (k *Kernel) call(names ...string) (asm.Instruction, error) {
-	for _, name := range names {
-		if f, ok := k.types[name]; ok {
-			return asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: int64(f.id)}, nil
-		}
-	}
-	return asm.Instruction{}, fmt.Errorf("%w: the kernel has no function %s", ErrNotSupported, names[0])
-}
-
 // A Scheduler is a scheduler of sched_ext, for threads with the policy
 // [unix.SCHED_EXT] alone. Make one with [Kernel.StartScheduler].
 type Scheduler struct {
-	values *ebpf.Map
-	fds    []int // of programs, of the map of callbacks, and of its link, which is closed first
+	loaded  *ebpf.Collection
+	enabled link.Link
 }
+
+// Names of the scheduler's maps.
+const (
+	valuesMap    = "values"
+	callbacksMap = "hotplugtest"
+)
 
 // StartScheduler loads a scheduler and enables it. With queue, its tasks wait in
 // a queue of its own, from which each CPU takes the next one, and it has
@@ -99,73 +64,88 @@ type Scheduler struct {
 //
 // The error wraps [unix.EBUSY] if there is another scheduler.
 func (k *Kernel) StartScheduler(queue bool) (*Scheduler, error) {
-	s := new(Scheduler)
-	err := s.start(k, queue)
+	spec, err := k.scheduler(queue)
 	if err != nil {
-		err = errors.Join(err, s.Close())
+		return nil, err
 	}
-	return s, err
+	s := new(Scheduler)
+	if s.loaded, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: k.cache}); err != nil {
+		return nil, failed("load", "the scheduler", err)
+	}
+	if s.enabled, err = link.AttachStructOps(link.StructOpsOptions{Map: s.loaded.Maps[callbacksMap]}); err != nil {
+		return nil, errors.Join(failed("enable", "the scheduler", err), s.Close())
+	}
+	return s, nil
 }
 
-func (s *Scheduler) start(k *Kernel, queue bool) (err error) {
-	size := uint32(atCPUs + maxCPUs*perCPU)
-	if s.values, err = newMap(&ebpf.MapSpec{Name: "values", Type: ebpf.Array, KeySize: 4, ValueSize: size, MaxEntries: 1}); err != nil {
-		return err
-	}
-	keep := func(fd int, err error) (int, error) {
-		if err == nil {
-			s.fds = append(s.fds, fd)
-		}
-		return fd, err
-	}
-	callbacks, err := s.callbacks(k, queue)
+// scheduler returns what is to be loaded: the callbacks' programs, a map for
+// what they see, and a map of the callbacks.
+func (k *Kernel) scheduler(queue bool) (*ebpf.CollectionSpec, error) {
+	callbacks, err := k.callbacks(queue)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	bytes := make([]byte, k.types[valueType].size)
-	_, base, err := k.types[valueType].find("data")
-	if err != nil {
-		return failed("read", typesFile, err)
+	ops, value := userOps(slices.Sorted(maps.Keys(callbacks)))
+	spec := &ebpf.CollectionSpec{
+		Maps: map[string]*ebpf.MapSpec{
+			valuesMap: {Name: valuesMap, Type: ebpf.Array, KeySize: 4, ValueSize: atCPUs + maxCPUs*perCPU, MaxEntries: 1},
+			callbacksMap: {
+				Name: callbacksMap, Type: ebpf.StructOpsMap, KeySize: 4, ValueSize: ops.Size, MaxEntries: 1, Flags: unix.BPF_F_LINK,
+				Value: ops, Contents: []ebpf.MapKV{{Key: uint32(0), Value: value}},
+			},
+		},
+		Programs: make(map[string]*ebpf.ProgramSpec),
 	}
-	set := func(member string, value []byte) error {
-		_, offset, err := k.types[opsType].find(member)
-		copy(bytes[base+offset:], value)
-		return failed("read", typesFile, err)
-	}
-	err = errors.Join(set("name", []byte("hotplugtest")), set("flags", binary.NativeEndian.AppendUint64(nil, switchPartial)))
 	for name, code := range callbacks {
-		fd, failed := keep(loadCallback(k.types[opsType], name, code))
-		if err = errors.Join(err, failed); err != nil {
-			return err
+		p := &ebpf.ProgramSpec{
+			Name: name, Type: ebpf.StructOps, AttachType: ebpf.AttachStructOps, AttachTo: opsType + ":" + name,
+			Instructions: code, License: "GPL",
 		}
-		err = set(name, binary.NativeEndian.AppendUint64(nil, uint64(fd)))
+		if name == "init" {
+			p.Flags = unix.BPF_F_SLEEPABLE
+		}
+		spec.Programs[name] = p
 	}
-	if err != nil {
-		return err
+	return spec, nil
+}
+
+// userOps returns a struct of some members of struct sched_ext_ops, and its
+// value. The library writes the programs of the callbacks in where the kernel
+// has them.
+func userOps(callbacks []string) (ops *btf.Struct, value []byte) {
+	ops = &btf.Struct{Name: opsType}
+	add := func(name string, t btf.Type, bytes []byte) {
+		ops.Members = append(ops.Members, btf.Member{Name: name, Type: t, Offset: btf.Bits(8 * len(value))})
+		value = append(value, bytes...)
+		ops.Size = uint32(len(value))
 	}
-	fd, err := keep(newCallbacks(k.types[valueType], bytes))
-	if err == nil {
-		_, err = keep(linkCallbacks(fd))
+	const nameLength = 128 // SCX_OPS_NAME_LEN
+	char, u64 := &btf.Int{Name: "char", Size: 1}, &btf.Int{Name: "u64", Size: 8}
+	name := append([]byte("hotplugtest"), make([]byte, nameLength)...)
+	add("name", &btf.Array{Index: u64, Type: char, Nelems: nameLength}, name[:nameLength])
+	add("flags", u64, binary.NativeEndian.AppendUint64(nil, switchPartial))
+	for _, name := range callbacks {
+		add(name, &btf.Pointer{Target: &btf.Void{}}, make([]byte, 8))
 	}
-	return err
+	return ops, value
 }
 
 // callbacks returns the code of the scheduler's callbacks, by the names of the
 // members of struct sched_ext_ops. Each has a pointer to its arguments in R1,
 // and its values in R9.
-func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instructions, error) {
-	_, kind, failedKind := k.types[exitInfoType].find("kind")
-	_, exitCode, failedCode := k.types[exitInfoType].find("exit_code")
+func (k *Kernel) callbacks(queue bool) (map[string]asm.Instructions, error) {
+	kind, failedKind := k.offset(exitInfoType, "kind")
+	exitCode, failedCode := k.offset(exitInfoType, "exit_code")
 	if err := errors.Join(failedKind, failedCode); err != nil {
-		return nil, failed("read", typesFile, err)
+		return nil, err
 	}
 	code := map[string]asm.Instructions{
 		// void exit(struct scx_exit_info *info)
-		"exit": s.callback(
+		"exit": callback(
 			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
-			asm.LoadMem(asm.R2, asm.R1, int16(kind), asm.Word),
+			asm.LoadMem(asm.R2, asm.R1, kind, asm.Word),
 			asm.StoreMem(asm.R9, atKind, asm.R2, asm.DWord),
-			asm.LoadMem(asm.R2, asm.R1, int16(exitCode), asm.DWord),
+			asm.LoadMem(asm.R2, asm.R1, exitCode, asm.DWord),
 			asm.StoreMem(asm.R9, atCode, asm.R2, asm.DWord),
 		),
 	}
@@ -174,7 +154,7 @@ func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instruction
 	}
 	// void cpu_offline(s32 cpu), void cpu_online(s32 cpu)
 	for i, name := range []string{"cpu_offline", "cpu_online"} {
-		code[name] = s.callback(
+		code[name] = callback(
 			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 			asm.JGE.Imm(asm.R1, maxCPUs, endOfCallback),
 			asm.Mul.Imm(asm.R1, perCPU),
@@ -183,20 +163,20 @@ func (s *Scheduler) callbacks(k *Kernel, queue bool) (map[string]asm.Instruction
 			asm.AddAtomic.Mem(asm.R9, asm.R2, asm.DWord, int16(atCPUs+8*i)),
 		)
 	}
-	return code, s.addQueue(k, code)
+	return code, k.addQueue(code)
 }
 
 // endOfCallback is a label.
 const endOfCallback = "end"
 
 // callback returns the code of a callback that returns nothing, or 0.
-func (s *Scheduler) callback(code ...asm.Instruction) asm.Instructions {
-	all := append(asm.Instructions{asm.LoadMapValue(asm.R9, s.values.FD(), 0)}, code...)
+func callback(code ...asm.Instruction) asm.Instructions {
+	all := append(asm.Instructions{asm.LoadMapValue(asm.R9, 0, 0).WithReference(valuesMap)}, code...)
 	return append(all, asm.Mov.Imm(asm.R0, 0).WithSymbol(endOfCallback), asm.Return())
 }
 
 // addQueue adds the callbacks for the queue.
-func (s *Scheduler) addQueue(k *Kernel, code map[string]asm.Instructions) error {
+func (k *Kernel) addQueue(code map[string]asm.Instructions) error {
 	makeQueue, failedMake := k.call(createQueue)
 	toQueue, failedTo := k.call(insertTask, insertTask612)
 	fromQueue, failedFrom := k.call(moveToLocal, moveToLocal612)
@@ -211,7 +191,7 @@ func (s *Scheduler) addQueue(k *Kernel, code map[string]asm.Instructions) error 
 		asm.Return(),
 	}
 	// void enqueue(struct task_struct *p, u64 flags)
-	code["enqueue"] = s.callback(
+	code["enqueue"] = callback(
 		asm.LoadMem(asm.R4, asm.R1, 8, asm.DWord),
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 		asm.Mov.Imm(asm.R2, 1),
@@ -221,7 +201,7 @@ func (s *Scheduler) addQueue(k *Kernel, code map[string]asm.Instructions) error 
 		toQueue,
 	)
 	// void dispatch(s32 cpu, struct task_struct *prev)
-	code["dispatch"] = s.callback(asm.LoadImm(asm.R1, queueID, asm.DWord), fromQueue)
+	code["dispatch"] = callback(asm.LoadImm(asm.R1, queueID, asm.DWord), fromQueue)
 	return nil
 }
 
@@ -239,7 +219,7 @@ type Seen struct {
 
 // Seen returns what the scheduler has been told, and of a CPU.
 func (s *Scheduler) Seen(cpu int) (Seen, error) {
-	buf, err := s.values.LookupBytes(uint32(0))
+	buf, err := s.loaded.Maps[valuesMap].LookupBytes(uint32(0))
 	if err == nil && cpu >= maxCPUs {
 		err = fmt.Errorf("cpu%d is beyond what it can tell of", cpu)
 	}
@@ -251,14 +231,10 @@ func (s *Scheduler) Seen(cpu int) (Seen, error) {
 }
 
 // Close ends the scheduler, if it has not been, and frees it.
-func (s *Scheduler) Close() error {
-	var errs []error
-	for _, fd := range slices.Backward(s.fds) {
-		errs = append(errs, unix.Close(fd))
+func (s *Scheduler) Close() (err error) {
+	if s.enabled != nil {
+		err = s.enabled.Close()
 	}
-	s.fds = nil
-	if s.values != nil {
-		errs = append(errs, s.values.Close())
-	}
-	return failed("close", "the scheduler", errors.Join(errs...))
+	s.loaded.Close()
+	return failed("close", "the scheduler", err)
 }
