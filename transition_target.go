@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
@@ -17,13 +18,23 @@ func lastTarget(m *Machine) (Prepared, error) {
 	return Prepared{CPUs: m.Targets[len(m.Targets)-1:]}, nil
 }
 
-// lastWithTarget picks the last CPU that has a hotplug target.
+// lastWithTarget picks the last CPU that is at its hotplug target. Before v6.2,
+// that of the boot CPU is 0 until it first goes offline: to write it would take
+// the CPU offline.
 func lastWithTarget(m *Machine) (Prepared, error) {
-	cpu, ok := affinity.Of(m.Targets...).Difference(m.Stateless).Last()
-	if !ok {
-		return Prepared{}, suite.Unsupportedf("no CPU has a file cpuN/hotplug/target")
+	for _, cpu := range slices.Backward(m.Targets) {
+		if m.Stateless.Has(cpu) {
+			continue
+		}
+		state, target, err := m.CPUs.State(cpu)
+		if err != nil {
+			return Prepared{}, err
+		}
+		if state == target {
+			return Prepared{CPUs: []int{cpu}}, nil
+		}
 	}
-	return Prepared{CPUs: []int{cpu}}, nil
+	return Prepared{}, suite.Unsupportedf("no CPU is at its own hotplug target: that of the boot CPU is 0 until it first goes offline, before v6.2")
 }
 
 // setNoValue writes to a CPU's online file what is neither yes nor no.
