@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -61,9 +60,9 @@ func failing(op func(*Operation) error) func(*Operation) error {
 
 // disarm picks one CPU, and makes sure that no failure stays armed.
 func disarm(m *Machine) (Prepared, error) {
-	cpu, ok := affinity.Of(m.Targets...).Difference(m.Stateless).Last()
-	if !ok {
-		return Prepared{}, suite.Unsupportedf("no failure can be injected: no CPU has a directory cpuN/hotplug")
+	cpu, err := lastAtTarget(m)
+	if err != nil {
+		return Prepared{}, err
 	}
 	disarm := func() error { return m.CPUs.SetFail(cpu, -1) }
 	if err := disarm(); errors.Is(err, unix.EINVAL) {

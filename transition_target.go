@@ -18,23 +18,23 @@ func lastTarget(m *Machine) (Prepared, error) {
 	return Prepared{CPUs: m.Targets[len(m.Targets)-1:]}, nil
 }
 
-// lastWithTarget picks the last CPU that is at its hotplug target. Before v6.2,
-// that of the boot CPU is 0 until it first goes offline: to write it would take
-// the CPU offline.
+// lastWithTarget picks the last CPU that is at its hotplug target.
 func lastWithTarget(m *Machine) (Prepared, error) {
-	for _, cpu := range slices.Backward(m.Targets) {
-		if m.Stateless.Has(cpu) {
-			continue
-		}
+	cpu, err := lastAtTarget(m)
+	return Prepared{CPUs: []int{cpu}}, err
+}
+
+// lastAtTarget returns the last CPU that is at its hotplug target. One that was
+// added has none. Before v6.2, that of the boot CPU is 0 until it first goes
+// offline.
+func lastAtTarget(m *Machine) (int, error) {
+	for _, cpu := range slices.Backward(slices.Collect(m.Usable.Difference(m.Stateless).All())) {
 		state, target, err := m.CPUs.State(cpu)
-		if err != nil {
-			return Prepared{}, err
-		}
-		if state == target {
-			return Prepared{CPUs: []int{cpu}}, nil
+		if err != nil || state == target {
+			return cpu, err
 		}
 	}
-	return Prepared{}, suite.Unsupportedf("no CPU is at its own hotplug target: that of the boot CPU is 0 until it first goes offline, before v6.2")
+	return 0, suite.Unsupportedf("no CPU is at its own hotplug target, cpuN/hotplug/target")
 }
 
 // setNoValue writes to a CPU's online file what is neither yes nor no.
