@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,21 +32,31 @@ func (added) diff(was, now *Snapshot) []Difference {
 	return diffs
 }
 
+// ejectAgain is after what time a CPU that is still there is ejected again.
+const ejectAgain = 2 * time.Second
+
 // eject removes a CPU, and waits until the machine does not have it any more.
+// The kernel gives up, and tells the log alone, if CPUs cannot go offline just
+// then, as in a suspend.
 func (s *Snapshot) eject(name string, cpu int) error {
 	cpus, err := cpuhp.New(s.Root)
 	if err != nil {
 		return err
 	}
-	if err := cpus.Eject(cpu); err != nil {
-		return err
-	}
+	var asked time.Time
 	err = s.untilFree(name, func() error {
 		present, err := cpus.Present()
-		if err == nil && present.Has(cpu) {
-			return unix.EBUSY
+		if err != nil || !present.Has(cpu) {
+			return err
 		}
-		return err
+		if time.Since(asked) > ejectAgain {
+			// It may go just now, if it was asked to before.
+			if err := cpus.Eject(cpu); err != nil && (asked.IsZero() || !errors.Is(err, fs.ErrNotExist)) {
+				return err
+			}
+			asked = time.Now()
+		}
+		return unix.EBUSY
 	}, nil)
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("machine: %s is still present %v after it was ejected", name, exitLimit)
