@@ -42,6 +42,8 @@ func TestOtherModule(t *testing.T) {
 	require.NotNil(t, commands, "README.md has the two commands, one after the other")
 	snippet := regexp.MustCompile("(?ms)^```go\n(func TestHotplug.*?)^```$").FindSubmatch(readme)
 	require.NotNil(t, snippet, "README.md has a test that runs the suite")
+	get := regexp.MustCompile("`(go get github.com/\\S+)`").FindSubmatch(readme)
+	require.NotNil(t, get, "README.md has the command that gets the suite")
 
 	dir := t.TempDir()
 	sums, err := os.ReadFile(filepath.Join(checkout, "go.sum"))
@@ -59,7 +61,7 @@ func TestOtherModule(t *testing.T) {
 	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
 	require.NoError(t, err)
 	proxy := "GOPROXY=file://" + filepath.Join(strings.TrimSpace(string(cache)), "cache/download")
-	for _, command := range []string{string(commands[1]), "go vet -tags suite .", string(commands[2])} {
+	for _, command := range []string{string(commands[1]), string(get[1]), "go vet -tags suite .", string(commands[2])} {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
 		cmd.Dir = dir
 		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOSUMDB=off", proxy)
