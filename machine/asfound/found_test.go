@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -106,7 +107,11 @@ func runWhile(t *testing.T, cmd *exec.Cmd, text string, do func()) (code int, sa
 	diffs, err := before.Compare()
 	require.NoError(t, err)
 	for _, d := range diffs {
-		t.Errorf("after the run of the suite %v", d)
+		// The virtual machine's init looks whether a sleep on each CPU ends, on
+		// threads that are pinned there meanwhile, when a test is silent for long.
+		if !strings.HasSuffix(d.What, " (init)") {
+			t.Errorf("after the run of the suite %v", d)
+		}
 	}
 	return cmd.ProcessState.ExitCode(), said
 }
