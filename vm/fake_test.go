@@ -179,9 +179,9 @@ func (f *fakeQEMU) monitor() {
 		case c.Execute == "device_add":
 			free--
 			f.say(fmt.Sprintln(c.Arguments["driver"], c.Arguments["core-id"]))
-		case c.Execute == "chardev-send-break" && f.scenario != "hears an NMI alone":
+		case c.Execute == "chardev-send-break" && f.scenario != "hears an NMI alone" && f.scenario != "hears nothing":
 			f.say("boot\nsysrq: Show Blocked State\n")
-		case c.Execute == "inject-nmi":
+		case c.Execute == "inject-nmi" && f.scenario != "hears nothing":
 			f.say("boot\nKernel panic - not syncing: NMI\n")
 		}
 		fmt.Fprintf(out, `{"event": "RESUME"}`+"\r\n"+`{%s, "id": %d}`+"\r\n", answer, c.ID)

@@ -155,6 +155,7 @@ func TestStart(t *testing.T) {
 		out     string
 		err     string
 		console string // in the failure; "": the error is another
+		doubt   string
 	}{
 		{scenario: "exits 0", started: true, out: "hi\n"},
 		{scenario: "exits 3", started: true, out: "hi\n", code: 3},
@@ -174,6 +175,7 @@ func TestStart(t *testing.T) {
 		// ended.
 		{scenario: "is deaf", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "sysrq: Show Blocked State"},
 		{scenario: "hears an NMI alone", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "Kernel panic - not syncing: NMI"},
+		{scenario: "hears nothing", started: true, out: "hi\n", err: "the guest stands still for 1.8s: no sign of life (Linux 6.1)", console: "boot", doubt: deaf},
 		{scenario: "is stuck", started: true, out: "hi\n", err: "the guest stands still for 1.8s: its program has printed nothing, and its kernel has not ended a, b (Linux 6.1)", console: "sysrq: Show Blocked State"},
 		// These do not stand still, though they are silent for longer.
 		{scenario: "computes", started: true, out: "hi\n"},
@@ -209,6 +211,7 @@ func TestStart(t *testing.T) {
 			var failure *Failure
 			if errors.As(err, &failure) {
 				assert.Equal(t, tt.console, failure.Console)
+				assert.Equal(t, tt.doubt, failure.Doubt)
 			} else {
 				assert.Empty(t, tt.console)
 			}

@@ -119,9 +119,13 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 				watch.start(vm.stall, g, p)
 			}
 		case how := <-watch.stalled:
-			vm.question(p)
+			answered := vm.question(p)
 			end()
-			return 0, true, vm.failed(how + g.linux())
+			f := vm.failed(how + g.linux())
+			if !answered && accel != kvm {
+				f.Doubt = deaf
+			}
+			return 0, true, f
 		case <-boot.C:
 			return 0, false, vm.failed(fmt.Sprintf("the VM did not start a program within %v", limit))
 		case <-ctx.Done():

@@ -122,38 +122,43 @@ func (w *watch) stop() {
 	w.ended.Wait()
 }
 
-// question has the kernel write to the console what it is doing. A break on a
-// serial console and a letter are a SysRq, which the kernel answers in the
-// interrupt. If no CPU takes that, it gets an NMI, and panics of it.
-func (vm *VM) question(p *process) {
+// deaf is the doubt about a kernel that is past answering.
+const deaf = "this may be QEMU's doing: no processor that it emulates takes an NMI any more"
+
+// question has the kernel write to the console what it is doing, and reports
+// whether it did. A break on a serial console and a letter are a SysRq, which the
+// kernel answers in the interrupt. If no CPU takes that, they get an NMI, of which
+// the kernel panics.
+func (vm *VM) question(p *process) (answered bool) {
 	before := vm.said()
 	for _, key := range []string{"w", "l", "t"} { // blocked tasks, what each CPU does, all tasks
 		if _, err := p.qmp.call("chardev-send-break", map[string]any{"id": consoleID}); err != nil {
-			return
+			return false
 		}
 		if _, err := p.keys.Write([]byte(key)); err != nil {
-			return
+			return false
 		}
-		vm.listen(p)
+		vm.listen(p, 1)
 	}
 	if vm.said() == before {
 		if _, err := p.qmp.call("inject-nmi", nil); err == nil {
-			vm.listen(p)
+			vm.listen(p, 10)
 		}
 	}
+	return vm.said() != before
 }
 
-// listen returns when the kernel has had nothing to say for a second, after ten
-// seconds of talk, or when QEMU ended.
-func (vm *VM) listen(p *process) {
-	pause := vm.stall / 90
-	end := time.Now().Add(10 * pause)
+// listen returns when the kernel has had nothing to say for that many seconds,
+// after ten seconds of talk, or when QEMU ended.
+func (vm *VM) listen(p *process, silence time.Duration) {
+	second := vm.stall / 90
+	end := time.Now().Add(10 * second)
 	size, grew := vm.said(), time.Now()
-	for time.Since(grew) < pause && time.Now().Before(end) {
+	for time.Since(grew) < silence*second && time.Now().Before(end) {
 		select {
 		case <-p.dead:
 			return
-		case <-time.After(pause / 10):
+		case <-time.After(second / 10):
 		}
 		if now := vm.said(); now != size {
 			size, grew = now, time.Now()

@@ -28,6 +28,11 @@ import (
 
 const patience = 3 * time.Minute
 
+// emulatorStands is what a run says if no processor that QEMU emulates takes an
+// NMI: in one of some hundred virtual machines, QEMU stands still. Twice in a
+// row is something else.
+const emulatorStands = "vm: this may be QEMU's doing: no processor"
+
 // selftest runs ci/selftest in an empty directory, and returns that, the exit
 // status and what it printed.
 func selftest(t *testing.T, args ...string) (dir string, code int, stdout, stderr string) {
@@ -37,13 +42,21 @@ func selftest(t *testing.T, args ...string) (dir string, code int, stdout, stder
 	}
 	script, err := filepath.Abs("../../ci/selftest")
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, script, append([]string{"-kernel", "bookworm"}, args...)...)
-	cmd.Dir = t.TempDir()
+	var cmd *exec.Cmd
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		cmd = exec.CommandContext(ctx, script, append([]string{"-kernel", "bookworm"}, args...)...)
+		cmd.Dir = t.TempDir()
+		out.Reset()
+		errs.Reset()
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err = cmd.Run(); !bytes.Contains(out.Bytes(), []byte(emulatorStands)) {
+			break
+		}
+		t.Logf("once more, as it is not about selftest:\n%s", &out)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%v: %v\nstandard output:\n%s\nstandard error:\n%s", cmd, err, &out, &errs)
