@@ -17,6 +17,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/ledger"
+	"github.com/hotplugtest/hotplugtest/internal/stat"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
@@ -24,7 +25,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
 
 var (
-	cycles = flag.Int("cycles", 1, "times that TestKernelLedger takes the CPU offline and online")
+	cycles = flag.Int("cycles", 1, "times that TestKernelLedger, and TestKernelCost twice, takes the CPU offline and online")
 	dump   = flag.Bool("dump", false, "print the trace of each operation of TestKernelLedger, as in testdata")
 )
 
@@ -32,25 +33,32 @@ var (
 // due much later: it is reported as not finished.
 const settleTimeout = 3 * time.Second
 
-// TestKernelLedger takes the last CPU offline and online and prints what that
-// leaves unfinished. What it finds is the kernel's affair. It fails if the
-// ledger does not see what is known to be put off: since v6.6 offline runs in a
-// worker, and in all kernels the writer wakes cpuhp/N.
-func TestKernelLedger(t *testing.T) {
+// claim returns what the tests take, and the last CPU that is online.
+func claim(t *testing.T) (*tracefs.FS, cpuhp.FS, int) {
 	machine.Claim(t)
 	fs, err := tracefs.Open("/")
 	if errors.Is(err, tracefs.ErrNotSupported) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
-	defer func() { assert.NoError(t, fs.Close()) }()
+	t.Cleanup(func() { assert.NoError(t, fs.Close()) })
 	sys, err := cpuhp.New("/")
 	require.NoError(t, err)
 	online, err := sys.Online()
 	require.NoError(t, err)
-	cpu := slices.Max(slices.Collect(online.All()))
+	return fs, sys, slices.Max(slices.Collect(online.All()))
+}
+
+func instance() string { return fmt.Sprintf("%s%d", tracefs.NamePrefix, os.Getpid()) }
+
+// TestKernelLedger takes the last CPU offline and online and prints what that
+// leaves unfinished. What it finds is the kernel's affair. It fails if the
+// ledger does not see what is known to be put off: since v6.6 offline runs in a
+// worker, and in all kernels the writer wakes cpuhp/N.
+func TestKernelLedger(t *testing.T) {
+	fs, sys, cpu := claim(t)
 	var text strings.Builder
-	r, err := ledger.NewRecorder(fs, "/", fmt.Sprintf("%s%d", tracefs.NamePrefix, os.Getpid()), &text)
+	r, err := ledger.NewRecorder(fs, "/", instance(), &text)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, r.Close()) }()
 	t.Logf("this kernel does not have %s", strings.Join(r.Missing, ", "))
@@ -79,6 +87,56 @@ func TestKernelLedger(t *testing.T) {
 			assert.True(t, slices.ContainsFunc(l.Deferrals, woken), "%s: nobody has woken cpuhp/%d", what, cpu)
 		}
 	}
+}
+
+// mostCost is how many times as long as any other a recorded operation may be.
+const mostCost = 1.1
+
+// TestKernelCost has the ledger record every other operation, and compares how
+// long they take.
+func TestKernelCost(t *testing.T) {
+	if *cycles < 30 {
+		t.Skipf("-cycles %d: the median of fewer than 30 says nothing", *cycles)
+	}
+	fs, sys, cpu := claim(t)
+	took := make(map[bool]map[bool][]time.Duration) // by whether online, and recorded
+	for _, up := range []bool{false, true} {
+		took[up] = make(map[bool][]time.Duration)
+	}
+	for range *cycles {
+		for _, recorded := range []bool{false, true} {
+			for _, up := range []bool{false, true} {
+				took[up][recorded] = append(took[up][recorded], operate(t, fs, sys, cpu, up, recorded))
+			}
+		}
+	}
+	for up, what := range map[bool]string{false: "offline", true: "online"} {
+		recorded, not := stat.Median(took[up][true]), stat.Median(took[up][false])
+		ratio := float64(recorded) / float64(not)
+		t.Logf("%s: median of %d: %v recorded, %v not: %.2f times", what, *cycles, recorded, not, ratio)
+		assert.LessOrEqual(t, ratio, mostCost, what)
+	}
+}
+
+func operate(t *testing.T, fs *tracefs.FS, sys cpuhp.FS, cpu int, up, recorded bool) (took time.Duration) {
+	if recorded {
+		r, err := ledger.NewRecorder(fs, "/", instance(), nil)
+		require.NoError(t, err)
+		defer func() { assert.NoError(t, r.Close()) }()
+		sys = sys.AfterWrite(r.Returned)
+		require.NoError(t, r.Begin(nil))
+		defer func() {
+			_, err := r.End(settleTimeout)
+			assert.NoError(t, err)
+		}()
+	}
+	require.NoError(t, affinity.Thread(func() error {
+		begin := time.Now()
+		err := sys.SetOnline(cpu, up)
+		took = time.Since(begin)
+		return err
+	}))
+	return took
 }
 
 // print prints a trace as a fixture: the kernel's threads, and the text.
