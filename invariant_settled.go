@@ -67,7 +67,7 @@ func openTracer(m *Machine) (suite.Instrument, error) {
 	if err != nil {
 		return nil, cannotTrace(err)
 	}
-	r, err := ledger.NewRecorder(fs, "/", fmt.Sprintf("%s%d", tracefs.NamePrefix, os.Getpid()), nil)
+	r, err := ledger.NewRecorder(fs, "/", fmt.Sprintf("%s%d", tracefs.NamePrefix, os.Getpid()), reading{m})
 	if err != nil {
 		if closeErr := fs.Close(); closeErr != nil {
 			return nil, errors.Join(err, closeErr)
@@ -79,6 +79,14 @@ func openTracer(m *Machine) (suite.Instrument, error) {
 		return nil, errors.Join(err, r.Close(), fs.Close())
 	}
 	return &tracer{fs, r, newDeferrals(m.Kernel, tracers)}, nil
+}
+
+// reading tells a run that the trace of an operation is still being read.
+type reading struct{ *Machine }
+
+func (r reading) Write(text []byte) (int, error) {
+	r.Progress()
+	return len(text), nil
 }
 
 // cannotTrace makes an error an [*Unsupported] if this machine does not let the

@@ -50,7 +50,7 @@ func TestBounded(t *testing.T) {
 	value, err := bounded(m, "a long operation", func() (int, error) {
 		for time.Since(begin) < m.limits.whole*3/2 {
 			time.Sleep(time.Millisecond)
-			m.progress.Add(1)
+			m.Progress()
 		}
 		return 7, unix.EIO
 	})

@@ -56,6 +56,11 @@ func limitsFor(cpus int) limits {
 	return limits{OpTimeout, OpTimeout + TaskTimeout + time.Duration(cpus)*time.Second}
 }
 
+// Progress tells that what runs goes on, though it takes long, as on a machine
+// that is busy. An operation with its checks that makes none for more than a
+// minute is taken for one that hangs.
+func (m *Machine) Progress() { m.progress.Add(1) }
+
 // bounded runs f. If f makes no progress any more it is not waited for: it can
 // hang in the kernel for good.
 func bounded[T any](m *Machine, what string, f func() (T, error)) (T, error) {
