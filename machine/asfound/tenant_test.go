@@ -83,11 +83,14 @@ var tenants = []tenant{
 		t.Fatal("no IRQ can be moved")
 		return nil
 	}},
-	{"suspend's settings", func(t *testing.T, _ *cpuset.Hierarchy) []fact {
+	{"settings", func(t *testing.T, _ *cpuset.Hierarchy) []fact {
 		var facts []fact
 		for _, s := range []struct{ path, value, before string }{
 			{"/sys/module/suspend/parameters/pm_test_delay", "2", "5"},
 			{"/sys/class/rtc/rtc0/wakealarm", "+3600", "0"},
+			{"/proc/sys/kernel/watchdog_thresh", "20", "10"},
+			{"/proc/sys/kernel/sched_rr_timeslice_ms", "50", "100"},
+			{"/proc/irq/default_smp_affinity", "d", "f"},
 		} {
 			require.NoError(t, os.WriteFile(s.path, []byte(s.value), 0))
 			t.Cleanup(func() { assert.NoError(t, os.WriteFile(s.path, []byte(s.before), 0)) })
@@ -230,7 +233,7 @@ func runBeside(t *testing.T, h *cpuset.Hierarchy) {
 		// that are bound to them, of which those warn.
 		return partition && older(t, 6, 0) && strings.Contains(said, "process_one_work") && !strings.Contains(said, "promised:")
 	}, ran...)
-	beside("TestSuite/Scenario/^(irqs|mask-.*|affinity-storm|online-masks)$", func(string) bool { return false }, "Scenario/affinity-storm", "Scenario/online-masks")
+	beside("TestSuite/Scenario/^(irqs|mask.*|affinity-storm|online-masks|sysctls|hotplug-lock)$", func(string) bool { return false }, "Scenario/affinity-storm", "Scenario/online-masks", "Scenario/sysctls", "Scenario/hotplug-lock")
 	beside(suspends, func(said string) bool {
 		// Before v6.2 (8f9ea86fdf99) tasks in other cpusets lose what they were
 		// pinned to, and nothing else breaks.

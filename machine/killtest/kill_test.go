@@ -43,7 +43,7 @@ const (
 	// restoreLimit is how long the machine may take to be as it was.
 	restoreLimit = 10 * time.Second
 	// lifetime bounds the time after which a run is ended. Each is of another
-	// transition, so it need not be long to be about all of them.
+	// transition or scenario, so it need not be long to be about all of them.
 	lifetime = 4 * time.Second
 	// cpusets are fewer than by default, as a run is mostly about other things.
 	cpusets = 200
@@ -61,7 +61,7 @@ func TestSuite(t *testing.T) {
 		}
 		time.AfterFunc(after, func() { panic("killtest") })
 	}
-	hotplugtest.Run(t, hotplugtest.Options{Cpusets: cpusets, HotAdd: *add})
+	hotplugtest.Run(t, hotplugtest.Options{Cpusets: cpusets, HotAdd: *add, Known: []string{"builtin"}})
 }
 
 func TestKill(t *testing.T) {
@@ -75,7 +75,8 @@ func TestKill(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(*seed, 0))
 	others := max(*kills/10, 1)
-	// how long a transition's run is, where that is known to be less
+	names := rows()
+	// how long a row's run is, where that is known to be less
 	lasts := make(map[string]time.Duration)
 	for _, way := range []struct {
 		name  string
@@ -99,14 +100,13 @@ func TestKill(t *testing.T) {
 				t.Fatal(err)
 			}
 			before.HotAdd = *add != ""
-			transitions := hotplugtest.Default().Transitions
 			good, changed := 0, 0
 			var slowest time.Duration
 			for n := 0; n < way.count; {
-				transition := transitions[random.IntN(len(transitions))].Name
-				after := time.Duration(random.Int64N(int64(cmp.Or(lasts[transition], lifetime))))
+				row := names[random.IntN(len(names))]
+				after := time.Duration(random.Int64N(int64(cmp.Or(lasts[row], lifetime))))
 				started := time.Now()
-				v := start(t, transition, way.end, after)
+				v := start(t, row, way.end, after)
 				if way.kill != 0 {
 					v.await(after)
 					if way.both {
@@ -130,10 +130,10 @@ func TestKill(t *testing.T) {
 					t.Fatal(err)
 				}
 				if status := v.cmd.ProcessState; status.ExitCode() == 0 {
-					lasts[transition] = ended.Sub(started)
+					lasts[row] = ended.Sub(started)
 					continue
 				} else if status.ExitCode() == 1 {
-					t.Fatalf("a run of %s failed:\n%s", transition, v.said.String())
+					t.Fatalf("a run of %s failed:\n%s", row, v.said.String())
 				}
 				n++
 				if bytes.Contains(append(said, recovered.Bytes()...), []byte("left the machine changed")) {
@@ -141,9 +141,9 @@ func TestKill(t *testing.T) {
 				}
 				switch {
 				case len(diffs) > 0:
-					t.Errorf("%s ended after %v, and %v later the machine was different: %v\n%s", transition, after, took, diffs, said)
+					t.Errorf("%s ended after %v, and %v later the machine was different: %v\n%s", row, after, took, diffs, said)
 				case took > restoreLimit:
-					t.Errorf("%s ended after %v, and it took %v until the machine was as before\n%s", transition, after, took, said)
+					t.Errorf("%s ended after %v, and it took %v until the machine was as before\n%s", row, after, took, said)
 				default:
 					good++
 				}
@@ -154,6 +154,18 @@ func TestKill(t *testing.T) {
 				way.name, good, way.count, restoreLimit, changed, slowest.Round(time.Millisecond))
 		})
 	}
+}
+
+// rows are the names of the tests that a run can be of.
+func rows() (names []string) {
+	tables := hotplugtest.Default()
+	for _, transition := range tables.Transitions {
+		names = append(names, transition.Name)
+	}
+	for _, scenario := range tables.Scenarios {
+		names = append(names, "Scenario/"+scenario.Name)
+	}
+	return names
 }
 
 // victim is a run of the suite.
@@ -167,9 +179,9 @@ type victim struct {
 	complaints func() ([]byte, error)
 }
 
-func start(t *testing.T, transition string, end func(*exec.Cmd, time.Duration), after time.Duration) *victim {
+func start(t *testing.T, row string, end func(*exec.Cmd, time.Duration), after time.Duration) *victim {
 	t.Helper()
-	run := "^TestSuite$/^" + strings.ReplaceAll(transition, "/", "$/^") + "$"
+	run := "^TestSuite$/^" + strings.ReplaceAll(row, "/", "$/^") + "$"
 	v := &victim{cmd: exec.Command("/proc/self/exe", "-test.run="+run, "-hot-add="+*add), done: make(chan struct{})}
 	v.cmd.Env = append(os.Environ(), victimEnv+"=yes")
 	if end != nil {
