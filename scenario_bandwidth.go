@@ -143,8 +143,9 @@ const (
 )
 
 // needsDeadline returns an [*Unsupported] if deadline tasks cannot use up what
-// they are allowed of the CPUs, 95 % by default.
-func needsDeadline(*Machine) error {
+// they are allowed of the CPUs, 95 % by default, or a CPU is so slow that it may
+// be less than what one of them takes.
+func needsDeadline(m *Machine) error {
 	const limitFile, ofFile = "/proc/sys/kernel/sched_rt_runtime_us", "/proc/sys/kernel/sched_rt_period_us"
 	limit, err := sysfs.Read(limitFile, strconv.Atoi)
 	if err != nil {
@@ -160,8 +161,19 @@ func needsDeadline(*Machine) error {
 	if limit < of/2 {
 		return suite.Unsupportedf("%s is %d of %d: too little is allowed for it to matter whether a CPU is missing", limitFile, limit, of)
 	}
+	for _, cpu := range m.Targets {
+		file := fmt.Sprintf("/sys/devices/system/cpu/cpu%d/cpu_capacity", cpu)
+		capacity, err := sysfs.Read(file, strconv.Atoi)
+		if err == nil && capacity < of/2*fullCapacity/limit {
+			return suite.Unsupportedf("%s is %d of %d: without the CPU there may be room for all tasks", file, capacity, fullCapacity)
+		}
+	}
 	return nil
 }
+
+// fullCapacity is the cpu_capacity of a machine's fastest CPUs:
+// SCHED_CAPACITY_SCALE.
+const fullCapacity = 1024
 
 // deadlines are tasks that reserve all time of the CPUs, and don't use it. The
 // rest is too small for one more such task, so no CPU can be spared.

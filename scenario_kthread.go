@@ -23,7 +23,7 @@ var kthreadScenarios = []Scenario{
 		Promise: "each of the kernel's threads may run on the same CPUs as before when the CPU is back",
 		Source:  "kernel/workqueue.c: restore_unbound_workers_cpumask(); mm/vmscan.c: kswapd_cpu_online(); Documentation/core-api/workqueue.rst: affinity scopes",
 		Cycle: func(x *Scene, cpu int) error {
-			return sameKernelThreads(fmt.Sprintf("when cpu%d is back", cpu), func() error { return x.OffAndOn(cpu) })
+			return sameKernelThreads(fmt.Sprintf("when cpu%d is back", cpu), strconv.Itoa(cpu), func() error { return x.OffAndOn(cpu) })
 		},
 	},
 	{
@@ -35,7 +35,7 @@ var kthreadScenarios = []Scenario{
 		Needs:    suite.NeedsChild,
 		Together: true,
 		Cycle: func(x *Scene, cpu int) error {
-			return sameKernelThreads(fmt.Sprintf("when a partition of cpu%d was made and removed", cpu), func() error {
+			return sameKernelThreads(fmt.Sprintf("when a partition of cpu%d was made and removed", cpu), "", func() error {
 				return withPartition(x, "-kthreads", affinity.Of(cpu), func(*cpuset.Group) error { return nil })
 			})
 		},
@@ -54,9 +54,11 @@ var kthreadScenarios = []Scenario{
 // kthreadMasks returns where each of the kernel's threads may run, by its id,
 // its start and its name. It leaves out threads that go where they are needed:
 // that of an interrupt follows the interrupt, and the rescuer of a workqueue is
-// bound to the CPU that it has helped last.
-func kthreadMasks() (map[string]string, error) {
-	const kthread, worker = 0x00200000, 0x20 // PF_KTHREAD, PF_WQ_WORKER
+// bound to the CPU that it has helped last. Nor are threads in it that somebody
+// has pinned to the CPUs in pinned alone: the kernel keeps only those there that
+// it has bound itself.
+func kthreadMasks(pinned string) (map[string]string, error) {
+	const kthread, worker, bound = 0x00200000, 0x20, 0x04000000 // PF_KTHREAD, PF_WQ_WORKER, PF_NO_SETAFFINITY
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
@@ -85,15 +87,20 @@ func kthreadMasks() (map[string]string, error) {
 		if flags&kthread == 0 || rescuer || strings.HasPrefix(name, "irq/") {
 			continue
 		}
-		masks[fmt.Sprintf("%s %s started at %s", filepath.Base(dir), name, fields[22-3])] = statusField(string(status), "Cpus_allowed_list")
+		mask := statusField(string(status), "Cpus_allowed_list")
+		if mask == pinned && flags&bound == 0 {
+			continue
+		}
+		masks[fmt.Sprintf("%s %s started at %s", filepath.Base(dir), name, fields[22-3])] = mask
 	}
 	return masks, nil
 }
 
 // sameKernelThreads checks that an operation leaves the kernel's threads where
-// they were. Those that end meanwhile, or come, are left out.
-func sameKernelThreads(when string, operate func() error) error {
-	before, err := kthreadMasks()
+// they were. Those that end meanwhile, or come, are left out, and so are those
+// that somebody has pinned to just the CPUs in pinned.
+func sameKernelThreads(when, pinned string, operate func() error) error {
+	before, err := kthreadMasks(pinned)
 	if err != nil {
 		return err
 	}
@@ -103,7 +110,7 @@ func sameKernelThreads(when string, operate func() error) error {
 	if err := operate(); err != nil {
 		return err
 	}
-	after, err := kthreadMasks()
+	after, err := kthreadMasks("")
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (m *Machine) takeOffline(cpu int) error {
 	case err == nil:
 		return said.judge()
 	case !errors.Is(err, unix.ENOSPC):
-		return both(err, said.explain())
+		return errors.Join(err, said.explain())
 	}
 	if changed := errors.Join(m.sameAs(cpu, before), said.judge()); changed != nil {
 		return fmt.Errorf("%w, and then:\n%w\n    promised: %s\n    source:   %s", err, changed,

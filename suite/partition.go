@@ -35,7 +35,7 @@ func (m *Machine) partition(want *Partition) (place *Placement, prepared Prepare
 		return nil, prepared, err
 	}
 	if err := m.makePartition(c, want, cpu, cpus); err != nil {
-		return nil, prepared, both(err, c.Remove())
+		return nil, prepared, errors.Join(err, c.Remove())
 	}
 	undo := func() error {
 		// Before v6.2 the tasks outside get back what is online, and what comes

@@ -286,7 +286,7 @@ func TestHangInScene(t *testing.T) {
 func TestTogether(t *testing.T) {
 	ops := 0
 	tables := rows(with(offline, func(tr *Transition) {
-		tr.Together, tr.Op = true, func(o *Operation) error { ops++; return both(o.Machine.Ensure(1, Offline), setOffline(o)) }
+		tr.Together, tr.Op = true, func(o *Operation) error { ops++; return errors.Join(o.Machine.Ensure(1, Offline), setOffline(o)) }
 	}))
 	tables.Invariants[0] = brokenOnce(1)
 	p := playRows(t, "cpus 0-3", tables, nil)

@@ -137,10 +137,10 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 	if err == nil && sc.Hold != nil {
 		err = sc.Hold(x)
 	}
-	err = both(err, x.Stop())
+	err = errors.Join(err, x.Stop())
 	if !m.hang.any() {
 		// Whatever went wrong, the CPUs come back.
-		err = both(err, m.bounded("bringing all CPUs online", func() (err error) {
+		err = errors.Join(err, m.bounded("bringing all CPUs online", func() (err error) {
 			for cpu := range m.Usable.All() {
 				err = errors.Join(err, m.Ensure(cpu, Online))
 			}
@@ -148,7 +148,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		}))
 	}
 	// Nobody may take the uevents of a scene for their own.
-	return cycles, both(err, m.Events.Drain())
+	return cycles, errors.Join(err, m.Events.Drain())
 }
 
 // describe says what a kernel developer wants to know of a scenario that went

@@ -32,7 +32,9 @@ func TestScenarios(t *testing.T) {
 				return nil
 			}},
 		{Name: "bad", Promise: "it holds", Source: "a document", Together: true,
-			Cycle: func(x *Scene, cpu int) error { return both(x.Set(cpu, Offline), errors.New("it does not\nhold")) }},
+			Cycle: func(x *Scene, cpu int) error {
+				return errors.Join(x.Set(cpu, Offline), errors.New("it does not\nhold"))
+			}},
 		{Name: "broken-actor", Promise: "it holds", Source: "a document",
 			Actors: []Actor{{Name: "actor", Begin: func(*Act) (func() error, error) { return nil, unix.EPERM }}}},
 	}}

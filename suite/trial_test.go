@@ -89,7 +89,7 @@ func TestRestore(t *testing.T) {
 				tr.Setup = func(m *Machine) (Prepared, error) {
 					// It leaves this to the restoration.
 					return Prepared{CPUs: []int{3}, Undo: func() error { undone++; return tt.undo }},
-						both(tt.setup, m.SetAll(affinity.Of(0, 1), Offline))
+						errors.Join(tt.setup, m.SetAll(affinity.Of(0, 1), Offline))
 				}
 			}))
 			p := playRows(t, "cpus 0-3", tables, nil)

@@ -1,8 +1,8 @@
 package suite
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 )
 
 // Unsupported is the error that says why something cannot be done on this
@@ -19,27 +19,17 @@ func Unsupportedf(format string, args ...any) error {
 }
 
 // IsUnsupported reports whether err is an [*Unsupported], or one with more
-// context. An error that was joined with others is not: a skip must not hide
-// what else went wrong.
+// context. Errors that were joined must all be: a skip must not hide what else
+// went wrong.
 func IsUnsupported(err error) bool {
-	for err != nil {
-		if _, ok := err.(*Unsupported); ok {
-			return true
-		}
-		err = errors.Unwrap(err)
+	switch err := err.(type) {
+	case *Unsupported:
+		return true
+	case interface{ Unwrap() error }:
+		return IsUnsupported(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		all := err.Unwrap()
+		return len(all) > 0 && !slices.ContainsFunc(all, func(err error) bool { return !IsUnsupported(err) })
 	}
 	return false
-}
-
-// both joins two errors. Unlike [errors.Join] it leaves a single error as it
-// is, so that an [*Unsupported] stays one.
-func both(a, b error) error {
-	switch {
-	case a == nil:
-		return b
-	case b == nil:
-		return a
-	default:
-		return errors.Join(a, b)
-	}
 }
