@@ -193,10 +193,12 @@ func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
 	r.NoCPU = noCPU
 	if len(r.Failed) > 0 && r.Died == "" {
 		again, err := k.suite(ctx, f+"/again", exactly(r.Failed[0]), "-poke", poke)
-		if err != nil {
+		switch {
+		case err == nil:
+			r.Again = again.noticed()
+		case !errors.Is(err, lab.ErrNoTest): // by itself it is skipped
 			return nil, err
 		}
-		r.Again = len(again.Failed) > 0 || again.Died != ""
 	}
 	r.Took = time.Since(begun)
 	return r, nil
@@ -205,7 +207,7 @@ func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
 // exactly is a pattern for one test, as in go test -run. The name of the whole
 // suite is none.
 func exactly(test string) string {
-	if strings.HasPrefix(test, "(") {
+	if test == lab.Whole {
 		return ""
 	}
 	var parts []string

@@ -48,8 +48,8 @@ type widen struct {
 	dir   cli.Dir
 	args  []string // for the test binary
 
-	runner *lab.Runner
-	state  *state
+	suite func(ctx context.Context, out string, args ...string) (*lab.Outcome, error) // [lab.Runner.Run], except in tests
+	state *state
 }
 
 func parse(args []string) (*widen, error) {
@@ -98,10 +98,12 @@ func (w *widen) run(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Printf("%s: %s\n", w.vm.Kernel, prepared.Kernel())
-	if w.runner, err = lab.NewRunner(ctx); err != nil {
+	runner, err := lab.NewRunner(ctx)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.runner.Close()) }()
+	defer func() { err = errors.Join(err, runner.Close()) }()
+	w.suite = runner.Run
 	if w.state, err = openState(filepath.Join(w.reports(), stateFile), w.key(prepared.Kernel())); err != nil {
 		return err
 	}

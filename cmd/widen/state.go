@@ -109,9 +109,9 @@ func died(how string) []string {
 func (w *widen) reproducer(f suspect.Suspect, r *run) string {
 	pattern := r.Pattern
 	if len(r.Again) > 0 {
-		pattern = patternOf(r.Again[:1])
+		pattern = r.patternOf(r.Again[:1])
 	} else if len(r.Failed) > 0 {
-		pattern = patternOf(r.Failed[:1])
+		pattern = r.patternOf(r.Failed[:1])
 	}
 	words := append(w.flags(), "-delay", fmt.Sprintf("%s=%v", f.Function, w.delay), "-run", pattern, "--")
 	for i, word := range words {

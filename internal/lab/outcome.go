@@ -21,6 +21,10 @@ type Outcome struct {
 	Died   string   // how the VM ended, if it did not end with the suite
 }
 
+// Whole stands in Failed for the suite as a whole, which failed, and no test of
+// it: as when the machine was not left as it was found. It is no test's name.
+const Whole = "(the suite as a whole)"
+
 // Noticed reports whether a test failed, or the VM died.
 func (o *Outcome) Noticed() bool { return len(o.Failed) > 0 || o.Died != "" }
 
@@ -78,9 +82,8 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 		}
 	}
 	slices.Sort(o.Failed)
-	// As when the machine was not left as it was found.
 	if packageFailed && !o.Noticed() {
-		o.Failed = []string{"(the suite as a whole)"}
+		o.Failed = []string{Whole}
 	}
 	return o, nil
 }

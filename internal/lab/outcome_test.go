@@ -56,7 +56,7 @@ func TestParseOutcome(t *testing.T) {
 		{
 			name:    "none of the tests, but the suite",
 			data:    events("pass TestA", "fail TestMain", "fail "),
-			want:    Outcome{Tests: 1, Failed: []string{"(the suite as a whole)"}},
+			want:    Outcome{Tests: 1, Failed: []string{Whole}},
 			noticed: true,
 		},
 		{
