@@ -45,9 +45,13 @@ func (l *bench) runCallbacks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		key, err := lab.Key(prepared.Kernel(), prepared.File())
+		if err != nil {
+			return err
+		}
 		k := &knockouts{
 			bench: l, kernel: kernel, dir: filepath.Join(l.out, strings.ReplaceAll(kernel, "/", "-"), "callbacks"),
-			key: strings.Join(append([]string{prepared.Kernel(), callbackSMP}, l.args...), "\n"),
+			key: strings.Join(append([]string{key, callbackSMP}, l.args...), "\n"),
 		}
 		functions, err := k.list(ctx)
 		if err != nil {

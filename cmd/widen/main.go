@@ -104,7 +104,11 @@ func (w *widen) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, runner.Close()) }()
 	w.suite = runner.Run
-	if w.state, err = openState(filepath.Join(w.reports(), stateFile), w.key(prepared.Kernel())); err != nil {
+	key, err := lab.Key(prepared.Kernel(), prepared.File())
+	if err != nil {
+		return err
+	}
+	if w.state, err = openState(filepath.Join(w.reports(), stateFile), w.key(key)); err != nil {
 		return err
 	}
 	err = w.delayAll(ctx)
