@@ -25,6 +25,11 @@ func TestParseCallbacks(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"bullseye"}, l.names)
 	assert.Equal(t, 20*time.Minute, l.limit)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bzImage"), nil, 0o644))
+	l, err = parse(strings.Fields("-C " + dir + " -callbacks -kernel bzImage -kernel ./linux"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{dir + "/bzImage", dir + "/linux"}, l.names)
 	for args, want := range map[string]string{
 		"-kernel bullseye":    "-kernel bullseye: there are no mutants of it, only of bookworm, trixie, sid",
 		"-callbacks -short":   "-short is for the mutants of the table, not for -callbacks",

@@ -18,6 +18,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
 	"github.com/hotplugtest/hotplugtest/vm"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 var program = &cli.Program{
@@ -72,17 +73,11 @@ func parse(args []string) (*widen, error) {
 	if w.limit <= 0 {
 		return w, fmt.Errorf("-for %v: it takes time", w.limit)
 	}
-	if path := w.dir.Path(w.vm.Kernel); strings.HasPrefix(w.vm.Kernel, ".") || isFile(path) {
-		w.vm.Kernel = path
+	if vmkernel.IsPath(w.vm.Kernel, string(w.dir)) || strings.HasPrefix(w.vm.Kernel, ".") {
+		w.vm.Kernel = w.dir.Path(w.vm.Kernel)
 	}
 	w.out = w.dir.Path(w.out)
 	return w, nil
-}
-
-// isFile tells a kernel's file from a suite's name.
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && !info.IsDir()
 }
 
 // errOver is the cause of a context that -for has ended.
@@ -122,7 +117,7 @@ func (w *widen) run(ctx context.Context) (err error) {
 // reports is the directory of a kernel's reports.
 func (w *widen) reports() string {
 	name := strings.ReplaceAll(w.vm.Kernel, "/", "-")
-	if isFile(w.vm.Kernel) {
+	if vmkernel.IsPath(w.vm.Kernel, "") {
 		name = filepath.Base(w.vm.Kernel)
 	}
 	return filepath.Join(w.out, name)

@@ -41,6 +41,29 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// A kernel's path is relative to where the script was called, as of
+// ci/selftest: that of a file, of a directory and of a kernel tree.
+func TestParseKernel(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bzImage"), nil, 0o644))
+	for _, sub := range []string{"linux", "boot.d", "sid"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "linux", "Kconfig"), nil, 0o644))
+	for name, path := range map[string]bool{"bzImage": true, "linux": true, "boot.d": true, "./none": true, "sid": false, "trixie/rt": false} {
+		w, err := parse([]string{"-C", dir, "-kernel", name})
+		require.NoError(t, err)
+		want := name
+		if path {
+			want = filepath.Join(dir, name)
+		}
+		assert.Equal(t, want, w.vm.Kernel)
+	}
+	w, err := parse([]string{"-C", dir, "-kernel", "linux", "-out", "o"})
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(dir, "o", "linux"), w.reports())
+}
+
 func TestPattern(t *testing.T) {
 	w := &widen{}
 	assert.Equal(t, "^TestOffline$|^TestOnline$", w.pattern([]string{"offline", "online"}))
