@@ -49,8 +49,10 @@ type widen struct {
 	dir   cli.Dir
 	args  []string // for the test binary
 
-	suite func(ctx context.Context, out string, args ...string) (*lab.Outcome, error) // [lab.Runner.Run], except in tests
 	state *state
+
+	// suite is [lab.Runner.Run], except in tests.
+	suite func(ctx context.Context, out string, args ...string) (*lab.Outcome, error)
 }
 
 func parse(args []string) (*widen, error) {
