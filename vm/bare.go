@@ -67,7 +67,7 @@ func (vm *VM) BareBoot(ctx context.Context, path string) (time.Duration, error) 
 	_, err = line.Read(make([]byte, 1))
 	took := time.Since(start)
 	if err != nil {
-		return 0, errors.Join(err, bare.failed("the VM did not start init"))
+		return 0, errors.Join(err, bare.failed("the VM did not start init", false))
 	}
 	return took, nil
 }

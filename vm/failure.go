@@ -23,7 +23,7 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 	if g.started {
 		when = "while the program ran"
 	}
-	f := vm.failed("the VM ended " + when)
+	f := vm.failed("the VM ended "+when, g.started)
 	switch {
 	case f.Console == "" && stderr != "":
 		// Nothing has run. QEMU does not like what it was given.
@@ -39,9 +39,9 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 	return f
 }
 
-func (vm *VM) failed(what string) *Failure {
+func (vm *VM) failed(what string, started bool) *Failure {
 	text, _ := os.ReadFile(vm.console)
-	return &Failure{What: what, Console: crash(string(text)), Log: vm.console}
+	return &Failure{What: what, Console: crash(string(text)), Log: vm.console, Started: started}
 }
 
 // consoleLines is how much of the console is shown, in lines. It is all in a

@@ -107,10 +107,13 @@ func TestFailure(t *testing.T) {
 			if tt.console != "" {
 				require.NoError(t, os.WriteFile(vm.console, []byte(tt.console), 0o600))
 			}
-			err := vm.failure(cmp.Or(tt.guest, new(guest)), tt.ended, tt.stderr)
+			g := cmp.Or(tt.guest, new(guest))
+			err := vm.failure(g, tt.ended, tt.stderr)
 			assert.EqualError(t, err, tt.want)
 			var failure *Failure
-			assert.Equal(t, !tt.plain, errors.As(err, &failure))
+			if assert.Equal(t, !tt.plain, errors.As(err, &failure)) && !tt.plain {
+				assert.Equal(t, g.started, failure.Started)
+			}
 		})
 	}
 }

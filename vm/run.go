@@ -127,6 +127,7 @@ type Failure struct {
 	Console string // the end of the console's text, or what it says of the crash
 	Log     string // the file with all of it
 	Doubt   string // why it may not be the kernel's fault; "": there is no reason known
+	Started bool   // the program was started
 }
 
 func (f *Failure) Error() string { return f.What }

@@ -121,20 +121,20 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 		case how := <-watch.stalled:
 			answered := vm.question(p)
 			end()
-			f := vm.failed(how + g.linux())
+			f := vm.failed(how+g.linux(), true)
 			if !answered && accel != kvm {
 				f.Doubt = deaf
 			}
 			return 0, true, f
 		case <-boot.C:
-			return 0, false, vm.failed(fmt.Sprintf("the VM did not start a program within %v", limit))
+			return 0, false, vm.failed(fmt.Sprintf("the VM did not start a program within %v", limit), false)
 		case <-ctx.Done():
 			if hello == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				watch.stop()
 				vm.question(p)
 			}
 			end()
-			return 0, g.started, vm.failed(fmt.Sprintf("the VM was ended: %v", context.Cause(ctx)))
+			return 0, g.started, vm.failed(fmt.Sprintf("the VM was ended: %v", context.Cause(ctx)), g.started)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func (vm *VM) conclude(p *process, g *guest, err error) (code int, started bool,
 		return 0, true, err
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, g.started, vm.failed(fmt.Sprintf("the guest's line says what nobody understands: %v", err))
+		return 0, g.started, vm.failed(fmt.Sprintf("the guest's line says what nobody understands: %v", err), g.started)
 	}
 	// The line ends when QEMU does; a moment later it is known how.
 	<-p.dead

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 // section is a part of the table.
@@ -74,14 +75,25 @@ func parse(args []string) (*bench, error) {
 		names = append(names, s.name)
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	var dir cli.Dir
+	dir.Flag(flags)
 	flags.StringVar(&b.kernel, "kernel", vm.DefaultKernel, vm.KernelUsage)
 	flags.IntVar(&b.n, "n", 30, "`times` that each of two ways is measured in turn")
 	flags.Func("run", "measure only what matches the `regexp`, of "+strings.Join(names, ", "), func(s string) (err error) {
 		b.wanted, err = regexp.Compile(s)
 		return err
 	})
-	_, err := program.Parse(flags, args)
-	return b, err
+	if _, err := program.Parse(flags, args); err != nil {
+		return b, err
+	}
+	// The VM's runner is run in another directory.
+	if vmkernel.IsPath(b.kernel, string(dir)) || strings.HasPrefix(b.kernel, ".") {
+		var err error
+		if b.kernel, err = filepath.Abs(dir.Path(b.kernel)); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
 }
 
 func (b *bench) run(ctx context.Context) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,17 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+
+// A kernel's path is relative to where the script was called.
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bzImage"), nil, 0o644))
+	for name, want := range map[string]string{"bzImage": dir + "/bzImage", "./linux": dir + "/linux", "sid": "sid"} {
+		b, err := parse([]string{"-C", dir, "-kernel", name})
+		require.NoError(t, err)
+		assert.Equal(t, want, b.kernel)
+	}
+}
 
 func TestCompare(t *testing.T) {
 	for _, tt := range []struct {

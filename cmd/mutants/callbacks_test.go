@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 func TestParseCallbacks(t *testing.T) {
@@ -25,6 +28,11 @@ func TestParseCallbacks(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"bullseye"}, l.names)
 	assert.Equal(t, 20*time.Minute, l.limit)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bzImage"), nil, 0o644))
+	l, err = parse(strings.Fields("-C " + dir + " -callbacks -kernel bzImage -kernel ./linux"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{dir + "/bzImage", dir + "/linux"}, l.names)
 	for args, want := range map[string]string{
 		"-kernel bullseye":    "-kernel bullseye: there are no mutants of it, only of bookworm, trixie, sid",
 		"-callbacks -short":   "-short is for the mutants of the table, not for -callbacks",
@@ -114,6 +122,47 @@ func TestFor(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, count{impossible: 2}, results.count())
 	assert.ErrorContains(t, results.err("sid"), "sid: no callback was knocked out")
+}
+
+// That no CPU goes and comes is told by two VMs, and not by one that did not
+// get as far as to knock anything out.
+func TestAttempt(t *testing.T) {
+	ended := &vm.Failure{What: "the VM ended while the program ran", Started: true}
+	early := &vm.Failure{What: "the VM did not start a program within 2m0s"}
+	inlined := errors.New("poke: this kernel has no symbol f")
+	for _, tt := range []struct {
+		name  string
+		tries []error
+		want  count
+		err   string // "": what was found is saved
+	}{
+		{name: "twice", tries: []error{ended, ended}, want: count{noCPU: 1}},
+		{name: "once", tries: []error{ended, inlined}, want: count{impossible: 1}},
+		{name: "no second try is needed", tries: []error{inlined}, want: count{impossible: 1}},
+		{name: "the host is busy", tries: []error{early, early}, err: "f: the VM did not start a program within 2m0s"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			k := &knockouts{bench: &bench{}, dir: t.TempDir()}
+			tries := tt.tries
+			k.guest = func(context.Context, vm.Options, string, ...string) ([]byte, error) {
+				err := tries[0]
+				tries = tries[1:]
+				return nil, err
+			}
+			results, err := k.all(context.Background(), []string{"f"}, time.Now())
+			assert.Empty(t, tries)
+			saved, loadErr := k.load("f")
+			require.NoError(t, loadErr)
+			if tt.err != "" {
+				assert.EqualError(t, err, tt.err)
+				assert.Nil(t, saved)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, results.count())
+			assert.NotNil(t, saved)
+		})
+	}
 }
 
 func TestHealthyFails(t *testing.T) {

@@ -82,7 +82,7 @@ func (r *knockout) String() string {
 const resultFile = "knockout.json"
 
 // load reads what became of a callback in an earlier call. It is nil if nothing
-// has, or if that was on another kernel or with other flags.
+// has, or if that was on another kernel, by other sources or with other flags.
 func (k *knockouts) load(name string) (*knockout, error) {
 	file := filepath.Join(k.dir, name, resultFile)
 	data, err := os.ReadFile(file)

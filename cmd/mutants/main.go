@@ -17,6 +17,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 var program = &cli.Program{
@@ -55,7 +56,7 @@ func parse(args []string) (*bench, error) {
 	l := &bench{mutants: regexp.MustCompile("")}
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	l.dir.Flag(flags)
-	flags.Func("kernel", "Debian `suite` whose kernel is broken; may be repeated (default each of "+strings.Join(suites(), ", ")+")", func(s string) error {
+	flags.Func("kernel", "Debian `suite` whose kernel is broken, or with -callbacks any kernel as of ci/selftest; may be repeated (default each of "+strings.Join(suites(), ", ")+")", func(s string) error {
 		l.names = append(l.names, s)
 		return nil
 	})
@@ -104,7 +105,10 @@ func (l *bench) check(flags *flag.FlagSet) (err error) {
 			err = errors.New("-for is for -callbacks only")
 		}
 	})
-	for _, name := range l.names {
+	for n, name := range l.names {
+		if l.callbacks && (vmkernel.IsPath(name, string(l.dir)) || strings.HasPrefix(name, ".")) {
+			l.names[n] = l.dir.Path(name)
+		}
 		i := slices.IndexFunc(kernels, func(k series) bool { return k.suite == name })
 		if l.callbacks || err != nil {
 			continue

@@ -64,19 +64,6 @@ func (w *widen) pattern(transitions []string) string {
 	return strings.Join(tests, "|")
 }
 
-// patternOf is for single tests.
-func patternOf(tests []string) string {
-	var patterns []string
-	for _, test := range tests {
-		var parts []string
-		for part := range strings.SplitSeq(test, "/") {
-			parts = append(parts, "^"+regexp.QuoteMeta(part)+"$")
-		}
-		patterns = append(patterns, strings.Join(parts, "/"))
-	}
-	return strings.Join(patterns, "|")
-}
-
 // A run is what became of the suite while a function was delayed.
 type run struct {
 	Pattern    string   // the tests that ran, as in go test -run
@@ -91,6 +78,23 @@ type run struct {
 
 // noticed reports whether anything failed.
 func (r *run) noticed() bool { return len(r.Failed) > 0 || r.Died != "" }
+
+// patternOf is for single tests of the run, or for all that ran if it failed as
+// a whole.
+func (r *run) patternOf(tests []string) string {
+	if slices.Contains(tests, lab.Whole) {
+		return r.Pattern
+	}
+	var patterns []string
+	for _, test := range tests {
+		var parts []string
+		for part := range strings.SplitSeq(test, "/") {
+			parts = append(parts, "^"+regexp.QuoteMeta(part)+"$")
+		}
+		patterns = append(patterns, strings.Join(parts, "/"))
+	}
+	return strings.Join(patterns, "|")
+}
 
 // outcome is for its text.
 func (r *run) outcome() *lab.Outcome {
@@ -138,9 +142,13 @@ func (w *widen) delayOne(ctx context.Context, s suspect.Suspect) (*run, error) {
 	}
 	pattern := r.Pattern
 	if r.Died == "" {
-		pattern = patternOf(r.Failed)
+		pattern = r.patternOf(r.Failed)
 	}
-	if o, err = w.test(ctx, s.Function+"-again", pattern, "-delay", delay); err != nil {
+	o, err = w.test(ctx, s.Function+"-again", pattern, "-delay", delay)
+	if errors.Is(err, lab.ErrNoTest) {
+		return r, nil // they were skipped: none failed again
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.Again, r.DiedAgain = without(o.Failed, w.state.Baseline.Failed), o.Died
@@ -155,7 +163,7 @@ func without(tests, others []string) []string {
 // test runs the suite.
 func (w *widen) test(ctx context.Context, name, pattern string, flags ...string) (*lab.Outcome, error) {
 	args := append(append(w.flags(), "-run", pattern), flags...)
-	o, err := w.runner.Run(ctx, filepath.Join(w.reports(), name), append(append(args, "--"), w.testArgs()...)...)
+	o, err := w.suite(ctx, filepath.Join(w.reports(), name), append(append(args, "--"), w.testArgs()...)...)
 	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
 	"github.com/hotplugtest/hotplugtest/vm"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 var program = &cli.Program{
@@ -48,8 +49,10 @@ type widen struct {
 	dir   cli.Dir
 	args  []string // for the test binary
 
-	runner *lab.Runner
-	state  *state
+	state *state
+
+	// suite is [lab.Runner.Run], except in tests.
+	suite func(ctx context.Context, out string, args ...string) (*lab.Outcome, error)
 }
 
 func parse(args []string) (*widen, error) {
@@ -72,17 +75,11 @@ func parse(args []string) (*widen, error) {
 	if w.limit <= 0 {
 		return w, fmt.Errorf("-for %v: it takes time", w.limit)
 	}
-	if path := w.dir.Path(w.vm.Kernel); strings.HasPrefix(w.vm.Kernel, ".") || isFile(path) {
-		w.vm.Kernel = path
+	if vmkernel.IsPath(w.vm.Kernel, string(w.dir)) || strings.HasPrefix(w.vm.Kernel, ".") {
+		w.vm.Kernel = w.dir.Path(w.vm.Kernel)
 	}
 	w.out = w.dir.Path(w.out)
 	return w, nil
-}
-
-// isFile tells a kernel's file from a suite's name.
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && !info.IsDir()
 }
 
 // errOver is the cause of a context that -for has ended.
@@ -98,11 +95,17 @@ func (w *widen) run(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Printf("%s: %s\n", w.vm.Kernel, prepared.Kernel())
-	if w.runner, err = lab.NewRunner(ctx); err != nil {
+	runner, err := lab.NewRunner(ctx)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.runner.Close()) }()
-	if w.state, err = openState(filepath.Join(w.reports(), stateFile), w.key(prepared.Kernel())); err != nil {
+	defer func() { err = errors.Join(err, runner.Close()) }()
+	w.suite = runner.Run
+	key, err := lab.Key(prepared.Kernel(), prepared.File())
+	if err != nil {
+		return err
+	}
+	if w.state, err = openState(filepath.Join(w.reports(), stateFile), w.key(key)); err != nil {
 		return err
 	}
 	err = w.delayAll(ctx)
@@ -116,7 +119,7 @@ func (w *widen) run(ctx context.Context) (err error) {
 // reports is the directory of a kernel's reports.
 func (w *widen) reports() string {
 	name := strings.ReplaceAll(w.vm.Kernel, "/", "-")
-	if isFile(w.vm.Kernel) {
+	if vmkernel.IsPath(w.vm.Kernel, "") {
 		name = filepath.Base(w.vm.Kernel)
 	}
 	return filepath.Join(w.out, name)

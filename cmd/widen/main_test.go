@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,13 +41,38 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// A kernel's path is relative to where the script was called, as of
+// ci/selftest: that of a file, of a directory and of a kernel tree.
+func TestParseKernel(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bzImage"), nil, 0o644))
+	for _, sub := range []string{"linux", "boot.d", "sid"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "linux", "Kconfig"), nil, 0o644))
+	for name, path := range map[string]bool{"bzImage": true, "linux": true, "boot.d": true, "./none": true, "sid": false, "trixie/rt": false} {
+		w, err := parse([]string{"-C", dir, "-kernel", name})
+		require.NoError(t, err)
+		want := name
+		if path {
+			want = filepath.Join(dir, name)
+		}
+		assert.Equal(t, want, w.vm.Kernel)
+	}
+	w, err := parse([]string{"-C", dir, "-kernel", "linux", "-out", "o"})
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(dir, "o", "linux"), w.reports())
+}
+
 func TestPattern(t *testing.T) {
 	w := &widen{}
 	assert.Equal(t, "^TestOffline$|^TestOnline$", w.pattern([]string{"offline", "online"}))
 	assert.Equal(t, "^TestOnline$", w.pattern([]string{"online"}))
 	w.rows = "TestScenario/load"
 	assert.Equal(t, "TestScenario/load", w.pattern([]string{"online"}))
-	assert.Equal(t, `^TestA$/^1:x\.y$|^TestB$`, patternOf([]string{"TestA/1:x.y", "TestB"}))
+	r := &run{Pattern: "^TestOnline$"}
+	assert.Equal(t, `^TestA$/^1:x\.y$|^TestB$`, r.patternOf([]string{"TestA/1:x.y", "TestB"}))
+	assert.Equal(t, "^TestOnline$", r.patternOf([]string{lab.Whole}))
 }
 
 func TestReadTrace(t *testing.T) {
@@ -119,6 +147,42 @@ func TestState(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("{"), 0o644))
 	_, err = openState(file, "k")
 	assert.ErrorContains(t, err, "remove it to start anew")
+}
+
+// What failed runs again, and if the suite failed as a whole, all of it. If
+// nothing runs then, nothing failed again.
+func TestDelayOne(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		failed string
+		again  *lab.Outcome // nil: no test ran
+		want   []string
+		runs   string // what runs again
+	}{
+		{name: "a test", failed: "TestOnline/x", again: &lab.Outcome{Failed: []string{"TestOnline/x"}}, want: []string{"TestOnline/x"}, runs: "^TestOnline$/^x$"},
+		{name: "the suite", failed: lab.Whole, again: &lab.Outcome{Failed: []string{lab.Whole}}, want: []string{lab.Whole}, runs: "^TestOnline$"},
+		{name: "skipped", failed: "TestOnline/x", runs: "^TestOnline$/^x$"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &widen{delay: defaultDelay, state: &state{Baseline: &lab.Outcome{}}}
+			var ran []string
+			w.suite = func(_ context.Context, _ string, args ...string) (*lab.Outcome, error) {
+				ran = append(ran, args[slices.Index(args, "-run")+1])
+				switch {
+				case len(ran) == 1:
+					return &lab.Outcome{Tests: 9, Failed: []string{tt.failed}}, nil
+				case tt.again == nil:
+					return nil, fmt.Errorf("%w: skipped", lab.ErrNoTest)
+				}
+				return tt.again, nil
+			}
+			r, err := w.delayOne(context.Background(), suspect.Suspect{Function: "f", Transitions: []string{"online"}})
+			require.NoError(t, err)
+			assert.Equal(t, []string{"^TestOnline$", tt.runs}, ran)
+			assert.Equal(t, []string{tt.failed}, r.Failed)
+			assert.Equal(t, tt.want, r.Again)
+		})
+	}
 }
 
 func TestWithout(t *testing.T) {

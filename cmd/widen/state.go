@@ -27,7 +27,8 @@ type state struct {
 	file string
 }
 
-// openState reads what was found so far, if it is of the same kernel and flags.
+// openState reads what was found so far, if it is of the same kernel,
+// sources and flags.
 func openState(file, key string) (*state, error) {
 	fresh := &state{Key: key, Runs: make(map[string]*run), file: file}
 	data, err := os.ReadFile(file)
@@ -42,7 +43,7 @@ func openState(file, key string) (*state, error) {
 		return nil, fmt.Errorf("%s: %w: remove it to start anew", file, err)
 	}
 	if s.Key != key {
-		fmt.Printf("%s is of another kernel or other flags: starting anew\n", file)
+		fmt.Printf("%s is of another kernel, other sources of the suite or other flags: starting anew\n", file)
 		return fresh, nil
 	}
 	if s.Runs == nil {
@@ -109,9 +110,9 @@ func died(how string) []string {
 func (w *widen) reproducer(f suspect.Suspect, r *run) string {
 	pattern := r.Pattern
 	if len(r.Again) > 0 {
-		pattern = patternOf(r.Again[:1])
+		pattern = r.patternOf(r.Again[:1])
 	} else if len(r.Failed) > 0 {
-		pattern = patternOf(r.Failed[:1])
+		pattern = r.patternOf(r.Failed[:1])
 	}
 	words := append(w.flags(), "-delay", fmt.Sprintf("%s=%v", f.Function, w.delay), "-run", pattern, "--")
 	for i, word := range words {

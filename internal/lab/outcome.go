@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"io"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -19,10 +21,15 @@ type Outcome struct {
 	Died   string   // how the VM ended, if it did not end with the suite
 }
 
+// Whole stands in Failed for the suite as a whole, which failed, and no test of
+// it: as when the machine was not left as it was found. It is no test's name.
+const Whole = "(the suite as a whole)"
+
 // Noticed reports whether a test failed, or the VM died.
 func (o *Outcome) Noticed() bool { return len(o.Failed) > 0 || o.Died != "" }
 
 // ReadOutcome reads the results of a run from a file of go test -json's events.
+// It fails if they stop before the end of the run.
 func ReadOutcome(file string) (*Outcome, error) {
 	results, err := os.Open(file)
 	if err != nil {
@@ -38,6 +45,7 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 	parents := make(map[string]bool)
 	results := make(map[string]string)
 	packageFailed := false
+	ended := make(map[string]bool) // by package
 	for e, err := range testjson.Read(events) {
 		if err != nil {
 			return nil, err
@@ -47,6 +55,7 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.Died == "" && !strings.HasPrefix(e.Output, vm.KVMPrefix) {
 			o.Died = strings.TrimSpace(what)
 		}
+		ended[e.Package] = ended[e.Package] || e.Test == "" && e.Verdict()
 		switch {
 		case e.Action != "pass" && e.Action != "fail":
 		case e.Test == "" || e.Test == testjson.Main:
@@ -60,6 +69,9 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 			}
 		}
 	}
+	if len(ended) == 0 || slices.Contains(slices.Collect(maps.Values(ended)), false) {
+		return nil, errors.New("the results stop before the end of the run")
+	}
 	for test, result := range results {
 		if parents[test] && (result == "pass" || hasFailure(results, test)) {
 			continue
@@ -70,9 +82,8 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 		}
 	}
 	slices.Sort(o.Failed)
-	// As when the machine was not left as it was found.
 	if packageFailed && !o.Noticed() {
-		o.Failed = []string{"(the suite as a whole)"}
+		o.Failed = []string{Whole}
 	}
 	return o, nil
 }

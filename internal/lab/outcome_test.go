@@ -56,7 +56,7 @@ func TestParseOutcome(t *testing.T) {
 		{
 			name:    "none of the tests, but the suite",
 			data:    events("pass TestA", "fail TestMain", "fail "),
-			want:    Outcome{Tests: 1, Failed: []string{"(the suite as a whole)"}},
+			want:    Outcome{Tests: 1, Failed: []string{Whole}},
 			noticed: true,
 		},
 		{
@@ -72,7 +72,6 @@ func TestParseOutcome(t *testing.T) {
 			want:    Outcome{Died: "poke: this kernel has no symbol f"},
 			noticed: true,
 		},
-		{name: "nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o, err := parseOutcome(bytes.NewReader(tt.data))
@@ -83,6 +82,10 @@ func TestParseOutcome(t *testing.T) {
 	}
 	_, err := parseOutcome(strings.NewReader("{"))
 	assert.ErrorContains(t, err, `"{" is no test event: `)
+	for _, cut := range [][]byte{nil, events("run TestA"), events("pass TestA", "run TestB"), events("pass TestA", "output vm: gone")} {
+		_, err := parseOutcome(bytes.NewReader(cut))
+		assert.EqualError(t, err, "the results stop before the end of the run", "%s", cut)
+	}
 }
 
 func FuzzParseOutcome(f *testing.F) {
@@ -103,7 +106,7 @@ func TestReadOutcome(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results.json")
 	_, err := ReadOutcome(file)
 	assert.ErrorIs(t, err, os.ErrNotExist)
-	require.NoError(t, os.WriteFile(file, events("fail TestA"), 0o644))
+	require.NoError(t, os.WriteFile(file, events("fail TestA", "fail "), 0o644))
 	o, err := ReadOutcome(file)
 	require.NoError(t, err)
 	assert.Equal(t, "TestA", o.String())

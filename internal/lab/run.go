@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
@@ -38,8 +39,13 @@ func NewRunner(ctx context.Context) (*Runner, error) {
 // Close removes what NewRunner built.
 func (r *Runner) Close() error { return os.RemoveAll(r.dir) }
 
+// ErrNoTest is the error of a run that came to its end, and in which no test
+// ran: -run matched none, or they were all skipped.
+var ErrNoTest = errors.New("no test ran")
+
 // Run runs the suite with the arguments of ci/selftest. Its reports go to a
-// directory. The error says why no test ran, with what ci/selftest printed.
+// directory. The error says why there is no outcome, with what ci/selftest
+// printed: a run that was cut short has none.
 func (r *Runner) Run(ctx context.Context, out string, args ...string) (*Outcome, error) {
 	// What is there of an earlier run must not be taken for this one's.
 	results := filepath.Join(out, testjson.ResultsFile)
@@ -54,8 +60,16 @@ func (r *Runner) Run(ctx context.Context, out string, args ...string) (*Outcome,
 		return nil, ctx.Err()
 	}
 	o, readErr := ReadOutcome(results)
-	if readErr != nil || o.Tests == 0 && o.Died == "" {
-		return nil, fmt.Errorf("no test ran: %w\n%s", errors.Join(err, readErr), output)
+	switch {
+	case readErr != nil:
+		err = fmt.Errorf("the suite's run: %w", errors.Join(err, readErr))
+	case o.Tests == 0 && o.Died == "":
+		err = errors.Join(ErrNoTest, err)
+	// If the VM ends before a test does, ci/selftest cannot tell.
+	case err == nil, o.Tests == 0, cmd.ProcessState.ExitCode() == cli.Failed:
+		return o, nil
+	default:
+		err = fmt.Errorf("the suite's run did not come to its end: %w", err)
 	}
-	return o, nil
+	return nil, fmt.Errorf("%w\n%s", err, output)
 }
