@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -193,9 +194,30 @@ func (p *plan) suggest(all []*tries, v *verdicts) (entries []known.Entry) {
 			f.Release = m[1]
 		}
 		e, err := known.Suggest(f, profile.Names(), time.Now().Add(knownFor))
-		if err == nil && !slices.ContainsFunc(entries, func(other known.Entry) bool { return other.ID == e.ID }) {
-			entries = append(entries, e)
+		if err == nil {
+			entries = addEntry(entries, e)
 		}
 	}
 	return entries
+}
+
+// addEntry adds an entry, unless one of them knows the same. An ID that another
+// entry has, of the same test on another kernel, gets the kernel's version.
+func addEntry(entries []known.Entry, e known.Entry) []known.Entry {
+	same := func(other known.Entry) bool {
+		other.ID, other.Why, other.Rare = e.ID, e.Why, e.Rare
+		return reflect.DeepEqual(other, e)
+	}
+	if i := slices.IndexFunc(entries, same); i >= 0 {
+		entries[i].Rare = entries[i].Rare || e.Rare
+		return entries
+	}
+	taken := func(other known.Entry) bool { return other.ID == e.ID }
+	if slices.ContainsFunc(entries, taken) {
+		e.ID += "-" + strings.ReplaceAll(e.Kernels[0].From, ".", "-")
+	}
+	for id, n := e.ID, 2; slices.ContainsFunc(entries, taken); n++ {
+		e.ID = fmt.Sprintf("%s-%d", id, n)
+	}
+	return append(entries, e)
 }

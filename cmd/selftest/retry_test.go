@@ -101,3 +101,38 @@ func TestNoteTries(t *testing.T) {
 	assert.Contains(t, string(report), `<property name="`+testjson.KernelSum+`" value="4711"></property>`)
 	assert.Contains(t, string(report), `<failure message="Failed">x</failure>`)
 }
+
+// Kernels that fail the same test have an entry each, except if one entry knows
+// the failures of both.
+func TestSuggestEach(t *testing.T) {
+	dir := t.TempDir()
+	p := &plan{}
+	var results strings.Builder
+	var again []*tries
+	for _, vm := range [][3]string{
+		{"bookworm", "6.1.0-50-amd64", "lost 5 tasks"},
+		{"bookworm-security", "6.1.0-51-amd64", "lost 7 tasks"},
+		{"sid", "7.2.1", "lost 5 tasks"},
+		{"sid-2", "7.2.2", "lost a file"},
+		{"sid-3", "7.2.3", "lost a file, and a task"},
+	} {
+		p.VMs = append(p.VMs, guest{Package: vm[0], Where: known.Where{Profile: "default", Arch: "amd64"}})
+		stream := events(t, "TestA/b kernel "+vm[1], "TestA/b:     a.go:1: "+vm[2], "TestA/b fail", "TestA fail", "fail")
+		results.WriteString(strings.ReplaceAll(stream, `"p"`, `"`+vm[0]+`"`))
+		again = append(again, &tries{test: test{vm[0], "TestA/b"}, runs: 2, failed: 2 - len(again)%2})
+	}
+	entries := p.suggest(again, of(t, results.String()))
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.ID+" "+e.Kernels[0].From)
+	}
+	assert.Equal(t, []string{"default-testa-b 6.1", "default-testa-b-7-2 7.2", "default-testa-b-7-2-2 7.2", "default-testa-b-7-2-3 7.2"}, got)
+	assert.True(t, entries[0].Rare, "one of the two that it knows is")
+
+	text, err := known.Format(entries)
+	require.NoError(t, err)
+	file := filepath.Join(dir, suggestFile)
+	require.NoError(t, os.WriteFile(file, text, 0o644))
+	_, err = loadKnown([]string{file})
+	assert.NoError(t, err)
+}
