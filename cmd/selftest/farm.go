@@ -62,6 +62,16 @@ func atOnce(smp string) int {
 	return max(1, runtime.NumCPU()/n)
 }
 
+// fitting is how many of the VMs this machine carries at once, whichever of
+// them: a profile can have more CPUs than -smp says.
+func (o *options) fitting() int {
+	n := runtime.NumCPU()
+	for _, p := range o.profiles {
+		n = min(n, atOnce(p.Options(o.vm).SMP))
+	}
+	return n
+}
+
 // turns lets several writers write to the same places, each all of its output
 // in one piece, in the order in which they were made. That whose turn it is
 // writes at once.

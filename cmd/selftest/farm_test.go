@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/profile"
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // Shards have each VM once, and all of them together have all.
@@ -47,6 +50,27 @@ func TestAtOnce(t *testing.T) {
 		fmt.Sprintf("%d,cores=2", 8*cores): 1, "cores=2": 1, "0": 1,
 	} {
 		assert.Equal(t, want, atOnce(smp), smp)
+	}
+}
+
+// A profile's own CPUs count, and the most of all profiles.
+func TestFitting(t *testing.T) {
+	cores := runtime.NumCPU()
+	smp := fmt.Sprint(cores)
+	for _, tt := range []struct {
+		smp      string
+		profiles []profile.Profile
+		want     int
+	}{
+		{"1", []profile.Profile{{}}, cores},
+		{smp, []profile.Profile{{}}, 1},
+		{"1", []profile.Profile{{}, {SMP: smp}, {SMP: "1"}}, 1},
+		{smp, []profile.Profile{{SMP: "1"}}, cores},
+		{smp, []profile.Profile{{SMP: "1"}, {}}, 1},
+	} {
+		o := &options{profiles: tt.profiles, vm: vm.Options{SMP: tt.smp}}
+		o.complete()
+		assert.Equal(t, tt.want, o.atOnce, "%s %v", tt.smp, tt.profiles)
 	}
 }
 

@@ -208,7 +208,7 @@ func (o *options) complete() {
 	if len(o.profiles) == 0 {
 		o.profiles, _ = profile.Named(profile.Default)
 	}
-	o.atOnce = cmp.Or(o.atOnce, atOnce(o.vm.SMP))
+	o.atOnce = cmp.Or(o.atOnce, o.fitting())
 }
 
 // checksum matches a SHA-256.
