@@ -141,7 +141,10 @@ func TestTurnsAtOnce(t *testing.T) {
 // run yet may be long.
 func TestOrder(t *testing.T) {
 	vms := []guest{{Package: "a", Argv: []string{"binary", "-x"}}, {Package: "b"}, {Package: "c"}, {Package: "d"}}
-	times := took{vms[0].key(): {time.Second, 1}, vms[1].key(): {time.Minute, 2}, vms[3].key(): {time.Hour, 3}}
+	times := make(took)
+	for i, d := range map[int]time.Duration{0: time.Second, 1: time.Minute, 3: time.Hour} {
+		times[vms[i].key()] = tookOnce{earlier: earlier{Took: d, Tests: i + 1}}
+	}
 	assert.Equal(t, []int{2, 3, 1, 0}, times.order(vms, 2))
 	assert.Equal(t, []int{0, 1, 2, 3}, times.order(vms, 1), "as the command line has them")
 	other := vms[0]
@@ -149,6 +152,11 @@ func TestOrder(t *testing.T) {
 	assert.Equal(t, vms[0].key(), other.key(), "wherever the binary is")
 	other.Argv = []string{"binary", "-y"}
 	assert.NotEqual(t, vms[0].key(), other.key())
+	for _, from := range []origin{{Kernel: "sid"}, {Flags: []string{"-smp", "8"}}, {Broken: []string{"-poke", "f=ret"}}} {
+		other := vms[0]
+		other.Origin = from
+		assert.NotEqual(t, vms[0].key(), other.key(), "%v", from)
+	}
 
 	file := filepath.Join(t.TempDir(), "cache", "took.json")
 	assert.Empty(t, readTook(file))
@@ -156,4 +164,20 @@ func TestOrder(t *testing.T) {
 	assert.Equal(t, times, readTook(file))
 	require.NoError(t, os.WriteFile(file, []byte(`{"a": 1`), 0o644))
 	assert.Empty(t, readTook(file), "damaged")
+}
+
+// The file does not grow for ever: what ran last is kept.
+func TestTookBound(t *testing.T) {
+	const more = 10
+	file := filepath.Join(t.TempDir(), "took.json")
+	times := make(took)
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range mostTook + more {
+		times[fmt.Sprint(i)] = tookOnce{earlier{time.Second, i}, begin.Add(time.Duration(i) * time.Hour)}
+	}
+	require.NoError(t, times.write(file))
+	kept := readTook(file)
+	assert.Len(t, kept, mostTook)
+	assert.NotContains(t, kept, fmt.Sprint(more-1))
+	assert.Contains(t, kept, fmt.Sprint(more))
 }

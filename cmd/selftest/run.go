@@ -225,7 +225,7 @@ func (r *runner) one(ctx context.Context, i int, out *piece) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if reports.ended {
-		r.took[g.key()] = earlier{time.Since(began), reports.tests}
+		r.took[g.key()] = tookOnce{earlier{time.Since(began), reports.tests}, time.Now()}
 	}
 	if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
 		r.failed = true
