@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,7 +98,7 @@ func (g *guest) again(k int, tests []string) guest {
 	const most = 200
 	h := *g
 	h.Package += fmt.Sprintf("%s%d", triesMark, k)
-	h.Options.Out = filepath.Join(g.Options.Out, fmt.Sprintf("again-%d", k))
+	h.Options.Out = filepath.Join(g.Options.Out, fmt.Sprintf("%s%d", againPrefix, k))
 	if len(tests) <= most {
 		h.Argv = slices.Clone(g.Argv)
 		for i, arg := range h.Argv {
@@ -107,6 +108,21 @@ func (g *guest) again(k int, tests []string) guest {
 		}
 	}
 	return h
+}
+
+// againPrefix begins the name of the directory for such a VM.
+const againPrefix = "again-"
+
+// againDirs are those of an earlier run.
+func againDirs(out string) (dirs []string) {
+	entries, _ := os.ReadDir(out) // an earlier run need not have been
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), againPrefix)
+		if _, err := strconv.Atoi(number); ok && err == nil && e.IsDir() {
+			dirs = append(dirs, filepath.Join(out, e.Name()))
+		}
+	}
+	return dirs
 }
 
 // triesMark is between the name of a package and the number of the try.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -45,6 +47,40 @@ func TestAgain(t *testing.T) {
 
 	assert.Equal(t, g.Argv, g.again(1, make([]string, 1000)).Argv, "all of them, if they are many")
 	assert.Equal(t, `^TestA$/^a\.b\(c\)$`, pattern([]string{"TestA/a.b(c)"}))
+}
+
+// A run begins without the reports of an earlier one, and removes nothing else.
+func TestRemoveReports(t *testing.T) {
+	out := t.TempDir()
+	for _, tt := range []struct {
+		kernels, files, left []string
+	}{
+		{
+			[]string{"sid"},
+			[]string{"again-1/console.log", "again-12/console.log", "repro/x.sh", "results.json", "console.log", "again-x/y", "sid/again-1/z"},
+			[]string{"again-x/y", "console.log", "sid/again-1/z"},
+		},
+		{
+			[]string{"sid", "trixie"},
+			[]string{"sid/again-1/console.log", "sid/console.log", "again-1", "known-new.json"},
+			[]string{"again-1", "again-x/y", "console.log", "sid/console.log"},
+		},
+	} {
+		for _, name := range tt.files {
+			require.NoError(t, os.MkdirAll(filepath.Join(out, filepath.Dir(name)), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(out, name), nil, 0o644))
+		}
+		o := &options{kernels: tt.kernels, profiles: []profile.Profile{{}}, vm: vm.Options{Out: out}}
+		require.NoError(t, o.removeReports())
+		var left []string
+		require.NoError(t, fs.WalkDir(os.DirFS(out), ".", func(path string, d fs.DirEntry, err error) error {
+			if !d.IsDir() {
+				left = append(left, path)
+			}
+			return err
+		}))
+		assert.Equal(t, tt.left, left)
+	}
 }
 
 // A test that fails each time is broken, and one that does not is flaky. One
