@@ -182,8 +182,8 @@ func TestNoLonger(t *testing.T) {
 	assert.Equal(t, "\n=== Known defects that did not show\nno longer: busy (p)\n", b.String())
 }
 
-// A suite that ends by itself with a known failure, and then with another status
-// than tests give, has not only failed by this. The suite is this test binary.
+// A suite that ends with another status than tests give has not only failed by
+// the known defect that it shows. The suite is this test binary.
 func TestKnownStatus(t *testing.T) {
 	if how := os.Getenv(endEnv); how != "" {
 		t.Log("EBUSY")
