@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -60,6 +61,16 @@ func atOnce(smp string) int {
 		return 1
 	}
 	return max(1, runtime.NumCPU()/n)
+}
+
+// fitting is how many of the VMs this machine carries at once, whichever of
+// them: a profile can have more CPUs than -smp says.
+func (o *options) fitting() int {
+	n := runtime.NumCPU()
+	for _, p := range o.profiles {
+		n = min(n, atOnce(p.Options(o.vm).SMP))
+	}
+	return n
 }
 
 // turns lets several writers write to the same places, each all of its output
@@ -129,7 +140,16 @@ func (p *piece) flush() {
 }
 
 // took is what is known of the VMs of earlier runs, by what they ran.
-type took map[string]earlier
+type took map[string]tookOnce
+
+// tookOnce is what is known of the last of them.
+type tookOnce struct {
+	earlier
+	At time.Time
+}
+
+// mostTook is how many of them are kept, the latest.
+const mostTook = 1000
 
 // tookFile is where it is kept.
 func tookFile() (string, error) {
@@ -149,6 +169,10 @@ func readTook(file string) took {
 }
 
 func (t took) write(file string) error {
+	keys := slices.SortedFunc(maps.Keys(t), func(a, b string) int { return t[b].At.Compare(t[a].At) })
+	for _, key := range keys[min(len(keys), mostTook):] {
+		delete(t, key)
+	}
 	data, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -167,14 +191,16 @@ func (t took) write(file string) error {
 // of is what is known of each of the VMs.
 func (t took) of(vms []guest) (list []earlier) {
 	for _, g := range vms {
-		list = append(list, t[g.key()])
+		list = append(list, t[g.key()].earlier)
 	}
 	return list
 }
 
-// key names what a VM runs.
+// key names what a VM runs: a kernel with flags.
 func (g *guest) key() string {
-	return g.Where.Arch + " " + g.Package + " " + strings.Join(g.Argv[min(1, len(g.Argv)):], " ")
+	return strings.Join(slices.Concat(
+		[]string{g.Package, g.Origin.Kernel}, g.Origin.Flags, g.Origin.Broken, g.Argv[min(1, len(g.Argv)):],
+	), " ")
 }
 
 // order is the order to start VMs in: the longest first, if there are several

@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/internal/profile"
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // Shards have each VM once, and all of them together have all.
@@ -47,6 +50,27 @@ func TestAtOnce(t *testing.T) {
 		fmt.Sprintf("%d,cores=2", 8*cores): 1, "cores=2": 1, "0": 1,
 	} {
 		assert.Equal(t, want, atOnce(smp), smp)
+	}
+}
+
+// A profile's own CPUs count, and the most of all profiles.
+func TestFitting(t *testing.T) {
+	cores := runtime.NumCPU()
+	smp := fmt.Sprint(cores)
+	for _, tt := range []struct {
+		smp      string
+		profiles []profile.Profile
+		want     int
+	}{
+		{"1", []profile.Profile{{}}, cores},
+		{smp, []profile.Profile{{}}, 1},
+		{"1", []profile.Profile{{}, {SMP: smp}, {SMP: "1"}}, 1},
+		{smp, []profile.Profile{{SMP: "1"}}, cores},
+		{smp, []profile.Profile{{SMP: "1"}, {}}, 1},
+	} {
+		o := &options{profiles: tt.profiles, vm: vm.Options{SMP: tt.smp}}
+		o.complete()
+		assert.Equal(t, tt.want, o.atOnce, "%s %v", tt.smp, tt.profiles)
 	}
 }
 
@@ -117,7 +141,10 @@ func TestTurnsAtOnce(t *testing.T) {
 // run yet may be long.
 func TestOrder(t *testing.T) {
 	vms := []guest{{Package: "a", Argv: []string{"binary", "-x"}}, {Package: "b"}, {Package: "c"}, {Package: "d"}}
-	times := took{vms[0].key(): {time.Second, 1}, vms[1].key(): {time.Minute, 2}, vms[3].key(): {time.Hour, 3}}
+	times := make(took)
+	for i, d := range map[int]time.Duration{0: time.Second, 1: time.Minute, 3: time.Hour} {
+		times[vms[i].key()] = tookOnce{earlier: earlier{Took: d, Tests: i + 1}}
+	}
 	assert.Equal(t, []int{2, 3, 1, 0}, times.order(vms, 2))
 	assert.Equal(t, []int{0, 1, 2, 3}, times.order(vms, 1), "as the command line has them")
 	other := vms[0]
@@ -125,6 +152,11 @@ func TestOrder(t *testing.T) {
 	assert.Equal(t, vms[0].key(), other.key(), "wherever the binary is")
 	other.Argv = []string{"binary", "-y"}
 	assert.NotEqual(t, vms[0].key(), other.key())
+	for _, from := range []origin{{Kernel: "sid"}, {Flags: []string{"-smp", "8"}}, {Broken: []string{"-poke", "f=ret"}}} {
+		other := vms[0]
+		other.Origin = from
+		assert.NotEqual(t, vms[0].key(), other.key(), "%v", from)
+	}
 
 	file := filepath.Join(t.TempDir(), "cache", "took.json")
 	assert.Empty(t, readTook(file))
@@ -132,4 +164,20 @@ func TestOrder(t *testing.T) {
 	assert.Equal(t, times, readTook(file))
 	require.NoError(t, os.WriteFile(file, []byte(`{"a": 1`), 0o644))
 	assert.Empty(t, readTook(file), "damaged")
+}
+
+// The file does not grow for ever: what ran last is kept.
+func TestTookBound(t *testing.T) {
+	const more = 10
+	file := filepath.Join(t.TempDir(), "took.json")
+	times := make(took)
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range mostTook + more {
+		times[fmt.Sprint(i)] = tookOnce{earlier{time.Second, i}, begin.Add(time.Duration(i) * time.Hour)}
+	}
+	require.NoError(t, times.write(file))
+	kept := readTook(file)
+	assert.Len(t, kept, mostTook)
+	assert.NotContains(t, kept, fmt.Sprint(more-1))
+	assert.Contains(t, kept, fmt.Sprint(more))
 }

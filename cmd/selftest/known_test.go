@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -178,6 +180,56 @@ func TestNoLonger(t *testing.T) {
 	_, err := judge(strings.NewReader(events(t, "TestA pass", "pass", "no-longer busy")), &b)
 	require.NoError(t, err)
 	assert.Equal(t, "\n=== Known defects that did not show\nno longer: busy (p)\n", b.String())
+}
+
+// A suite that ends with another status than tests give has not only failed by
+// the known defect that it shows. The suite is this test binary.
+func TestKnownStatus(t *testing.T) {
+	if how := os.Getenv(endEnv); how != "" {
+		t.Log("EBUSY")
+		t.Fail()
+		return // TestMain ends as it is asked to
+	}
+	list := strings.Replace(knownList, "TestA/b", "TestKnownStatus", 1)
+	file := filepath.Join(t.TempDir(), "known.json")
+	require.NoError(t, os.WriteFile(file, []byte(list), 0o644))
+	loader, err := loadKnown([]string{file})
+	require.NoError(t, err)
+	for how, status := range map[string]int{"return": 1, "panic": 2, "exit": 3} {
+		t.Run(how, func(t *testing.T) {
+			suite := exec.Command(os.Args[0], "-test.v=test2json", "-test.run=^TestKnownStatus$")
+			suite.Env = append(os.Environ(), endEnv+"="+how)
+			output, err := suite.Output()
+			require.ErrorAs(t, err, new(*exec.ExitError))
+			said := bytes.NewBuffer(output)
+			assert.Equal(t, status, tellStatus(said, suite.ProcessState.ExitCode()))
+
+			convert := exec.Command("go", "tool", "test2json", "-t", "-p", "p")
+			convert.Stdin, convert.Stderr = said, os.Stderr
+			events, err := convert.Output()
+			require.NoError(t, err)
+			w := &forReports{w: io.Discard, results: io.Discard, progress: io.Discard}
+			w.verdicts.matcher = loader.Matcher(known.Where{})
+			w.verdicts.matcher.Kernel("6.12.1")
+			_, err = w.Write(events)
+			require.NoError(t, err)
+			assert.Equal(t, status == 1, w.onlyKnown(), "%s", events)
+		})
+	}
+}
+
+// endEnv has this test binary end as a suite would that fails outside of tests.
+const endEnv = "SELFTEST_TEST_END"
+
+// endAs ends the process as endEnv says, or returns.
+func endAs(how string) {
+	switch how {
+	case "panic":
+		panic("restoring the machine")
+	case "exit":
+		fmt.Print("restoring the machine")
+		os.Exit(3)
+	}
 }
 
 func TestKnownFlag(t *testing.T) {

@@ -208,7 +208,7 @@ func (o *options) complete() {
 	if len(o.profiles) == 0 {
 		o.profiles, _ = profile.Named(profile.Default)
 	}
-	o.atOnce = cmp.Or(o.atOnce, atOnce(o.vm.SMP))
+	o.atOnce = cmp.Or(o.atOnce, o.fitting())
 }
 
 // checksum matches a SHA-256.
@@ -225,15 +225,8 @@ func (o *options) test(ctx context.Context) error {
 	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
 		return err
 	}
-	// Nobody is to take the reports of an earlier run for those of one that
-	// made none.
-	if err := os.RemoveAll(filepath.Join(o.vm.Out, report.ReproDir)); err != nil {
+	if err := o.removeReports(); err != nil {
 		return err
-	}
-	for _, name := range []string{junit.File, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile} {
-		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
 	}
 	tmp, err := os.MkdirTemp("", "selftest-")
 	if err != nil {
@@ -266,6 +259,28 @@ func (o *options) test(ctx context.Context) error {
 		return err
 	}
 	return cmp.Or(err, o.compare(p, os.Stdout))
+}
+
+// removeReports removes those of an earlier run. Nobody is to take them for
+// those of a run that made none.
+func (o *options) removeReports() error {
+	dirs := []string{filepath.Join(o.vm.Out, report.ReproDir)}
+	for _, kernel := range fileNames(o.kernels) {
+		for _, boot := range o.profiles {
+			dirs = append(dirs, againDirs(o.subdir(kernel, &boot))...)
+		}
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{junit.File, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile} {
+		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // tool is the path of a program that makes the reports, which is built beside

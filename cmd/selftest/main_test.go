@@ -23,7 +23,11 @@ import (
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
-func TestMain(m *testing.M) { os.Exit(machine.Main(m.Run)) }
+func TestMain(m *testing.M) {
+	code := machine.Main(m.Run)
+	endAs(os.Getenv(endEnv))
+	os.Exit(code)
+}
 
 func TestParse(t *testing.T) {
 	dir := t.TempDir()

@@ -181,7 +181,7 @@ func (o *options) argv(binary string, p *profile.Profile) []string {
 	if o.shell {
 		argv = append(argv, "-stop")
 	}
-	return slices.Concat(argv, p.Args, o.args)
+	return slices.Concat(argv, p.Args, skipping(o.args, p.Skip))
 }
 
 // beforeAndAfter is the time that tests may take beside a soak: go test's

@@ -29,6 +29,24 @@ func (o *options) subdir(kernel string, p *profile.Profile) string {
 	return dir
 }
 
+// skipping returns the arguments for a test binary with a pattern added to each
+// -test.skip: the last of these flags counts alone.
+func skipping(args []string, pattern string) []string {
+	args = slices.Clone(args)
+	for i := 0; i < len(args) && args[i] != "--"; i++ {
+		name, value, ok := strings.Cut(args[i], "=")
+		switch {
+		case name != "-test.skip" && name != "--test.skip":
+		case ok:
+			args[i] = name + "=" + joined("|", pattern, value)
+		case i+1 < len(args):
+			i++
+			args[i] = joined("|", pattern, args[i])
+		}
+	}
+	return args
+}
+
 // joined joins those of the texts that are not empty.
 func joined(sep string, texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), sep)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -37,6 +38,29 @@ func TestProfileTests(t *testing.T) {
 		assert.Contains(t, argv, "-destructive")
 		assert.Contains(t, argv, "-sleep")
 		assert.Equal(t, "-cycles=2", argv[len(argv)-1], "what the user says is the last word")
+	}
+}
+
+// What the profile leaves out is left out whatever else the user leaves out.
+func TestProfileSkip(t *testing.T) {
+	for _, tt := range []struct {
+		skip       string
+		args, want []string
+	}{
+		{"A/b", nil, nil},
+		{"A/b", []string{"-cycles", "2"}, []string{"-cycles", "2"}},
+		{"A/b", []string{"-test.skip", "C", "-cycles=2"}, []string{"-test.skip", "A/b|C", "-cycles=2"}},
+		{"A/b", []string{"-test.skip=C=D", "--test.skip=E"}, []string{"-test.skip=A/b|C=D", "--test.skip=A/b|E"}},
+		{"A/b", []string{"--test.skip", "-test.skip=C"}, []string{"--test.skip", "A/b|-test.skip=C"}},
+		{"A/b", []string{"-test.skip="}, []string{"-test.skip=A/b"}},
+		{"A/b", []string{"-test.skip"}, []string{"-test.skip"}},
+		{"A/b", []string{"--", "-test.skip=C"}, []string{"--", "-test.skip=C"}},
+		{"", []string{"-test.skip=C"}, []string{"-test.skip=C"}},
+	} {
+		args := slices.Clone(tt.args)
+		argv := (&options{args: args}).argv("binary", &profile.Profile{Skip: tt.skip})
+		assert.Equal(t, slices.Concat([]string{"-destructive"}, tt.want), argv[len(argv)-len(tt.want)-1:])
+		assert.Equal(t, tt.args, args)
 	}
 }
 

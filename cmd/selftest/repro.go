@@ -37,29 +37,43 @@ type origin struct {
 func (o *options) origin(kernel string, prepared *vm.VM, p *profile.Profile) (origin, error) {
 	sum, err := sha256File(prepared.File())
 	line := prepared.CommandLine(o.booted(p, o.vm))
-	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, QEMU: strings.Join(quoted(line), " "), Args: o.args}
-	add := func(list *[]string, name string, values ...string) {
-		for _, value := range values {
-			if value != "" {
-				*list = append(*list, name, value)
-			}
-		}
-	}
-	add(&from.Flags, "-arch", o.arch)
-	add(&from.Flags, "-profile", p.Name)
-	add(&from.Flags, "-smp", o.vm.SMP)
-	add(&from.Flags, "-mem", o.vm.Mem)
-	add(&from.Flags, "-append", o.vm.Append)
-	add(&from.Flags, "-qemu", o.vm.QEMU...)
+	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, QEMU: strings.Join(quoted(line), " "), Flags: o.flags(p), Args: o.args}
+	addFlag(&from.Broken, "-poke", o.vm.Pokes...)
+	return from, err
+}
+
+// flags are those that ask for the guest of a profile, without its kernel and
+// what breaks that.
+func (o *options) flags(p *profile.Profile) (flags []string) {
+	addFlag(&flags, "-arch", o.arch)
+	addFlag(&flags, "-profile", p.Name)
+	addFlag(&flags, "-smp", o.vm.SMP)
+	addFlag(&flags, "-mem", o.vm.Mem)
+	addFlag(&flags, "-append", o.vm.Append)
+	addFlag(&flags, "-qemu", o.vm.QEMU...)
 	if o.vm.Timeout > 0 {
-		add(&from.Flags, "-timeout", o.vm.Timeout.String())
+		addFlag(&flags, "-timeout", o.vm.Timeout.String())
 	}
 	if o.vm.Packed {
-		from.Flags = append(from.Flags, "-packed")
+		flags = append(flags, "-packed")
 	}
-	add(&from.Flags, "-delay", o.vm.Delays...)
-	add(&from.Broken, "-poke", o.vm.Pokes...)
-	return from, err
+	addFlag(&flags, "-delay", o.vm.Delays...)
+	if o.soak > 0 {
+		addFlag(&flags, "-soak", o.soak.String())
+	}
+	if o.goOn {
+		flags = append(flags, "-soak-continue")
+	}
+	return flags
+}
+
+// addFlag adds a flag for each of the values, except empty ones.
+func addFlag(list *[]string, name string, values ...string) {
+	for _, value := range values {
+		if value != "" {
+			*list = append(*list, name, value)
+		}
+	}
 }
 
 func sha256File(path string) (string, error) {

@@ -59,6 +59,22 @@ func TestRepro(t *testing.T) {
 	assert.Equal(t, 125, code)
 }
 
+// The flags of a script are read as those of the run: the tests are the same.
+func TestReproFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{},
+		{"-profile", "smt", "-smp", "8", "-mem", "2G", "-append", "a b", "-qemu", "-device x", "-timeout", "1m30s", "-packed", "-delay", "f=1s"},
+		{"-soak", "25h", "-soak-continue"},
+		{"-soak", "1m", "-arch", "arm64"},
+	} {
+		o, err := parse(args)
+		require.NoError(t, err)
+		again, err := parse(o.flags(&o.profiles[0]))
+		require.NoError(t, err)
+		assert.Equal(t, o, again)
+	}
+}
+
 func TestNoRepro(t *testing.T) {
 	out := t.TempDir()
 	var screen strings.Builder

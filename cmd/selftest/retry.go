@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,7 +98,7 @@ func (g *guest) again(k int, tests []string) guest {
 	const most = 200
 	h := *g
 	h.Package += fmt.Sprintf("%s%d", triesMark, k)
-	h.Options.Out = filepath.Join(g.Options.Out, fmt.Sprintf("again-%d", k))
+	h.Options.Out = filepath.Join(g.Options.Out, fmt.Sprintf("%s%d", againPrefix, k))
 	if len(tests) <= most {
 		h.Argv = slices.Clone(g.Argv)
 		for i, arg := range h.Argv {
@@ -106,6 +108,21 @@ func (g *guest) again(k int, tests []string) guest {
 		}
 	}
 	return h
+}
+
+// againPrefix begins the name of the directory for such a VM.
+const againPrefix = "again-"
+
+// againDirs are those of an earlier run.
+func againDirs(out string) (dirs []string) {
+	entries, _ := os.ReadDir(out) // an earlier run need not have been
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), againPrefix)
+		if _, err := strconv.Atoi(number); ok && err == nil && e.IsDir() {
+			dirs = append(dirs, filepath.Join(out, e.Name()))
+		}
+	}
+	return dirs
 }
 
 // triesMark is between the name of a package and the number of the try.
@@ -193,9 +210,30 @@ func (p *plan) suggest(all []*tries, v *verdicts) (entries []known.Entry) {
 			f.Release = m[1]
 		}
 		e, err := known.Suggest(f, profile.Names(), time.Now().Add(knownFor))
-		if err == nil && !slices.ContainsFunc(entries, func(other known.Entry) bool { return other.ID == e.ID }) {
-			entries = append(entries, e)
+		if err == nil {
+			entries = addEntry(entries, e)
 		}
 	}
 	return entries
+}
+
+// addEntry adds an entry, unless one of them knows the same. An ID that another
+// entry has, of the same test on another kernel, gets the kernel's version.
+func addEntry(entries []known.Entry, e known.Entry) []known.Entry {
+	same := func(other known.Entry) bool {
+		other.ID, other.Why, other.Rare = e.ID, e.Why, e.Rare
+		return reflect.DeepEqual(other, e)
+	}
+	if i := slices.IndexFunc(entries, same); i >= 0 {
+		entries[i].Rare = entries[i].Rare || e.Rare
+		return entries
+	}
+	taken := func(other known.Entry) bool { return other.ID == e.ID }
+	if slices.ContainsFunc(entries, taken) {
+		e.ID += "-" + strings.ReplaceAll(e.Kernels[0].From, ".", "-")
+	}
+	for id, n := e.ID, 2; slices.ContainsFunc(entries, taken); n++ {
+		e.ID = fmt.Sprintf("%s-%d", id, n)
+	}
+	return append(entries, e)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -45,6 +47,40 @@ func TestAgain(t *testing.T) {
 
 	assert.Equal(t, g.Argv, g.again(1, make([]string, 1000)).Argv, "all of them, if they are many")
 	assert.Equal(t, `^TestA$/^a\.b\(c\)$`, pattern([]string{"TestA/a.b(c)"}))
+}
+
+// A run begins without the reports of an earlier one, and removes nothing else.
+func TestRemoveReports(t *testing.T) {
+	out := t.TempDir()
+	for _, tt := range []struct {
+		kernels, files, left []string
+	}{
+		{
+			[]string{"sid"},
+			[]string{"again-1/console.log", "again-12/console.log", "repro/x.sh", "results.json", "console.log", "again-x/y", "sid/again-1/z"},
+			[]string{"again-x/y", "console.log", "sid/again-1/z"},
+		},
+		{
+			[]string{"sid", "trixie"},
+			[]string{"sid/again-1/console.log", "sid/console.log", "again-1", "known-new.json"},
+			[]string{"again-1", "again-x/y", "console.log", "sid/console.log"},
+		},
+	} {
+		for _, name := range tt.files {
+			require.NoError(t, os.MkdirAll(filepath.Join(out, filepath.Dir(name)), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(out, name), nil, 0o644))
+		}
+		o := &options{kernels: tt.kernels, profiles: []profile.Profile{{}}, vm: vm.Options{Out: out}}
+		require.NoError(t, o.removeReports())
+		var left []string
+		require.NoError(t, fs.WalkDir(os.DirFS(out), ".", func(path string, d fs.DirEntry, err error) error {
+			if !d.IsDir() {
+				left = append(left, path)
+			}
+			return err
+		}))
+		assert.Equal(t, tt.left, left)
+	}
 }
 
 // A test that fails each time is broken, and one that does not is flaky. One
@@ -100,4 +136,39 @@ func TestNoteTries(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(string(report), `<property name="`+testjson.Attempts+`" value="flaky 1/3"></property>`))
 	assert.Contains(t, string(report), `<property name="`+testjson.KernelSum+`" value="4711"></property>`)
 	assert.Contains(t, string(report), `<failure message="Failed">x</failure>`)
+}
+
+// Kernels that fail the same test have an entry each, except if one entry knows
+// the failures of both.
+func TestSuggestEach(t *testing.T) {
+	dir := t.TempDir()
+	p := &plan{}
+	var results strings.Builder
+	var again []*tries
+	for _, vm := range [][3]string{
+		{"bookworm", "6.1.0-50-amd64", "lost 5 tasks"},
+		{"bookworm-security", "6.1.0-51-amd64", "lost 7 tasks"},
+		{"sid", "7.2.1", "lost 5 tasks"},
+		{"sid-2", "7.2.2", "lost a file"},
+		{"sid-3", "7.2.3", "lost a file, and a task"},
+	} {
+		p.VMs = append(p.VMs, guest{Package: vm[0], Where: known.Where{Profile: "default", Arch: "amd64"}})
+		stream := events(t, "TestA/b kernel "+vm[1], "TestA/b:     a.go:1: "+vm[2], "TestA/b fail", "TestA fail", "fail")
+		results.WriteString(strings.ReplaceAll(stream, `"p"`, `"`+vm[0]+`"`))
+		again = append(again, &tries{test: test{vm[0], "TestA/b"}, runs: 2, failed: 2 - len(again)%2})
+	}
+	entries := p.suggest(again, of(t, results.String()))
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.ID+" "+e.Kernels[0].From)
+	}
+	assert.Equal(t, []string{"default-testa-b 6.1", "default-testa-b-7-2 7.2", "default-testa-b-7-2-2 7.2", "default-testa-b-7-2-3 7.2"}, got)
+	assert.True(t, entries[0].Rare, "one of the two that it knows is")
+
+	text, err := known.Format(entries)
+	require.NoError(t, err)
+	file := filepath.Join(dir, suggestFile)
+	require.NoError(t, os.WriteFile(file, text, 0o644))
+	_, err = loadKnown([]string{file})
+	assert.NoError(t, err)
 }

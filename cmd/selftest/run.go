@@ -225,7 +225,7 @@ func (r *runner) one(ctx context.Context, i int, out *piece) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if reports.ended {
-		r.took[g.key()] = earlier{time.Since(began), reports.tests}
+		r.took[g.key()] = tookOnce{earlier{time.Since(began), reports.tests}, time.Now()}
 	}
 	if exit := new(exec.ExitError); err != nil && !(reports.onlyKnown() && errors.As(err, &exit)) {
 		r.failed = true
@@ -257,5 +257,16 @@ func boot(file, index string) int {
 		fmt.Fprintln(os.Stderr, "selftest:", err)
 		return 1
 	}
-	return vm.Exec(p.VMs[i].Options, p.VMs[i].Argv)
+	return tellStatus(os.Stdout, vm.Exec(p.VMs[i].Options, p.VMs[i].Argv))
+}
+
+// tellStatus says that the suite ended with a status that its tests cannot have
+// given it, as by a panic when it restored the machine. A known defect that
+// failed a test does not excuse this. It returns the status.
+func tellStatus(w io.Writer, status int) int {
+	if status != 0 && status != 1 {
+		// What the suite wrote last need not have ended its line.
+		fmt.Fprintf(w, "\nFAIL: the suite ended with status %d\n", status)
+	}
+	return status
 }

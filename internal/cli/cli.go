@@ -107,13 +107,13 @@ func (p *Program) Run(parseErr error, do func(context.Context) error) int {
 		return 0
 	case !errors.As(err, &told):
 		p.say(err.Error())
-	case told.Status != 0:
-		return told.Status
+		told = &Told{}
 	}
 	if ctx.Err() != nil {
+		// Also after a verdict: the interrupt may have made a test fail.
 		return Interrupted
 	}
-	return cmp.Or(p.Failure, Failed)
+	return cmp.Or(told.Status, p.Failure, Failed)
 }
 
 // Refuse says what is wrong with a command line, and returns the exit status.

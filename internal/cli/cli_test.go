@@ -72,7 +72,8 @@ func TestRun(t *testing.T) {
 		{name: "told, and no verdict", err: &Told{}, failure: Untold, status: 125},
 		{name: "an interrupt", err: failed, interrupt: true, failure: Untold, status: 130, said: "p: disk full\n"},
 		{name: "told, and an interrupt", err: &Told{}, interrupt: true, status: 130},
-		{name: "a verdict in spite of an interrupt", err: &Told{Status: 1}, interrupt: true, status: 1},
+		{name: "a verdict, and an interrupt", err: &Told{Status: 1}, interrupt: true, failure: Untold, status: 130},
+		{name: "an interrupt that came too late", interrupt: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var said strings.Builder

@@ -117,7 +117,11 @@ func expression(begin, text, end string, none ...string) (*regexp.Regexp, error)
 	if _, err := regexp.Compile(text); err != nil {
 		return nil, err
 	}
-	re := regexp.MustCompile(begin + text + end)
+	// It can be valid only by itself: \Qx takes up what comes after it.
+	re, err := regexp.Compile(begin + text + end)
+	if err != nil {
+		return nil, err
+	}
 	for _, any := range append(none, "") {
 		if re.MatchString(any) {
 			return nil, fmt.Errorf("%q is too broad: it matches %q too", text, any)

@@ -24,9 +24,10 @@ const (
 	ReturnMark = "hotplugtest: return"
 )
 
-// Sizes of the buffers, of which each CPU that is possible has one. An operation
-// on one of 4 emulated CPUs records less than leastKB, and one on several CPUs
-// at once ten times as much. A machine with hundreds of CPUs gets leastKB.
+// Sizes of the buffers. A CPU has one as soon as it is online, and keeps it, so
+// allKB is for all CPUs that are possible. An operation on one of 4 emulated
+// CPUs records less than leastKB, and one on several CPUs at once ten times as
+// much. A machine with hundreds of CPUs gets leastKB.
 const (
 	leastKB = 512
 	mostKB  = 8 << 10

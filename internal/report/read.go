@@ -36,7 +36,6 @@ type column struct {
 	tests   map[string]*test
 	order   []*test
 	gone    []string // known defects that did not show, by ID
-	verdict string   // of all, or "" if it was cut
 	took    time.Duration
 	times   map[string]*operation // by transition
 	did     []string              // transitions
@@ -214,7 +213,6 @@ func (r *Report) takeWhole(c *column, e testjson.Event) {
 	case e.Action == "attr":
 		c.Facts[e.Key] = e.Value
 	case e.Verdict():
-		c.verdict = e.Action
 		c.took = time.Duration(e.Elapsed * float64(time.Second))
 	}
 }
