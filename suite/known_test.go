@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // A test that a known defect alone makes fail is skipped, and is neither one
@@ -50,6 +52,46 @@ func TestKnownDefects(t *testing.T) {
 	builtin, err := loadKnown([]string{"builtin"})
 	require.NoError(t, err)
 	assert.Empty(t, builtin.notes())
+}
+
+// The failure of an operation that was done for all promises, and a promise that
+// a variant breaks, are known like those of one test.
+func TestKnownTogether(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "known.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
+		{"id": "busy", "test": "T/Offline/at-uevent", "kernels": [{"from": "2.6"}],
+			"symptom": "the operation failed: .*EIO", "why": "it is busy", "review": "2999-01-01"},
+		{"id": "mask", "test": "T/Rollback/one", "kernels": [{"from": "2.6"}],
+			"symptom": "seen:     no CPU", "why": "it forgets", "review": "2999-01-01"}]}`), 0o644))
+	tables := rows(with(offline, func(tr *Transition) { tr.Together = true }), Transition{
+		Name: "Rollback", Source: "its document", Before: Online, After: Online, Err: unix.EAGAIN, RolledBack: true,
+		Variants: func(*Machine, int) ([]string, error) { return []string{"one"}, nil },
+		Op:       func(*Operation) error { return unix.EAGAIN },
+	})
+	tables.Invariants = append(tables.Invariants, Invariant{
+		Name: "forgotten", Promise: "it is not", Source: "its document", Before: Online, After: Online,
+		Arm: func(*Probe) (Check, error) { return func() error { return errors.New("no CPU") }, nil },
+	})
+	p := playRows(t, "cpus 0-3\noffline cpu3: EIO\noffline cpu3: right", tables, func(r *Runner) {
+		var err error
+		r.machine.known, err = loadKnown([]string{file})
+		require.NoError(t, err)
+	})
+	assert.Equal(t, "known: busy", p.verdicts["Offline/at-uevent"], p.text)
+	assert.Equal(t, "known: mask", p.verdicts["Rollback/one"], p.text)
+}
+
+// A defect explains all that was broken or nothing.
+func TestOnly(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	broken := func(cpu int, text string) Finding {
+		return Finding{subject: subject{&mask, m.Root}, CPU: cpu, Outcome: &Outcome{Operation: Operation{m, &offline, cpu, ""}}, Err: errors.New(text)}
+	}
+	r := &result{broken: []Finding{broken(0, "cpu0 is late by 3 ms"), broken(3, "cpu3 is late by 12 ms")}}
+	assert.Contains(t, r.only(m), "cpu0 is late by 3 ms")
+	r.broken = append(r.broken, broken(3, "cpu3 is lost"))
+	assert.Empty(t, r.only(m))
+	assert.Len(t, r.kinds(), 2)
 }
 
 // A complaint in the kernel's log is known if a known defect explains all that

@@ -182,9 +182,16 @@ func (m *Machine) open(undo *undoList) error {
 	}
 	undo.add(remove)
 	undo.add(m.closeInstruments)
+	// The cgroup that the process came from may have had few CPUs or a quota.
+	fewer := moreProcs(present.Count() + spareProcs)
+	undo.add(func() error { fewer(); return nil })
 	m.describe(logErr)
 	return nil
 }
+
+// spareProcs are for the threads of one cycle: one that computes, for each of
+// two moments, one that waits for the uevent in a loop, and one that operates.
+const spareProcs = 4
 
 // learnCaches finds out which CPUs have a cache directory in sysfs when they
 // are online.

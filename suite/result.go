@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"testing"
@@ -99,13 +100,39 @@ func operationFailed(all map[subject]*result) string {
 	return ""
 }
 
+// digits match what differs in the texts of the same fault: the CPU, a time.
+var digits = regexp.MustCompile(`\d+`)
+
+// kinds are the first of each kind of what was broken. Apart from numbers, those
+// of a kind say the same.
+func (r *result) kinds() (first []Finding) {
+	seen := make(map[string]bool)
+	for _, f := range r.broken {
+		if text := digits.ReplaceAllString(f.Err.Error(), "N"); !seen[text] {
+			seen[text] = true
+			first = append(first, f)
+		}
+	}
+	return first
+}
+
+// sum is what was wrong in any of the results.
+func sum(all map[subject]*result) *result {
+	var r result
+	for _, o := range all {
+		r.broken, r.failed, r.missed = append(r.broken, o.broken...), append(r.failed, o.failed...), append(r.missed, o.missed...)
+	}
+	return &r
+}
+
 // only is the reason to fail if it is the only one, or "".
 func (r *result) only(m *Machine) string {
+	broken := r.kinds()
 	switch {
-	case len(r.failed) == 1 && len(r.missed) == 0 && len(r.broken) == 0:
+	case len(r.failed) == 1 && len(r.missed) == 0 && len(broken) == 0:
 		return r.failed[0].failure()
-	case len(r.broken) > 0 && len(r.failed) == 0 && len(r.missed) == 0:
-		return r.broken[0].describe(m)
+	case len(broken) == 1 && len(r.failed) == 0 && len(r.missed) == 0:
+		return broken[0].describe(m)
 	}
 	return ""
 }
@@ -122,13 +149,16 @@ func (r *result) report(t *testing.T, m *Machine) {
 	if len(r.broken) == 0 {
 		return
 	}
-	first := r.broken[0]
-	t.Error(first.describe(m))
+	const most = 5
+	kinds := r.kinds()
+	for _, f := range kinds[:min(len(kinds), most)] {
+		t.Error(f.describe(m))
+	}
 	if r.probes > 1 {
 		t.Logf("broken in %d of %d probes; until it was kept: %s", len(r.broken), r.probes, spread(r.windows))
 	}
 	if r.state == "" {
-		r.state = m.state(first.CPU)
+		r.state = m.state(r.broken[0].CPU)
 	}
 	t.Log(r.state)
 }

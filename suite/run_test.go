@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -289,8 +290,13 @@ func TestTogether(t *testing.T) {
 		tr.Together, tr.Op = true, func(o *Operation) error { ops++; return errors.Join(o.Machine.Ensure(1, Offline), setOffline(o)) }
 	}))
 	tables.Invariants[0] = brokenOnce(1)
+	procs := 0
+	tables.Invariants[1].Arm = func(*Probe) (Check, error) { procs = runtime.GOMAXPROCS(0); return func() error { return nil }, nil }
+	before := runtime.GOMAXPROCS(0)
 	p := playRows(t, "cpus 0-3", tables, nil)
 	assert.Equal(t, 2, ops, "one for each moment")
+	assert.Greater(t, procs, before, "threads that compute could keep others from looking")
+	assert.Equal(t, before, runtime.GOMAXPROCS(0))
 	assert.Equal(t, "fail", p.verdicts["Offline/at-uevent/mask"], p.text)
 	assert.Equal(t, "fail", p.verdicts["Offline/at-return/mask"], p.text)
 	assert.Equal(t, "pass", p.verdicts["Offline/at-return/uevent"], p.text)

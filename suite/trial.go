@@ -100,6 +100,8 @@ func (x *trial) sharing(t *testing.T, cpus []int, moment Moment) {
 		t.Fatalf("%s: %v", x.tr.Name, err)
 	}
 	if failed := operationFailed(all); failed != "" {
+		x.machine.known.watch(t)
+		x.machine.known.skip(t, failed)
 		t.Fatal(failed)
 	}
 	eachSubject(t, x.sharers(moment), func(t *testing.T, at subject) {
@@ -366,8 +368,10 @@ func (x *trial) variants(t *testing.T) {
 				t.Fatalf("%s: %v", x.tr.Name, err)
 			}
 			if failed := operationFailed(all); failed != "" {
+				m.known.skip(t, failed)
 				t.Fatal(failed)
 			}
+			m.known.skip(t, sum(all).only(m))
 			var whole result
 			for _, at := range x.subjects() {
 				if all[at] != nil {
