@@ -57,7 +57,8 @@ type Facts struct {
 	// FailStates are the hotplug states that a failure may be injected at.
 	FailStates []int
 
-	// IRQs are the interrupts whose mask can be changed.
+	// IRQs are the interrupts whose mask can be changed. None are known if no
+	// action is [Action.Alone].
 	IRQs []int
 
 	// Levels are how far a suspend can go by pm_test, and no farther.
