@@ -57,7 +57,8 @@ type Facts struct {
 	// FailStates are the hotplug states that a failure may be injected at.
 	FailStates []int
 
-	// IRQs are the interrupts whose mask can be changed.
+	// IRQs are the interrupts whose mask can be changed. None are known if no
+	// action is [Action.Alone].
 	IRQs []int
 
 	// Levels are how far a suspend can go by pm_test, and no farther.
@@ -200,10 +201,14 @@ func (d *Drawer) note(l Line) {
 
 // Sequence draws a sequence of n steps from a random part of the actions: a few
 // often meet what all of them together seldom do. It is the same for the same
-// seed, number, facts and actions.
+// seed, number, facts and actions. The error says that no action is for this
+// machine, or wraps [ErrLine].
 func Sequence(seed, number uint64, n int, f *Facts, actions []Action) ([]Line, error) {
 	d := NewDrawer(rand.New(rand.NewPCG(seed, number)), f)
 	drawn := swarm(d, actions)
+	if drawn == nil {
+		return nil, fmt.Errorf("there is nothing to draw: of %d actions none is for this machine", len(actions))
+	}
 	var lines []Line
 	for tries := 0; len(lines) < n && tries < 20*n; tries++ {
 		a := Pick(d, drawn)
@@ -221,13 +226,21 @@ func Sequence(seed, number uint64, n int, f *Facts, actions []Action) ([]Line, e
 	return lines, nil
 }
 
-// swarm returns a random part of the actions, each as often as its weight says.
+// swarm returns a random part of the actions that the machine has a use for,
+// each as often as its weight says. It is nil if there is none.
 func swarm(d *Drawer, actions []Action) []Action {
-	for {
+	useless := func(a Action) bool { return a.Needs != nil && a.Needs(d.Facts) != "" }
+	useful := 0
+	for _, a := range actions {
+		if !useless(a) {
+			useful++
+		}
+	}
+	for useful > 0 {
 		var part []Action
 		kinds := 0
 		for _, a := range actions {
-			if d.IntN(2) == 0 || a.Needs != nil && a.Needs(d.Facts) != "" {
+			if d.IntN(2) == 0 || useless(a) {
 				continue
 			}
 			kinds++
@@ -235,8 +248,9 @@ func swarm(d *Drawer, actions []Action) []Action {
 				part = append(part, a)
 			}
 		}
-		if kinds >= min(3, len(actions)) {
+		if kinds >= min(3, useful) {
 			return part
 		}
 	}
+	return nil
 }

@@ -86,6 +86,19 @@ func TestSwarm(t *testing.T) {
 	assert.Greater(t, len(kinds), 1)
 }
 
+// Of somebody else's actions, few or none may be for the machine.
+func TestFewActions(t *testing.T) {
+	draw := func(*Drawer) string { return "mkdir $A" }
+	none := Action{Name: "none", Needs: func(*Facts) string { return "it never is" }, Draw: draw}
+	for _, actions := range [][]Action{nil, {none}, {none, none, none}} {
+		_, err := Sequence(1, 1, 5, someFacts(), actions)
+		assert.ErrorContains(t, err, fmt.Sprintf("of %d actions none is for this machine", len(actions)))
+	}
+	drawn, err := Sequence(1, 1, 5, someFacts(), []Action{none, none, {Name: "any", Draw: draw}})
+	require.NoError(t, err)
+	assert.Len(t, drawn, 5)
+}
+
 // An action of somebody else's that writes no line of shell is named.
 func TestBadAction(t *testing.T) {
 	_, err := Sequence(1, 1, 5, someFacts(), []Action{{Name: "theirs", Draw: func(*Drawer) string { return "reboot" }}})

@@ -11,7 +11,7 @@ import (
 // A task gets the scheduling class that chrt(1) would give it, and the snapshot
 // says which.
 func TestChrt(t *testing.T) {
-	target := NewTarget("/", "/sys/fs/cgroup", "")
+	target := NewTarget("/", "/none", "")
 	defer target.Close()
 	require.NoError(t, target.StartTasks())
 	defer target.StopTasks()

@@ -16,8 +16,8 @@ import (
 )
 
 // FindFacts finds out about the machine of a target. cpus are those that may be
-// used; empty: all. The error wraps [fs.ErrNotExist] if the machine has no
-// sysfs.
+// used; empty: all. The interrupts are left out, as it takes writes to find
+// those. The error wraps [fs.ErrNotExist] if the machine has no sysfs.
 func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 	version, err := suite.RunningKernel()
 	if err != nil {
@@ -47,13 +47,6 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 			f.FailStates = append(f.FailStates, s.ID)
 		}
 	}
-	irqs, _ := filepath.Glob(t.Path("/proc/irq/[0-9]*"))
-	for _, dir := range irqs {
-		if n, err := strconv.Atoi(filepath.Base(dir)); err == nil && writable(filepath.Join(dir, "smp_affinity")) {
-			f.IRQs = append(f.IRQs, n)
-		}
-	}
-	slices.Sort(f.IRQs)
 	power := suspend.New(t.Path("/"))
 	if levels, err := power.PMTest(); err == nil {
 		for _, level := range suspend.Levels {
@@ -63,6 +56,22 @@ func FindFacts(t *Target, cpus affinity.CPUSet) (*Facts, error) {
 		}
 	}
 	return f, nil
+}
+
+// findIRQs finds the interrupts whose mask can be changed, if an action may do
+// so: to find out takes a write to each, and on a machine that others use the
+// masks are theirs.
+func (f *Facts) findIRQs(t *Target, actions []Action) {
+	if !slices.ContainsFunc(actions, func(a Action) bool { return a.Alone }) {
+		return
+	}
+	irqs, _ := filepath.Glob(t.Path("/proc/irq/[0-9]*"))
+	for _, dir := range irqs {
+		if n, err := strconv.Atoi(filepath.Base(dir)); err == nil && writable(filepath.Join(dir, "smp_affinity")) {
+			f.IRQs = append(f.IRQs, n)
+		}
+	}
+	slices.Sort(f.IRQs)
 }
 
 // String returns the facts that decide what is drawn.

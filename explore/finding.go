@@ -17,7 +17,8 @@ type Finding struct {
 	// Steps are the lines that show it, as short as could be found.
 	Steps []string
 
-	// Results are the errors of the steps, "" for success.
+	// Results are the errors of the steps, "" for success. nil: they are not
+	// known.
 	Results []string
 
 	// Original is the number of steps before they were reduced.

@@ -35,10 +35,11 @@ var taskLaws = []Law{
 }
 
 // cpusetOf returns the cpuset that a task is in: its cgroup, or the nearest
-// above that has the controller. ok is false if that is not known.
+// above that has the controller. ok is false if that is not known, as of a
+// cgroup that no line has made: nobody reads its files.
 func (s *Snapshot) cpusetOf(task string) (g Group, ok bool) {
 	name, ok := s.Readings[Key(task+"#cgroup")]
-	if !ok || name == "" {
+	if !ok || name == "" || strings.HasPrefix(name, rootGroup+"/") {
 		return g, false
 	}
 	for g = s.Group(name); !g.Root(); g = g.Parent() {

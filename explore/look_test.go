@@ -139,3 +139,21 @@ func TestFindFacts(t *testing.T) {
 	_, err = FindFacts(NewTarget(t.TempDir(), "/cg", ""), affinity.CPUSet{})
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
+
+// The mask of an interrupt is written only for actions that may change it.
+func TestFindIRQs(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, cpuDir+"present", "0-1\n")
+	write(t, root, cpuDir+"online", "0-1\n")
+	write(t, root, "/proc/irq/4/smp_affinity", "3") // a write adds the newline
+	target := NewTarget(root, "/cg", "")
+	f, err := FindFacts(target, affinity.CPUSet{})
+	require.NoError(t, err)
+	f.findIRQs(target, []Action{{Name: "offline"}})
+	text, err := os.ReadFile(target.Path("/proc/irq/4/smp_affinity"))
+	require.NoError(t, err)
+	assert.Equal(t, "3", string(text))
+	assert.Empty(t, f.IRQs)
+	f.findIRQs(target, []Action{{Name: "offline"}, {Name: "irq", Alone: true}})
+	assert.Equal(t, []int{4}, f.IRQs)
+}

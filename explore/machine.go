@@ -44,7 +44,7 @@ func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error
 		tables = *o.Tables
 	}
 	tables.Actions = slices.DeleteFunc(slices.Clone(tables.Actions), func(a Action) bool { return a.Alone })
-	r, done, err := Ready(fmt.Sprintf("hotplugtest-%d-", os.Getpid()), o.CPUs, tables.Laws)
+	r, done, err := Ready(fmt.Sprintf("hotplugtest-%d-", os.Getpid()), o.CPUs, tables)
 	if err != nil {
 		return nil, err
 	}

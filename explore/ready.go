@@ -16,10 +16,11 @@ var ErrCannot = errors.New("this kernel cannot be explored")
 
 // Ready gets the running machine ready to be explored: its cpuset hierarchy and
 // its log. prefix begins the name of each cgroup that is made, and cpus are
-// those that may be used; empty: all. What it returns undoes that.
+// those that may be used; empty: all. The tables are those that it is explored
+// by. What it returns undoes that.
 //
 // The machine must be guarded by the caller: see package machine.
-func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done func() error, err error) {
+func Ready(prefix string, cpus affinity.CPUSet, tables Tables) (_ *Runner, done func() error, err error) {
 	h, err := cpuset.New("/")
 	if errors.Is(err, cpuset.ErrNotFound) {
 		return nil, nil, fmt.Errorf("%w: it has no cpusets: %w", ErrCannot, err)
@@ -42,6 +43,7 @@ func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done fun
 	if f.Pluggable.Empty() {
 		return nil, nil, fmt.Errorf("%w: no CPU can go offline", ErrCannot)
 	}
+	f.findIRQs(t, tables.Actions)
 	restore, err := h.EnableController()
 	if err != nil {
 		return nil, nil, err
@@ -59,5 +61,5 @@ func Ready(prefix string, cpus affinity.CPUSet, laws []Law) (_ *Runner, done fun
 		t.Close()
 		return errors.Join(log.Close(), restore())
 	}
-	return NewRunner(t, o, laws, f), done, nil
+	return NewRunner(t, o, tables.Laws, f), done, nil
 }

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
 
 // taskNames are the variables of the tasks. The first sleeps for ever, the
@@ -17,8 +19,9 @@ var taskNames = []string{"T1", "T2"}
 // naps are the times that the tasks sleep at once.
 var naps = map[string]unix.Timespec{"T1": {Sec: 86400}, "T2": {Nsec: 20e6}}
 
-// StartTasks starts the tasks of the sequence, in the root cgroup of the
-// caller's and with its affinity. The error wraps the errno of clone(2).
+// StartTasks starts the tasks of the sequence, in the root cgroup. If they may
+// not be there, they are in the caller's cgroup. The error wraps the errno of
+// clone(2).
 func (t *Target) StartTasks() error {
 	if t.forker == nil {
 		f, err := newForker()
@@ -26,6 +29,9 @@ func (t *Target) StartTasks() error {
 			return err
 		}
 		t.forker = f
+		// The caller's cgroup may have CPUs of its own, which no snapshot has. What
+		// is refused here is no error: the laws leave out tasks of such cgroups.
+		_ = sysfs.WriteLine(t.Path(rootGroup+"/cgroup.procs"), strconv.Itoa(f.pid))
 	}
 	for _, name := range taskNames {
 		pid, err := t.forker.fork(naps[name])

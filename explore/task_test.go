@@ -13,7 +13,7 @@ import (
 // The tasks are processes of one thread each that live until they are stopped.
 // One that has ended is named.
 func TestTasks(t *testing.T) {
-	target := NewTarget("/", "/sys/fs/cgroup", "")
+	target := NewTarget("/", "/none", "")
 	require.NoError(t, target.StartTasks())
 	defer target.Close()
 	defer target.StopTasks()
@@ -39,10 +39,24 @@ func TestTasks(t *testing.T) {
 	}
 }
 
+// The tasks are in the root cgroup, where what starts them is moved: the
+// caller's may have CPUs of its own.
+func TestTasksCgroup(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, "cg/cgroup.procs", "")
+	target := NewTarget(root, "/cg", "")
+	defer target.Close()
+	require.NoError(t, target.StartTasks())
+	defer target.StopTasks()
+	text, err := os.ReadFile(target.Path("$R/cgroup.procs"))
+	require.NoError(t, err)
+	assert.Equal(t, fmt.Sprintln(target.forker.pid), string(text))
+}
+
 // The tasks of one sequence after the other are children of this process, and
 // not of what starts them, so that it can wait for their end.
 func TestTasksAreChildren(t *testing.T) {
-	target := NewTarget("/", "/sys/fs/cgroup", "")
+	target := NewTarget("/", "/none", "")
 	defer target.Close()
 	for range 3 {
 		require.NoError(t, target.StartTasks())

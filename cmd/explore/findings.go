@@ -33,7 +33,10 @@ func (f *findings) add(h *hunt, finding *explore.Finding) error {
 	fmt.Printf("%s: BROKEN: %s: %s (%s, %d steps of %d)\n", h.name, finding.Violation.Key(), finding.Violation.Seen,
 		finding.Rate(), len(finding.Steps), finding.Original)
 	for i, step := range finding.Steps {
-		fmt.Printf("    %s  # %s\n", step, orOK(finding.Results[i]))
+		if i < len(finding.Results) {
+			step += "  # " + orOK(finding.Results[i])
+		}
+		fmt.Printf("    %s\n", step)
 	}
 	if err := f.write(finding, nil); err != nil {
 		f.failed = err

@@ -51,6 +51,14 @@ func TestCannotWrite(t *testing.T) {
 	assert.Len(t, h.all.list, 1)
 }
 
+// What a sequence has left is told of without the results of its steps.
+func TestWithoutResults(t *testing.T) {
+	h := newHunt(t.TempDir())
+	_, err := (&session{hunt: h}).Write([]byte(strings.Replace(finding, `"Results":[""],`, "", 1)))
+	require.NoError(t, err)
+	assert.Len(t, h.all.list, 1)
+}
+
 // A kernel that does not survive is a finding of the steps that had begun, told
 // apart by the function that it died in.
 func TestCrashFinding(t *testing.T) {

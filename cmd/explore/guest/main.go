@@ -85,7 +85,7 @@ func report(e explore.Event) {
 
 func (o *options) run() error {
 	tables := explore.Default()
-	runner, done, err := explore.Ready("", affinity.CPUSet{}, tables.Laws)
+	runner, done, err := explore.Ready("", affinity.CPUSet{}, tables)
 	if err != nil {
 		return err
 	}
