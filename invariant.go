@@ -227,7 +227,7 @@ var invariants = []Invariant{
 		Promise: "the scheduling domains in /proc/schedstat have the CPU while it is online, and only then, so that load is balanced to it",
 		Source:  "Documentation/scheduler/sched-domains.rst",
 		Suspect: `50e76632339d ("sched/cpuset/pm: Fix cpuset vs. suspend-resume bugs", v4.13)`,
-		Needs:   needsFile("/proc/schedstat", "CONFIG_SCHEDSTATS"),
+		Needs:   needsDomains,
 		Arm:     armDomains,
 	},
 	{

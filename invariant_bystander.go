@@ -45,24 +45,12 @@ func about(p *Probe) (affinity.CPUSet, error) {
 	}
 	// SMT control takes all second threads along. Those that are offline are
 	// some.
-	seconds, err := p.Machine.CPUs.Offline()
+	offline, err := p.Machine.CPUs.Offline()
 	if err != nil {
 		return cpus, err
 	}
-	online, err := p.Machine.CPUs.Online()
-	if err != nil {
-		return cpus, err
-	}
-	for cpu := range online.All() {
-		threads, err := p.Machine.CPUs.ThreadSiblings(cpu)
-		if err != nil {
-			return cpus, err
-		}
-		if first, _ := threads.First(); first != cpu {
-			seconds = seconds.With(cpu)
-		}
-	}
-	return cpus.Union(seconds), nil
+	seconds, unclear, err := secondThreads(p.Machine)
+	return cpus.Union(offline).Union(seconds).Union(unclear), err
 }
 
 // armBystanders looks at what is not the operation's before it and after it.

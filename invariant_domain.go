@@ -1,14 +1,42 @@
 package hotplugtest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/suite"
 )
+
+// rootBalanced returns an [*Unsupported] if somebody has taken load balancing
+// from the root cpuset, as can be done on cgroup v1. Then only CPUs of child
+// cpusets that ask for it are in scheduling domains.
+func rootBalanced(m *Machine) error {
+	if m.Root.Group == nil {
+		return nil
+	}
+	switch balanced, err := m.Root.Group.LoadBalanced(); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // cgroup v2: see partitions
+	case err == nil && !balanced:
+		return suite.Unsupportedf("no load is balanced in the root cpuset: sched_load_balance in %s is 0", m.Root.Group.Path())
+	default:
+		return err
+	}
+}
+
+// needsDomains is for what /proc/schedstat says of scheduling domains.
+func needsDomains(v View) error {
+	if err := rootBalanced(v.Machine); err != nil {
+		return err
+	}
+	return fileMissing("/proc/schedstat", "CONFIG_SCHEDSTATS")
+}
 
 // balanced reports whether load must be balanced to the CPU from others: it is
 // not isolated, and not the only CPU that is not.

@@ -142,12 +142,13 @@ var taskScenarios = []Scenario{
 }
 
 // needsBalanced is for promises about tasks that come to a CPU by themselves,
-// or count on it. An isolated CPU is in no domain with the others.
+// or count on it. An isolated CPU is in no domain with the others, and some
+// machines have none.
 func needsBalanced(m *Machine) error {
 	if isolated := affinity.Of(m.Targets...).Intersect(m.Isolated); !isolated.Empty() {
 		return suite.Unsupportedf("CPU %v is isolated: only what is pinned runs there", isolated)
 	}
-	return nil
+	return rootBalanced(m)
 }
 
 // needsStaying is for scenarios that need a CPU beside those that go offline.

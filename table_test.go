@@ -21,6 +21,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -188,6 +189,43 @@ func TestIsolatedIsOptional(t *testing.T) {
 			balanced, err := balanced(&Probe{View: View{Machine: m, CPU: 3, From: &Placement{}}})
 			require.NoError(t, err)
 			assert.Equal(t, name != "one", balanced)
+		})
+	}
+}
+
+// On cgroup v1 somebody can take load balancing from the root cpuset, as is
+// done for CPUs of real-time tasks. Then CPUs are in no domain, by design.
+func TestRootIsNotBalanced(t *testing.T) {
+	for name, tt := range map[string]struct{ options, file, flag string }{
+		"v1":          {"rw,cpuset", "cpuset.sched_load_balance", "0\n"},
+		"no prefix":   {"rw,cpuset,noprefix", "sched_load_balance", "0\n"},
+		"is balanced": {"rw,cpuset", "cpuset.sched_load_balance", "1\n"},
+		"no file":     {"rw,cpuset", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for _, dir := range []string{"proc/self", "cg"} {
+				require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+			}
+			mount := "30 22 0:25 / /cg rw - cgroup cgroup " + tt.options + "\n"
+			require.NoError(t, os.WriteFile(filepath.Join(root, "proc/self/mountinfo"), []byte(mount), 0o644))
+			if tt.file != "" {
+				require.NoError(t, os.WriteFile(filepath.Join(root, "cg", tt.file), []byte(tt.flag), 0o644))
+			}
+			h, err := cpuset.New(root)
+			require.NoError(t, err)
+			m := suite.NewMachine(suite.Facts{}, nil, nil, nil)
+			assert.NoError(t, needsBalanced(m), "a machine without cpusets")
+
+			m.Root.Group = h.Root()
+			if tt.flag != "0\n" {
+				assert.NoError(t, needsBalanced(m))
+				return
+			}
+			for _, err := range []error{needsBalanced(m), needsDomains(View{Machine: m})} {
+				assert.True(t, suite.IsUnsupported(err), err)
+				assert.ErrorContains(t, err, "sched_load_balance")
+			}
 		})
 	}
 }

@@ -47,15 +47,15 @@ func needSMT(m *Machine) (Prepared, error) {
 	if !active {
 		return prepared, suite.Unsupportedf("no core has two threads online")
 	}
-	seconds, err := secondThreads(m)
+	seconds, unclear, err := secondThreads(m)
 	if err != nil {
 		return prepared, err
 	}
-	if err := m.OffLimits(seconds); err != nil {
-		return prepared, suite.Unsupportedf("SMT control takes second threads offline: %v", err)
+	if err := mayGo(m, seconds, "is"); err != nil {
+		return prepared, err
 	}
-	if keep := seconds.Intersect(m.KeepOnline); !keep.Empty() {
-		return prepared, suite.Unsupportedf("CPU %v has to stay online, and is the second thread of a core", keep)
+	if err := mayGo(m, unclear, "may be"); err != nil {
+		return prepared, err
 	}
 	last, ok := seconds.Last()
 	if !ok {
@@ -65,23 +65,52 @@ func needSMT(m *Machine) (Prepared, error) {
 	return prepared, nil
 }
 
+// mayGo returns an [*suite.Unsupported] if SMT control must not take all of the
+// CPUs offline, each of which is the second thread of a core, or may be.
+func mayGo(m *Machine, cpus affinity.CPUSet, is string) error {
+	if err := m.OffLimits(cpus); err != nil {
+		return suite.Unsupportedf("SMT control takes second threads offline: %v, and %s one", err, is)
+	}
+	if keep := cpus.Intersect(m.KeepOnline); !keep.Empty() {
+		return suite.Unsupportedf("CPU %v has to stay online, and %s the second thread of a core", keep, is)
+	}
+	return nil
+}
+
 // secondThreads returns the online CPUs that are not the first thread of their
-// core.
-func secondThreads(m *Machine) (seconds affinity.CPUSet, err error) {
+// core, and those of which that is unclear: the lists of siblings have no CPU
+// that is offline, so a second thread seems to be a first while that is away.
+// SMT control goes by the hardware's numbers, and takes it offline.
+func secondThreads(m *Machine) (seconds, unclear affinity.CPUSet, err error) {
 	online, err := m.CPUs.Online()
 	if err != nil {
-		return seconds, err
+		return seconds, unclear, err
 	}
+	present, err := m.CPUs.Present()
+	if err != nil {
+		return seconds, unclear, err
+	}
+	firsts, most := make(map[int]int), 0 // how many threads their cores have
 	for cpu := range online.All() {
 		siblings, err := m.CPUs.ThreadSiblings(cpu)
 		if err != nil {
-			return seconds, err
+			return seconds, unclear, err
 		}
-		if first, _ := siblings.First(); first != cpu {
+		most = max(most, siblings.Count())
+		if first, _ := siblings.First(); first == cpu {
+			firsts[cpu] = siblings.Count()
+		} else {
 			seconds = seconds.With(cpu)
 		}
 	}
-	return seconds, nil
+	// A core that has as many as any is complete.
+	away, some := present.Difference(online).First()
+	for cpu, threads := range firsts {
+		if some && away < cpu && threads < most {
+			unclear = unclear.With(cpu)
+		}
+	}
+	return seconds, unclear, nil
 }
 
 // siblingsOff picks the last CPU of those that nosmt keeps offline.

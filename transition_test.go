@@ -4,7 +4,9 @@ package hotplugtest
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -184,4 +186,51 @@ func TestRollbackVariants(t *testing.T) {
 	assert.ErrorIs(t, op(&Operation{Machine: m, CPU: 3, Variant: names[0]}), suite.ErrInapplicable)
 	assert.Equal(t, "0-2", onlineOf(t, k))
 	assert.NoError(t, errors.Join(prepared.Undo(), k.SetOnline(3, true)))
+}
+
+// The lists of siblings do not have a CPU that is offline: its second thread
+// seems to be the first of its core, and SMT control takes it offline.
+func TestSecondThreads(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		online           string
+		siblings         map[int]string
+		seconds, unclear string
+	}{
+		{"all online", "0-3", nil, "2-3", ""},
+		{"a first thread is offline", "0,2-3", map[int]string{3: "3"}, "2", "3"},
+		{"a second thread is offline", "0-2", map[int]string{1: "1"}, "2", ""},
+		{"SMT is off", "0-1", map[int]string{0: "0", 1: "1"}, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.CopyFS(dir, os.DirFS("cpuhp/testdata/x86")))
+			cpus := filepath.Join(dir, "sys/devices/system/cpu")
+			online, err := affinity.ParseList(tt.online)
+			require.NoError(t, err)
+			offline := affinity.Of(0, 1, 2, 3).Difference(online)
+			require.NoError(t, os.WriteFile(filepath.Join(cpus, "online"), []byte(tt.online+"\n"), 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(cpus, "offline"), []byte(offline.String()+"\n"), 0o644))
+			for cpu, list := range tt.siblings {
+				file := filepath.Join(cpus, fmt.Sprintf("cpu%d/topology/thread_siblings_list", cpu))
+				require.NoError(t, os.WriteFile(file, []byte(list+"\n"), 0o644))
+			}
+			sys, err := cpuhp.New(dir)
+			require.NoError(t, err)
+			m := suite.NewMachine(suite.Facts{}, sys, nil, nil)
+
+			seconds, unclear, err := secondThreads(m)
+			require.NoError(t, err)
+			assert.Equal(t, []string{tt.seconds, tt.unclear}, []string{seconds.String(), unclear.String()})
+			touched, err := about(&Probe{View: View{Machine: m, CPU: 2}, Transition: &Transition{Name: "SMT/off"}})
+			require.NoError(t, err)
+			want := affinity.Of(2).Union(offline).Union(seconds).Union(unclear)
+			assert.Equal(t, want.String(), touched.String())
+
+			m.Partitioned = unclear
+			if _, err := needSMT(m); !unclear.Empty() {
+				assert.EqualError(t, err, "SMT control takes second threads offline: CPU 3 belongs to a cpuset partition, and may be one")
+			}
+		})
+	}
 }

@@ -139,6 +139,16 @@ func (c *Group) Effective() (affinity.CPUSet, error) {
 	return c.readCPUs("cpus.effective")
 }
 
+// LoadBalanced reports whether the kernel balances load among the CPUs of the
+// cpuset: its cpuset.sched_load_balance, which only v1 has. While that of the
+// root is 1, it does so among all CPUs, whatever those of the others are.
+//
+// The error is an [*Error]. It wraps [unix.ENOENT] on v2.
+func (c *Group) LoadBalanced() (bool, error) {
+	text, err := readFile(c.file(c.h.prefix + "sched_load_balance"))
+	return strings.TrimSpace(text) == "1", err
+}
+
 // Partition returns what kind of partition the cpuset is, as in
 // cpuset.cpus.partition: "member" of its parent's, "root", or "isolated"
 // (v6.0). One that is not valid, mostly as none of its CPUs is online, is "root

@@ -98,6 +98,19 @@ func TestReadCPUs(t *testing.T) {
 	assert.EqualError(t, err, "cpuset: read testdata/v2/sys/fs/cgroup/cpuset.cpus: ENOENT (no such file or directory)")
 }
 
+func TestLoadBalanced(t *testing.T) {
+	dir := tree(t, "v1")
+	root := find(t, dir).Root()
+	for text, want := range map[string]bool{"1\n": true, "0\n": false} {
+		require.NoError(t, os.WriteFile(filepath.Join(root.Path(), "cpuset.sched_load_balance"), []byte(text), 0o644))
+		balanced, err := root.LoadBalanced()
+		require.NoError(t, err)
+		assert.Equal(t, want, balanced)
+	}
+	_, err := find(t, "testdata/v2").Root().LoadBalanced()
+	assert.ErrorIs(t, err, unix.ENOENT)
+}
+
 func TestReadCPUsMalformed(t *testing.T) {
 	c := childOf(t, tree(t, "v2"))
 	file := filepath.Join(c.Path(), "cpuset.cpus.effective")
@@ -116,6 +129,8 @@ func TestNoPrefix(t *testing.T) {
 		"proc/thread-self/cgroup":   "4:cpuset:/\n",
 		"dev/cpuset/cpus":           "0-3\n",
 		"dev/cpuset/effective_cpus": "0-2\n",
+
+		"dev/cpuset/sched_load_balance": "1\n",
 	})
 	c, err := find(t, root).Of(0)
 	require.NoError(t, err)

@@ -41,10 +41,16 @@ func Unsuitable(root string) string {
 	mounts, _ := read(at("/proc/self/mountinfo"))
 	readOnly := false
 	for line := range strings.Lines(mounts) {
-		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS …; a later mount hides one
-		// before.
-		if f := strings.Fields(line); len(f) > 5 && f[4] == "/sys" {
-			readOnly = slices.Contains(strings.Split(f[5], ","), "ro")
+		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - TYPE SOURCE OPTIONS,
+		// first of the mount and then of the file system; a later mount hides
+		// one before.
+		mount, super, _ := strings.Cut(line, " - ")
+		if f := strings.Fields(mount); len(f) > 5 && f[4] == "/sys" {
+			options := f[5]
+			if of := strings.Fields(super); len(of) > 0 {
+				options += "," + of[len(of)-1]
+			}
+			readOnly = slices.Contains(strings.Split(options, ","), "ro")
 		}
 	}
 	if readOnly {

@@ -25,6 +25,7 @@ func TestUnsuitable(t *testing.T) {
 	}{
 		{"a machine", map[string]string{"proc/self/status": caps, "proc/self/mountinfo": sysfs, "proc/1/environ": "HOME=/\x00TERM=linux\x00"}, ""},
 		{"read-only sysfs", map[string]string{"proc/self/mountinfo": "24 1 0:22 / /sys ro,nosuid - sysfs sysfs rw\n"}, "/sys is mounted read-only"},
+		{"read-only file system", map[string]string{"proc/self/mountinfo": "24 1 0:22 / /sys rw,nosuid - sysfs sysfs ro\n"}, "/sys is mounted read-only"},
 		{"read-only below sysfs", map[string]string{"proc/self/mountinfo": sysfs + "25 24 0:23 / /sys/firmware ro - tmpfs tmpfs rw\n"}, ""},
 		{"read-only sysfs below another", map[string]string{"proc/self/mountinfo": "24 1 0:22 / /sys ro - sysfs sysfs rw\n" + sysfs}, ""},
 		{"docker", map[string]string{".dockerenv": ""}, "this is a container (/.dockerenv): its CPUs are the host's"},

@@ -117,10 +117,12 @@ func (e *Events) receive() (queued bool, err error) {
 
 // note keeps what matters of a uevent. Only those of one device come in the
 // order of their SEQNUM: since 5c0941c55e5f (v6.9) the kernel takes the number
-// before it takes the lock to send.
+// before it takes the lock to send. A synthetic one is nothing that happened to
+// the CPU: anybody asks for it at any time, as udevadm trigger does, and with
+// no lock of the device, so its SEQNUM says nothing about the others either.
 func (e *Events) note() {
 	cpu, ok := e.ev.CPU()
-	if !ok {
+	if _, synthetic := e.ev.Lookup("SYNTH_UUID"); !ok || synthetic {
 		return
 	}
 	if last := e.seqnum[cpu]; e.ev.Seqnum() <= last {

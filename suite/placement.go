@@ -167,7 +167,7 @@ func threaded(parent *cpuset.Group, name string) (*cpuset.Group, error) {
 type siblings struct {
 	parent *cpuset.Group
 	count  int
-	made   bool
+	made   int
 	on     bool
 }
 
@@ -182,14 +182,18 @@ func (c *siblings) set(on bool) error {
 	if c == nil || c.on == on {
 		return nil
 	}
-	for i := 0; !c.made && i < c.count; i++ {
-		if _, err := c.parent.Create(strconv.Itoa(i)); err != nil {
+	for ; c.made < c.count; c.made++ {
+		if _, err := c.parent.Create(strconv.Itoa(c.made)); err != nil {
 			return err
 		}
 	}
-	c.made, c.on = true, on
+	set := c.parent.DisableChildren
 	if on {
-		return c.parent.EnableChildren()
+		set = c.parent.EnableChildren
 	}
-	return c.parent.DisableChildren()
+	if err := set(); err != nil {
+		return err
+	}
+	c.on = on
+	return nil
 }

@@ -34,6 +34,7 @@ type Act struct {
 	N     int // which of the threads it is, from 0
 
 	name     string
+	begin    func(*Act) (func() error, error)
 	thread   int // its id
 	turns    atomic.Uint64
 	began    chan error
@@ -194,31 +195,29 @@ func (x *Scene) Start(actors []Actor) error {
 			count = actor.Count(x)
 		}
 		for n := range count {
-			x.acts = append(x.acts, &Act{Scene: x, N: n, name: actor.Name, began: make(chan error, 1), ended: make(chan error, 1)})
+			x.acts = append(x.acts, &Act{
+				Scene: x, N: n, name: actor.Name, begin: actor.Begin, began: make(chan error, 1), ended: make(chan error, 1),
+			})
 		}
 	}
 	// Those that compute all the time must not keep the Go scheduler from
 	// running those that look.
 	x.procs = runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(x.procs + len(x.acts))
-	i := 0
-	for _, actor := range actors {
-		for ; i < len(x.acts) && x.acts[i].name == actor.Name; i++ {
-			act := x.acts[i]
-			go func() { act.ended <- affinity.Thread(func() error { return act.play(actor.Begin) }) }()
-			if err := <-act.began; err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", act.name, err))
-			}
+	for _, act := range x.acts {
+		go func() { act.ended <- affinity.Thread(act.play) }()
+		if err := <-act.began; err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", act.name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // play is the life of an actor's thread.
-func (a *Act) play(begin func(*Act) (func() error, error)) (err error) {
+func (a *Act) play() (err error) {
 	a.thread = unix.Gettid()
 	defer func() { err = errors.Join(err, a.cleanups.run()) }()
-	turn, err := begin(a)
+	turn, err := a.begin(a)
 	a.began <- err
 	for err == nil && !a.Scene.over.Load() {
 		err = turn()

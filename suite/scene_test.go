@@ -33,6 +33,22 @@ func TestActorsThatFail(t *testing.T) {
 	assert.Equal(t, 2, cleaned)
 }
 
+// A name is for those who read the results: two actors may have the same.
+func TestActorsOfOneName(t *testing.T) {
+	m, _ := scriptedMachine(t, "cpus 0-3")
+	var begun []int
+	begins := func(which int) Actor {
+		return Actor{Name: "actor", Count: func(*Scene) int { return 2 }, Begin: func(a *Act) (func() error, error) {
+			begun = append(begun, which, a.N)
+			return func() error { time.Sleep(time.Millisecond); return nil }, nil
+		}}
+	}
+	x := m.NewScene()
+	require.NoError(t, x.Start([]Actor{begins(1), begins(2)}))
+	assert.NoError(t, x.Stop())
+	assert.Equal(t, []int{1, 0, 1, 1, 2, 0, 2, 1}, begun)
+}
+
 // Two threads of a scene can hang at once: each says so, with the blocked
 // tasks, and the first is the one that later tests are told of.
 func TestTwoHungWriters(t *testing.T) {

@@ -111,7 +111,8 @@ func (k *Kernel) TryReceiveInto(ev *uevent.Event) (bool, error) {
 }
 
 // Event makes ev the uevent of a CPU or another device: "online cpu3 17" or
-// "add lo 18", where the number is its SEQNUM.
+// "add lo 18", where the number is its SEQNUM. More properties may follow:
+// "change cpu3 19 SYNTH_UUID=0".
 func Event(ev *uevent.Event, text string) error {
 	var action, device string
 	var seqnum int
@@ -122,8 +123,12 @@ func Event(ev *uevent.Event, text string) error {
 	if !strings.HasPrefix(device, "cpu") {
 		subsystem, path = "net", "/devices/virtual/net/"+device
 	}
-	return ev.UnmarshalBinary(fmt.Appendf(nil, "%s@%s\x00ACTION=%[1]s\x00DEVPATH=%[2]s\x00SUBSYSTEM=%[3]s\x00SEQNUM=%[4]d\x00",
-		action, path, subsystem, seqnum))
+	msg := fmt.Appendf(nil, "%s@%s\x00ACTION=%[1]s\x00DEVPATH=%[2]s\x00SUBSYSTEM=%[3]s\x00SEQNUM=%[4]d\x00",
+		action, path, subsystem, seqnum)
+	for _, property := range strings.Fields(text)[3:] {
+		msg = append(append(msg, property...), 0)
+	}
+	return ev.UnmarshalBinary(msg)
 }
 
 // SetOnline takes a CPU online or offline.
