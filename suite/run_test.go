@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -290,12 +291,15 @@ func TestTogether(t *testing.T) {
 		tr.Together, tr.Op = true, func(o *Operation) error { ops++; return errors.Join(o.Machine.Ensure(1, Offline), setOffline(o)) }
 	}))
 	tables.Invariants[0] = brokenOnce(1)
-	procs := 0
-	tables.Invariants[1].Arm = func(*Probe) (Check, error) { procs = runtime.GOMAXPROCS(0); return func() error { return nil }, nil }
+	var procs atomic.Int64
+	tables.Invariants[1].Arm = func(*Probe) (Check, error) {
+		procs.Store(int64(runtime.GOMAXPROCS(0)))
+		return func() error { return nil }, nil
+	}
 	before := runtime.GOMAXPROCS(0)
 	p := playRows(t, "cpus 0-3", tables, nil)
 	assert.Equal(t, 2, ops, "one for each moment")
-	assert.Greater(t, procs, before, "threads that compute could keep others from looking")
+	assert.Greater(t, int(procs.Load()), before, "threads that compute could keep others from looking")
 	assert.Equal(t, before, runtime.GOMAXPROCS(0))
 	assert.Equal(t, "fail", p.verdicts["Offline/at-uevent/mask"], p.text)
 	assert.Equal(t, "fail", p.verdicts["Offline/at-return/mask"], p.text)
