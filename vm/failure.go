@@ -44,6 +44,19 @@ func (vm *VM) failed(what string, started bool) *Failure {
 	return &Failure{What: what, Console: crash(string(text)), Log: vm.console, Started: started}
 }
 
+// foreign matches a crash at a breakpoint that is nobody's.
+var foreign = regexp.MustCompile(`\bint3: 0000 \[#1\]`)
+
+// breakpoint is the doubt about a kernel that crashed at one. It changes its own
+// code by breakpoints, which are gone when it has told all CPUs. On an emulated
+// one they can stay, now and then.
+func (f *Failure) breakpoint() string {
+	if !foreign.MatchString(f.Console) {
+		return ""
+	}
+	return "this may be QEMU's doing: a processor that it emulates met a breakpoint that another one had removed from the kernel's code"
+}
+
 // consoleLines is how much of the console is shown, in lines. It is all in a
 // file.
 const consoleLines = 30

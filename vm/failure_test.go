@@ -171,3 +171,15 @@ func FuzzCrash(f *testing.F) {
 		assert.Less(t, strings.Count(shown, "\n"), consoleLines)
 	})
 }
+
+func TestBreakpoint(t *testing.T) {
+	for console, doubt := range map[string]bool{
+		"[   27.190783] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[   27.191348] CPU: 0 UID: 0 PID: 390":     true, // 6.12
+		"[    9.190783] int3: 0000 [#1] PREEMPT SMP NOPTI\n":                                                true, // 6.1
+		"[    9.190783] BUG: unable to handle page fault for address: 0000\n[    9.19] Oops: 0000 [#1] SMP": false,
+		"[    9.190783] Call Trace:\n[    9.19]  asm_exc_int3+0x39/0x40\n":                                  false,
+	} {
+		f := &Failure{Console: console}
+		assert.Equal(t, doubt, f.breakpoint() != "", console)
+	}
+}

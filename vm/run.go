@@ -369,7 +369,7 @@ func (vm *VM) emulate(ctx context.Context, out io.Writer) (code int, started boo
 	code, started, err = vm.start(ctx, vm.opts.emulation(), bootLimit, out)
 	var failure *Failure
 	if errors.As(err, &failure) {
-		failure.Doubt = cmp.Or(doubt(ctx, vm.emulator), failure.Doubt)
+		failure.Doubt = cmp.Or(doubt(ctx, vm.emulator), failure.breakpoint(), failure.Doubt)
 	}
 	return code, started, err
 }
