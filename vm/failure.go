@@ -111,13 +111,24 @@ func plain(text string) string {
 }
 
 // What the lines begin with that a runner of VMs prints beside a program's own:
-// all of them, those of them with the kernel's console, and the one that says
-// why KVM is not used, after which it goes on.
+// all of them, and those of them with the kernel's console.
 const (
 	Prefix        = "vm: "
 	ConsolePrefix = Prefix + "| "
-	KVMPrefix     = Prefix + "by /dev/kvm: "
 )
+
+// What the lines begin with after which it goes on: the one that says why KVM is
+// not used, and the one about a boot that is tried again.
+const (
+	kvmPrefix   = Prefix + "by /dev/kvm: "
+	againPrefix = Prefix + "once more: "
+)
+
+// Ends reports whether a line is of those by which a runner says how a VM ended,
+// other than by the program's end.
+func Ends(line string) bool {
+	return strings.HasPrefix(line, Prefix) && !strings.HasPrefix(line, kvmPrefix) && !strings.HasPrefix(line, againPrefix)
+}
 
 // Print writes the failure for people, each line marked so that it can be told
 // from the program's own.

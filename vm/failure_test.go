@@ -183,3 +183,12 @@ func TestBreakpoint(t *testing.T) {
 		assert.Equal(t, doubt, f.breakpoint() != "", console)
 	}
 }
+
+func TestEnds(t *testing.T) {
+	for line, want := range map[string]bool{
+		"vm: the guest stands still for 1m30s: no sign of life\n": true, "vm: | [    1.0] Call Trace:\n": true,
+		"vm: by /dev/kvm: it hangs; using emulation\n": false, "vm: once more: the VM did not start a program within 2m0s\n": false, "ok\n": false,
+	} {
+		assert.Equal(t, want, Ends(line), line)
+	}
+}

@@ -128,6 +128,8 @@ type Failure struct {
 	Log     string // the file with all of it
 	Doubt   string // why it may not be the kernel's fault; "": there is no reason known
 	Started bool   // the program was started
+
+	late bool // it was not started in time
 }
 
 func (f *Failure) Error() string { return f.What }
@@ -353,7 +355,7 @@ func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
 	if started || ctx.Err() != nil {
 		return code, err
 	}
-	fmt.Fprintf(vm.log, "%s%v; using emulation\n", KVMPrefix, err)
+	fmt.Fprintf(vm.log, "%s%v; using emulation\n", kvmPrefix, err)
 	code, started, err = vm.emulate(ctx, out)
 	// A kernel that dies early, or a wrong option, says nothing of KVM.
 	if started {
@@ -366,9 +368,24 @@ func (vm *VM) boot(ctx context.Context, out io.Writer) (int, error) {
 
 // emulate runs the VM by emulation.
 func (vm *VM) emulate(ctx context.Context, out io.Writer) (code int, started bool, err error) {
-	code, started, err = vm.start(ctx, vm.opts.emulation(), bootLimit, out)
+	return vm.emulateWithin(ctx, bootLimit, out)
+}
+
+// emulateWithin is emulate with the time to boot. As a kernel boots it changes
+// its own code, and an emulator can stand still then: nothing is lost by a
+// second boot.
+func (vm *VM) emulateWithin(ctx context.Context, limit time.Duration, out io.Writer) (code int, started bool, err error) {
 	var failure *Failure
-	if errors.As(err, &failure) {
+	for again := range 2 {
+		code, started, err = vm.start(ctx, vm.opts.emulation(), limit, out)
+		if failure = nil; !errors.As(err, &failure) || !failure.late {
+			break
+		}
+		if again == 0 {
+			fmt.Fprintf(vm.log, "%s%s\n", againPrefix, failure.What)
+		}
+	}
+	if failure != nil {
 		failure.Doubt = cmp.Or(doubt(ctx, vm.emulator), failure.breakpoint(), failure.Doubt)
 	}
 	return code, started, err

@@ -227,6 +227,17 @@ func TestStartBootLimit(t *testing.T) {
 	assert.False(t, started)
 }
 
+// An emulated boot that does not end is tried once more.
+func TestEmulateBootLimit(t *testing.T) {
+	vm := fakeVM(t, "does not boot")
+	var log bytes.Buffer
+	vm.log = &log
+	_, started, err := vm.emulateWithin(t.Context(), 10*time.Millisecond, io.Discard)
+	assert.EqualError(t, err, "the VM did not start a program within 10ms")
+	assert.False(t, started)
+	assert.Equal(t, "vm: once more: the VM did not start a program within 10ms\n", log.String())
+}
+
 // fakeVM is a VM that this test binary plays the emulator of.
 func fakeVM(t *testing.T, scenario string) *VM {
 	t.Setenv(fakeEnv, scenario)

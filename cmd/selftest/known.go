@@ -132,7 +132,7 @@ var linux = regexp.MustCompile(`\(Linux (\S+)\)`)
 func cutReport(output string) (own, report string) {
 	var b strings.Builder
 	for line := range strings.Lines(output) {
-		if strings.HasPrefix(line, vm.Prefix) && !strings.HasPrefix(line, vm.KVMPrefix) {
+		if vm.Ends(line) {
 			report += line
 		} else {
 			b.WriteString(line)

@@ -63,7 +63,7 @@ func (f *forReports) take(e testjson.Event) (pass bool, err error) {
 	const most = 100
 	f.pkg = e.Package
 	f.count(e)
-	runner := strings.HasPrefix(e.Output, vm.Prefix) && !strings.HasPrefix(e.Output, vm.KVMPrefix)
+	runner := vm.Ends(e.Output)
 	switch {
 	case e.Action == "artifacts", strings.HasPrefix(e.Output, "=== ATTR "):
 		return false, nil

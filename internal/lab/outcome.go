@@ -52,7 +52,7 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 		}
 		// The first line of the VM's runner says what happened, those after it
 		// are the console's.
-		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.Died == "" && !strings.HasPrefix(e.Output, vm.KVMPrefix) {
+		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.Died == "" && vm.Ends(e.Output) {
 			o.Died = strings.TrimSpace(what)
 		}
 		ended[e.Package] = ended[e.Package] || e.Test == "" && e.Verdict()
