@@ -92,8 +92,8 @@ func TestKernelLedger(t *testing.T) {
 // mostCost is how many times as long as any other a recorded operation may be.
 const mostCost = 1.1
 
-// TestKernelCost has the ledger record every other operation, and compares how
-// long they take.
+// TestKernelCost has the ledger record every other cycle, and compares how long
+// the operations take.
 func TestKernelCost(t *testing.T) {
 	if *cycles < 30 {
 		t.Skipf("-cycles %d: the median of fewer than 30 says nothing", *cycles)
@@ -105,8 +105,22 @@ func TestKernelCost(t *testing.T) {
 	}
 	for range *cycles {
 		for _, recorded := range []bool{false, true} {
-			for _, up := range []bool{false, true} {
-				took[up][recorded] = append(took[up][recorded], operate(t, fs, sys, cpu, up, recorded))
+			var r *ledger.Recorder
+			if recorded {
+				var err error
+				r, err = ledger.NewRecorder(fs, "/", instance(), nil)
+				require.NoError(t, err)
+			}
+			// What was changed in the kernel's text is slow at first.
+			for _, counts := range []bool{false, true} {
+				for _, up := range []bool{false, true} {
+					if d := operate(t, r, sys, cpu, up); counts {
+						took[up][recorded] = append(took[up][recorded], d)
+					}
+				}
+			}
+			if recorded {
+				require.NoError(t, r.Close())
 			}
 		}
 	}
@@ -118,11 +132,9 @@ func TestKernelCost(t *testing.T) {
 	}
 }
 
-func operate(t *testing.T, fs *tracefs.FS, sys cpuhp.FS, cpu int, up, recorded bool) (took time.Duration) {
-	if recorded {
-		r, err := ledger.NewRecorder(fs, "/", instance(), nil)
-		require.NoError(t, err)
-		defer func() { assert.NoError(t, r.Close()) }()
+// operate returns how long an operation took. r records it, if it is not nil.
+func operate(t *testing.T, r *ledger.Recorder, sys cpuhp.FS, cpu int, up bool) (took time.Duration) {
+	if r != nil {
 		sys = sys.AfterWrite(r.Returned)
 		require.NoError(t, r.Begin(nil))
 		defer func() {
