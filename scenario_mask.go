@@ -274,7 +274,7 @@ func allMasks(x *Scene, _ int) error {
 			err = errors.Join(err, x.Set(cpu, Online))
 		}
 		for cpu := range now.Difference(want).All() {
-			err = errors.Join(err, noRoom(cpu, x.Set(cpu, Offline)))
+			err = errors.Join(err, x.Do(fmt.Sprintf("taking cpu%d offline", cpu), func() error { return x.Machine.TakeOffline(affinity.Of(cpu)) }))
 		}
 		if err != nil {
 			return fmt.Errorf("from online CPUs %v to %v: %w", now, want, err)
@@ -285,15 +285,6 @@ func allMasks(x *Scene, _ int) error {
 		time.Sleep(spacings[i%len(spacings)])
 	}
 	return nil
-}
-
-// noRoom makes the error of taking a CPU offline an [*Unsupported] if the other
-// CPUs have no vectors left for its interrupts.
-func noRoom(cpu int, err error) error {
-	if errors.Is(err, unix.ENOSPC) {
-		return suite.Unsupportedf("the other CPUs have no room for the interrupts of cpu%d (ENOSPC)", cpu)
-	}
-	return err
 }
 
 // freeCPUs returns up to four CPUs that can be offline in any combination, as

@@ -3,12 +3,10 @@
 package hotplugtest
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -93,11 +91,4 @@ func TestGoOn(t *testing.T) {
 	assert.NoError(t, goOn(last, map[string]uint64{"cpu0": 10}))
 	assert.EqualError(t, goOn(last, map[string]uint64{"cpu0": 11, "cpu1": 18}), "cpu1 was idle for 20 ticks, and now for 18")
 	assert.NoError(t, goOn(last, map[string]uint64{"cpu1": 19}), "a tick may be in the other field")
-}
-
-func TestNoRoom(t *testing.T) {
-	assert.EqualError(t, noRoom(3, fmt.Errorf("cpuhp: %w", unix.ENOSPC)), "the other CPUs have no room for the interrupts of cpu3 (ENOSPC)")
-	assert.True(t, suite.IsUnsupported(noRoom(3, unix.ENOSPC)))
-	assert.Equal(t, unix.EIO, noRoom(3, unix.EIO))
-	assert.NoError(t, noRoom(3, nil))
 }

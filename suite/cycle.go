@@ -3,7 +3,6 @@ package suite
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -186,7 +185,7 @@ func (o Operation) allTogether(cpus []int, probes []*Probe, moment Moment) (c Cy
 		}
 	}
 	// A probe can have a thread that computes all the time.
-	defer moreProcs(runtime.GOMAXPROCS(0) + len(probes))()
+	defer moreProcs(len(probes))()
 	g := startGroup(o.Machine, probes)
 	if err = g.ready(); err == nil {
 		err = o.prepare(cpus)
@@ -204,14 +203,6 @@ func (o Operation) allTogether(cpus []int, probes []*Probe, moment Moment) (c Cy
 	}
 	found, late := g.end()
 	return newCycle(out, found...), errors.Join(err, late)
-}
-
-// moreProcs has the Go scheduler run n goroutines at a time, and returns what
-// undoes that. If fewer may run than compute or wait in a loop, the one that
-// comes back from write(2) waits for some of 10 ms, and so does its look.
-func moreProcs(n int) (undo func()) {
-	before := runtime.GOMAXPROCS(n)
-	return func() { runtime.GOMAXPROCS(before) }
 }
 
 // doAndLook does the operation, and calls look at the moment.

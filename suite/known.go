@@ -67,42 +67,46 @@ func (k *knownDefects) watch(t testing.TB) {
 	})
 }
 
-// skip ends t as skipped if the text is the only reason for it to fail, and a
-// known defect explains it. Otherwise it returns false. The text may be "". In
-// a cleanup, t must have no subtests: package testing does not tell their
+// skip ends t as skipped if the texts are the only reasons for it to fail, and
+// a known defect explains them. Otherwise it returns false. There may be none.
+// In a cleanup, t must have no subtests: package testing does not tell their
 // parent of a test that a cleanup ends then.
-func (k *knownDefects) skip(t testing.TB, text string) (known bool) {
+func (k *knownDefects) skip(t testing.TB, texts ...string) (known bool) {
 	t.Helper()
-	defect := k.explain(t, text)
+	defect := k.explain(t, texts)
 	if defect != nil {
-		t.Skip(skipText(defect, text))
+		t.Skip(skipText(defect, texts))
 	}
 	return false
 }
 
-// log reports whether a known defect explains the text, and logs which one.
-func (k *knownDefects) log(t testing.TB, text string) (known bool) {
+// log reports whether a known defect explains the texts, and logs which one.
+func (k *knownDefects) log(t testing.TB, texts ...string) (known bool) {
 	t.Helper()
-	defect := k.explain(t, text)
+	defect := k.explain(t, texts)
 	if defect != nil {
-		t.Log(skipText(defect, text))
+		t.Log(skipText(defect, texts))
 	}
 	return defect != nil
 }
 
 // skipText says by which known defect a test fails, and how.
-func skipText(defect *known.Entry, text string) string {
-	return fmt.Sprintf("%s%s: %s\n%s", testjson.KnownPrefix, defect.ID, defect.Why, text)
+func skipText(defect *known.Entry, texts []string) string {
+	return fmt.Sprintf("%s%s: %s\n%s", testjson.KnownPrefix, defect.ID, defect.Why, strings.Join(texts, "\n"))
 }
 
 // explain returns the known defect that t fails by, or nil.
-func (k *knownDefects) explain(t testing.TB, text string) *known.Entry {
-	if k == nil || text == "" || t.Failed() || t.Skipped() {
+func (k *knownDefects) explain(t testing.TB, texts []string) *known.Entry {
+	if k == nil || len(texts) == 0 || t.Failed() || t.Skipped() {
 		return nil
+	}
+	var output strings.Builder // as package testing prints them
+	for _, text := range texts {
+		fmt.Fprintf(&output, "    suite.go:1: %s\n", strings.ReplaceAll(text, "\n", "\n        "))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	defect := k.matcher.Failed(t.Name(), "    suite.go:1: "+strings.ReplaceAll(text, "\n", "\n        ")+"\n")
+	defect := k.matcher.Failed(t.Name(), output.String())
 	if defect != nil {
 		counted.known(t, defect.ID)
 		k.found[t] = defect.ID

@@ -29,12 +29,13 @@ func TestKnownDefects(t *testing.T) {
 	assert.True(t, t.Run("row", func(t *testing.T) {
 		counted.test(t)
 		k.watch(t)
-		k.skip(t, "")
+		k.skip(t)
 		k.skip(t, "another reason")
+		k.skip(t, "the mask is empty", "it is lost")
 		var none *knownDefects
 		none.watch(t)
 		none.skip(t, "the mask is empty\n    promised: it is not\n    known: it forgets masks")
-		k.skip(t, "the mask is empty\n    promised: it is not\n    known: it forgets masks")
+		k.skip(t, "the mask is empty\n    promised: it is not\n    known: it forgets masks", "the mask is empty on cpu3")
 		t.Error("the test goes on")
 	}))
 	t.Run("passes", func(t *testing.T) { counted.test(t); k.watch(t) })
@@ -72,26 +73,29 @@ func TestKnownTogether(t *testing.T) {
 		Name: "forgotten", Promise: "it is not", Source: "its document", Before: Online, After: Online,
 		Arm: func(*Probe) (Check, error) { return func() error { return errors.New("no CPU") }, nil },
 	})
-	p := playRows(t, "cpus 0-3\noffline cpu3: EIO\noffline cpu3: right", tables, func(r *Runner) {
-		var err error
-		r.machine.known, err = loadKnown([]string{file})
-		require.NoError(t, err)
-	})
+	p := playRows(t, "cpus 0-3\noffline cpu3: EIO\noffline cpu3: right", tables, knows(t, file))
 	assert.Equal(t, "known: busy", p.verdicts["Offline/at-uevent"], p.text)
 	assert.Equal(t, "known: mask", p.verdicts["Rollback/one"], p.text)
 }
 
-// A defect explains all that was broken or nothing.
-func TestOnly(t *testing.T) {
+// knows gives a runner a list of known defects.
+func knows(t *testing.T, file string) func(*Runner) {
+	known, err := loadKnown([]string{file})
+	require.NoError(t, err)
+	return func(r *Runner) { r.machine.known = known }
+}
+
+// What is broken is a reason to fail once for each kind.
+func TestReasons(t *testing.T) {
 	m, _ := scriptedMachine(t, "cpus 0-3")
 	broken := func(cpu int, text string) Finding {
 		return Finding{subject: subject{&mask, m.Root}, CPU: cpu, Outcome: &Outcome{Operation: Operation{m, &offline, cpu, ""}}, Err: errors.New(text)}
 	}
 	r := &result{broken: []Finding{broken(0, "cpu0 is late by 3 ms"), broken(3, "cpu3 is late by 12 ms")}}
-	assert.Contains(t, r.only(m), "cpu0 is late by 3 ms")
+	require.Len(t, r.reasons(m), 1)
+	assert.Contains(t, r.reasons(m)[0], "cpu0 is late by 3 ms")
 	r.broken = append(r.broken, broken(3, "cpu3 is lost"))
-	assert.Empty(t, r.only(m))
-	assert.Len(t, r.kinds(), 2)
+	assert.Len(t, r.reasons(m), 2)
 }
 
 // A complaint in the kernel's log is known if a known defect explains all that
@@ -131,11 +135,7 @@ func TestKnownComplaint(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tables := rows(offline, group)
 			tables.Scenarios = []Scenario{idle}
-			p := playRows(t, "cpus 0-3\n"+tt.script, tables, func(r *Runner) {
-				var err error
-				r.machine.known, err = loadKnown([]string{file})
-				require.NoError(t, err)
-			})
+			p := playRows(t, "cpus 0-3\n"+tt.script, tables, knows(t, file))
 			for test, want := range tt.want {
 				assert.Equal(t, want, p.verdicts[test], test)
 				id, known := strings.CutPrefix(want, "known: ")

@@ -161,9 +161,11 @@ func (m *Machine) open(undo *undoList) error {
 		return err
 	}
 	undo.add(back)
-	// Since Go 1.25 the runtime stops the world to follow changes of the online
-	// mask. An explicit setting keeps it from that.
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	// The cgroup that the process came from may have few CPUs, or a quota. And
+	// since Go 1.25 the runtime stops the world to follow changes of the online
+	// mask, from which an explicit setting keeps it.
+	fewer := moreProcs(present.Count() + spareProcs - runtime.GOMAXPROCS(0))
+	undo.add(func() error { fewer(); return nil })
 	undo.add(func() error { return m.restore(m.Online) })
 	m.learnCaches(present)
 	events, err := uevent.Open(nil)
@@ -182,9 +184,6 @@ func (m *Machine) open(undo *undoList) error {
 	}
 	undo.add(remove)
 	undo.add(m.closeInstruments)
-	// The cgroup that the process came from may have had few CPUs or a quota.
-	fewer := moreProcs(present.Count() + spareProcs)
-	undo.add(func() error { fewer(); return nil })
 	m.describe(logErr)
 	return nil
 }
@@ -222,7 +221,6 @@ func (m *Machine) unbind(present affinity.CPUSet) (undo func() error, err error)
 		return nil, err
 	}
 	m.Rebound = true
-	runtime.SetDefaultGOMAXPROCS()
 	return func() error { return rebind(free, bound) }, nil
 }
 

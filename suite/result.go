@@ -125,34 +125,28 @@ func sum(all map[subject]*result) *result {
 	return &r
 }
 
-// only is the reason to fail if it is the only one, or "".
-func (r *result) only(m *Machine) string {
-	broken := r.kinds()
-	switch {
-	case len(r.failed) == 1 && len(r.missed) == 0 && len(broken) == 0:
-		return r.failed[0].failure()
-	case len(broken) == 1 && len(r.failed) == 0 && len(r.missed) == 0:
-		return broken[0].describe(m)
+// reasons are all reasons to fail.
+func (r *result) reasons(m *Machine) (texts []string) {
+	for _, out := range r.failed {
+		texts = append(texts, out.failure())
 	}
-	return ""
+	for _, out := range r.missed {
+		texts = append(texts, out.missing())
+	}
+	for _, f := range r.kinds() {
+		texts = append(texts, f.describe(m))
+	}
+	return texts
 }
 
 // report fails the test for what was broken.
 func (r *result) report(t *testing.T, m *Machine) {
 	t.Helper()
-	for _, out := range r.failed {
-		t.Error(out.failure())
-	}
-	for _, out := range r.missed {
-		t.Error(out.missing())
+	for _, text := range r.reasons(m) {
+		t.Error(text)
 	}
 	if len(r.broken) == 0 {
 		return
-	}
-	const most = 5
-	kinds := r.kinds()
-	for _, f := range kinds[:min(len(kinds), most)] {
-		t.Error(f.describe(m))
 	}
 	if r.probes > 1 {
 		t.Logf("broken in %d of %d probes; until it was kept: %s", len(r.broken), r.probes, spread(r.windows))

@@ -56,7 +56,7 @@ type Scene struct {
 	acts  []*Act
 	over  atomic.Bool
 	ended chan struct{} // closed when it is over
-	procs int           // GOMAXPROCS before it
+	fewer func()        // undoes moreProcs
 	undo  undoList
 	begin time.Time
 
@@ -200,10 +200,7 @@ func (x *Scene) Start(actors []Actor) error {
 			})
 		}
 	}
-	// Those that compute all the time must not keep the Go scheduler from
-	// running those that look.
-	x.procs = runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(x.procs + len(x.acts))
+	x.fewer = moreProcs(len(x.acts))
 	for _, act := range x.acts {
 		go func() { act.ended <- affinity.Thread(act.play) }()
 		if err := <-act.began; err != nil {
@@ -211,6 +208,15 @@ func (x *Scene) Start(actors []Actor) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// moreProcs has the Go scheduler run n goroutines more at a time, and returns
+// what undoes that. If fewer may run than compute or wait in a loop, the thread
+// that comes back from write(2) waits for tens of ms, and so does its look.
+func moreProcs(n int) (undo func()) {
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(before + n)
+	return func() { runtime.GOMAXPROCS(before) }
 }
 
 // play is the life of an actor's thread.
@@ -274,8 +280,8 @@ func (x *Scene) Stop() error {
 	case late != nil:
 		errs = append(errs, x.Machine.stuck(strings.Join(late, "; "), most))
 	}
-	if x.procs > 0 {
-		runtime.GOMAXPROCS(x.procs)
+	if x.fewer != nil {
+		x.fewer()
 	}
 	if x.Machine.hang.any() {
 		return errors.Join(errs...)

@@ -40,7 +40,7 @@ func TestActorsOfOneName(t *testing.T) {
 	begins := func(which int) Actor {
 		return Actor{Name: "actor", Count: func(*Scene) int { return 2 }, Begin: func(a *Act) (func() error, error) {
 			begun = append(begun, which, a.N)
-			return func() error { time.Sleep(time.Millisecond); return nil }, nil
+			return func() error { <-a.Scene.Done(); return nil }, nil
 		}}
 	}
 	x := m.NewScene()

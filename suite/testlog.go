@@ -147,7 +147,7 @@ func (k *testLog) watchGroup(t *testing.T, defects *knownDefects) {
 // report fails the test if the kernel has complained, unless explain ends it or
 // returns true. If the test has failed for another reason, the last that the
 // kernel logged is shown.
-func (s *said) report(t *testing.T, explain func(t testing.TB, text string) (known bool)) {
+func (s *said) report(t *testing.T, explain func(t testing.TB, texts ...string) (known bool)) {
 	failed := t.Failed()
 	if err := s.judge(); err != nil {
 		if !explain(t, err.Error()) {

@@ -200,7 +200,7 @@ func (x *trial) subject(t *testing.T, at subject, cpus []int, results func(able 
 	if err != nil {
 		t.Fatalf("%s: %v", x.tr.Name, err)
 	}
-	m.known.skip(t, res.only(m))
+	m.known.skip(t, res.reasons(m)...)
 	res.report(t, m)
 }
 
@@ -371,7 +371,7 @@ func (x *trial) variants(t *testing.T) {
 				m.known.skip(t, failed)
 				t.Fatal(failed)
 			}
-			m.known.skip(t, sum(all).only(m))
+			m.known.skip(t, sum(all).reasons(m)...)
 			var whole result
 			for _, at := range x.subjects() {
 				if all[at] != nil {

@@ -44,6 +44,9 @@ func (vm *VM) failed(what string, started bool) *Failure {
 	return &Failure{What: what, Console: crash(string(text)), Log: vm.console, Started: started}
 }
 
+// mayBeQEMU begins a doubt about an emulator.
+const mayBeQEMU = "this may be QEMU's doing: "
+
 // foreign matches a crash at a breakpoint that is nobody's.
 var foreign = regexp.MustCompile(`\bint3: 0000 \[#1\]`)
 
@@ -54,7 +57,7 @@ func (f *Failure) breakpoint() string {
 	if !foreign.MatchString(f.Console) {
 		return ""
 	}
-	return "this may be QEMU's doing: a processor that it emulates met a breakpoint that another one had removed from the kernel's code"
+	return mayBeQEMU + "a processor that it emulates met a breakpoint that another one had removed from the kernel's code"
 }
 
 // consoleLines is how much of the console is shown, in lines. It is all in a

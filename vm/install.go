@@ -198,6 +198,6 @@ func doubt(ctx context.Context, emulator string) string {
 	if !ok || !v.before(sound) {
 		return ""
 	}
-	return fmt.Sprintf("this may be QEMU's doing: %d.%d can have a CPU run stale code where the kernel has just changed its own; %d.%d and newer do not",
+	return fmt.Sprintf(mayBeQEMU+"%d.%d can have a CPU run stale code where the kernel has just changed its own; %d.%d and newer do not",
 		v.major, v.minor, sound.major, sound.minor)
 }

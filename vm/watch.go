@@ -123,7 +123,7 @@ func (w *watch) stop() {
 }
 
 // deaf is the doubt about a kernel that is past answering.
-const deaf = "this may be QEMU's doing: no processor that it emulates takes an NMI any more"
+const deaf = mayBeQEMU + "no processor that it emulates takes an NMI any more"
 
 // question has the kernel write to the console what it is doing, and reports
 // whether it did. A break on a serial console and a letter are a SysRq, which the
