@@ -41,23 +41,32 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 
 func (vm *VM) failed(what string, started bool) *Failure {
 	text, _ := os.ReadFile(vm.console)
-	return &Failure{What: what, Console: crash(string(text)), Log: vm.console, Started: started}
+	return &Failure{What: what, Console: crash(string(text)), Log: vm.console, Started: started, breakpoint: breakpoint(string(text))}
 }
 
 // mayBeQEMU begins a doubt about an emulator.
 const mayBeQEMU = "this may be QEMU's doing: "
 
-// foreign matches a crash at a breakpoint that is nobody's.
-var foreign = regexp.MustCompile(`\bint3: 0000 \[#1\]`)
+// The kernel changes its own code by breakpoints: it sets one, waits until all
+// CPUs know, and takes it away. foreign matches a crash at one that is gone,
+// changing a CPU that waits for the others, and trapped one that meets it.
+var (
+	foreign  = regexp.MustCompile(`\bint3: 0000 \[#1\]`)
+	changing = regexp.MustCompile(`\b(text_poke_bp_batch|smp_text_poke_batch_finish)\+0x`)
+	trapped  = regexp.MustCompile(`\b((asm_)?exc_int3|(smp_text_)?poke_int3_handler)\+0x`)
+)
 
-// breakpoint is the doubt about a kernel that crashed at one. It changes its own
-// code by breakpoints, which are gone when it has told all CPUs. On an emulated
-// one they can stay, now and then.
-func (f *Failure) breakpoint() string {
-	if !foreign.MatchString(f.Console) {
-		return ""
+// breakpoint is the doubt that the console's text gives about a kernel that
+// crashed at a breakpoint, or stands at one: on an emulated CPU they can stay
+// after they are gone, now and then.
+func breakpoint(text string) string {
+	switch {
+	case foreign.MatchString(text):
+		return mayBeQEMU + "a processor that it emulates met a breakpoint that another one had removed from the kernel's code"
+	case changing.MatchString(text) && trapped.MatchString(text):
+		return mayBeQEMU + "a processor that it emulates does not get past a breakpoint in the kernel's code, and another one waits for it"
 	}
-	return mayBeQEMU + "a processor that it emulates met a breakpoint that another one had removed from the kernel's code"
+	return ""
 }
 
 // consoleLines is how much of the console is shown, in lines. It is all in a

@@ -129,7 +129,8 @@ type Failure struct {
 	Doubt   string // why it may not be the kernel's fault; "": there is no reason known
 	Started bool   // the program was started
 
-	late bool // it was not started in time
+	late       bool   // it was not started in time
+	breakpoint string // the doubt that the console gives, if the VM was emulated
 }
 
 func (f *Failure) Error() string { return f.What }
@@ -386,7 +387,7 @@ func (vm *VM) emulateWithin(ctx context.Context, limit time.Duration, out io.Wri
 		}
 	}
 	if failure != nil {
-		failure.Doubt = cmp.Or(doubt(ctx, vm.emulator), failure.breakpoint(), failure.Doubt)
+		failure.Doubt = cmp.Or(doubt(ctx, vm.emulator), failure.breakpoint, failure.Doubt)
 	}
 	return code, started, err
 }
