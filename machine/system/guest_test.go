@@ -65,7 +65,7 @@ func (g *guest) arguments() []string {
 		"-machine", "q35", "-cpu", "max,vendor=GenuineIntel,family=6,model=54,-monitor", "-accel", "tcg,thread=multi",
 		"-smp", "4", "-m", "3G", "-nodefaults", "-no-user-config", "-display", "none",
 		"-kernel", filepath.Join(g.image.dir, "vmlinuz"), "-initrd", filepath.Join(g.image.dir, "initrd"),
-		"-append", strings.Join(append([]string{"root=/dev/vda rw console=ttyS0 no_timer_check tsc=nowatchdog"}, hierarchy()...), " "),
+		"-append", strings.Join(append([]string{"root=/dev/vda rw console=ttyS0 no_console_suspend no_timer_check tsc=nowatchdog"}, hierarchy()...), " "),
 		"-serial", "file:" + g.console,
 		"-netdev", fmt.Sprintf("user,id=ssh,net=10.0.2.0/24,restrict=on,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:22", g.port),
 		"-device", "virtio-net-pci,netdev=ssh",
@@ -161,6 +161,12 @@ func (g *guest) reboot(t *testing.T) {
 	g.up(t)
 }
 
+// standsStill reports whether the guest lets nobody in any more.
+func (g *guest) standsStill(t *testing.T) bool {
+	_, code := g.run(t, "root", "true")
+	return code == noConnection
+}
+
 // said is what the guest has written to its console.
 func (g *guest) said() string {
 	text, err := os.ReadFile(g.console)
@@ -173,7 +179,7 @@ func (g *guest) said() string {
 // tail is the end of a console's text.
 func tail(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+	return strings.Join(lines[max(0, len(lines)-100):], "\n")
 }
 
 // shell gives the person at the terminal a shell in the guest.

@@ -18,11 +18,13 @@ import (
 )
 
 // options are those of each connection. The guest is a new one each time, so
-// its host key says nothing.
+// its host key says nothing. A guest that stands still for two minutes has lost
+// its connections: none of what it is asked to do keeps it for so long.
 func (g *guest) options() []string {
 	return []string{
 		"-i", filepath.Join(g.image.dir, "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 		"-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-o", "BatchMode=yes",
+		"-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8",
 	}
 }
 
@@ -154,8 +156,12 @@ func (s *session) running() bool {
 	}
 }
 
-// wait waits for the command's end and returns its output and status, which is
-// 255 if the connection broke.
+// noConnection is the status of a command whose connection broke, or could not
+// be made.
+const noConnection = 255
+
+// wait waits for the command's end and returns its output and status, which may
+// be noConnection.
 func (s *session) wait(t *testing.T) (out string, code int) {
 	t.Helper()
 	timer := time.NewTimer(limit)

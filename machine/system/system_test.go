@@ -97,6 +97,10 @@ func TestSystem(t *testing.T) {
 			fmt.Printf("==== the system is left as it is until this is interrupted; log in with\n     %s\n", g.login("root"))
 			_ = unix.Pause()
 		}
+		if !passed && g.standsStill(t) {
+			fmt.Printf("==== the system stands still; its console ends with\n%s\n", tail(g.said()))
+			changed = true
+		}
 		if changed && slices.ContainsFunc(cases[i+1:], wanted) {
 			g.stop()
 			g = d.boot(t)
