@@ -16,6 +16,13 @@ var (
 			Review:   "2027-06-01",
 		},
 	}
+	zswapFreed = Defect{
+		Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}},
+		Symptom: "a CPU goes offline while a thread that began on it compresses a page for zswap, and what it compresses with is freed: " +
+			"a general protection fault. Seen with -profile modules -delay zpool_malloc=100ms, within 20 cycles",
+		Since: `1ec3b5fe6eec ("mm/zswap: move to use crypto_acomp API for hardware acceleration", v5.11), until v6.13`,
+		Link:  `CVE-2025-21693; 12dcb0ef5406 ("mm: zswap: properly synchronize freeing resources during CPU hotunplug", v6.13, 6.12.12; not in 6.1)`,
+	}
 	isolatedPrimary = Defect{
 		Kernels: []Span{
 			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},

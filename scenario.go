@@ -8,7 +8,7 @@ import (
 )
 
 // scenarios are what must hold while CPUs go offline and online.
-var scenarios = slices.Concat(taskScenarios, lockScenarios, sysctlScenarios, traceScenarios, bpfScenarios, hotAddScenarios)
+var scenarios = slices.Concat(taskScenarios, lockScenarios, sysctlScenarios, traceScenarios, bpfScenarios, storageScenarios, hotAddScenarios)
 
 // taskScenarios are about tasks, timers and interrupts.
 var taskScenarios = []Scenario{

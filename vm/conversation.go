@@ -90,6 +90,8 @@ func (g *guest) converse(line io.ReadWriter, hello chan<- struct{}) error {
 		switch {
 		case (m.Hello == nil) != g.started:
 			return &refused{errors.New("the guest says hello other than once and first")}
+		case m.Hello != nil && m.Hello.Unfit != "":
+			return &refused{errors.New(strings.ReplaceAll(plain(m.Hello.Unfit), "\n", " "))}
 		case m.Hello != nil:
 			if err := g.vm.change(m.Hello.Symbols, g.qmp); err != nil {
 				return &refused{err}

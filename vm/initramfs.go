@@ -73,9 +73,10 @@ func libraries(ctx context.Context, path string) ([]string, error) {
 }
 
 // writeInitramfs writes the guest's root file system: init, the job, the
-// program with its libraries, a busybox unless its path is "", and, as go test
-// promises the program its package's directory, that directory's testdata.
-func writeInitramfs(path string, init []byte, program, busybox string, libraries []string, job wire.Job) error {
+// program with its libraries, a busybox unless its path is "", modules of the
+// kernel, and, as go test promises the program its package's directory, that
+// directory's testdata.
+func writeInitramfs(path string, init []byte, program, busybox string, libraries []string, modules []kernel.Module, job wire.Job) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
@@ -96,6 +97,9 @@ func writeInitramfs(path string, init []byte, program, busybox string, libraries
 	}
 	for _, library := range libraries {
 		a.copy(library, library)
+	}
+	for _, m := range modules {
+		a.file(modulePath(m.Name), 0o644, m.Data)
 	}
 	a.mkdir(job.Dir)
 	a.tree(filepath.Join(job.Dir, "testdata"))

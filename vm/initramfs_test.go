@@ -143,7 +143,7 @@ func TestWriteInitramfs(t *testing.T) {
 	library := filepath.Join(dir, "lib", "libc.so.6")
 	require.NoError(t, os.Mkdir(filepath.Dir(library), 0o755))
 	require.NoError(t, os.WriteFile(library, []byte("libc"), 0o644))
-	require.NoError(t, writeInitramfs(initrd, []byte("init"), binary, "", []string{library}, job))
+	require.NoError(t, writeInitramfs(initrd, []byte("init"), binary, "", []string{library}, nil, job))
 
 	type entry struct {
 		mode cpio.FileMode
@@ -200,7 +200,7 @@ func TestWriteInitramfsWithoutTestdata(t *testing.T) {
 	binary := filepath.Join(dir, "p.test")
 	require.NoError(t, os.WriteFile(binary, nil, 0o600))
 	initrd := filepath.Join(dir, "initramfs")
-	require.NoError(t, writeInitramfs(initrd, nil, binary, "", nil, wire.Job{Argv: []string{"/bin/p.test"}, Dir: "/"}))
+	require.NoError(t, writeInitramfs(initrd, nil, binary, "", nil, nil, wire.Job{Argv: []string{"/bin/p.test"}, Dir: "/"}))
 	f, err := os.Open(initrd)
 	require.NoError(t, err)
 	defer f.Close()
@@ -220,7 +220,7 @@ func TestWriteInitramfsWithoutTestdata(t *testing.T) {
 func TestWriteInitramfsError(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "p.test")
-	err := writeInitramfs(filepath.Join(dir, "initramfs"), nil, program, "", nil, wire.Job{Argv: []string{"/bin/p.test"}, Dir: dir})
+	err := writeInitramfs(filepath.Join(dir, "initramfs"), nil, program, "", nil, nil, wire.Job{Argv: []string{"/bin/p.test"}, Dir: dir})
 	assert.EqualError(t, err, "writing the guest's root file system: open "+program+": no such file or directory")
 }
 

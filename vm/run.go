@@ -1,6 +1,6 @@
 // Package vm runs one program in a virtual machine under a given kernel: no
-// modules, disk or network, just the program in an initramfs with an init of
-// its own, and two serial lines. What the program prints, and how it ends, is
+// disk or network, just the program in an initramfs with an init of its own,
+// the modules of the kernel that are asked for, and two serial lines. What the program prints, and how it ends, is
 // the caller's as if it had run here.
 package vm
 
@@ -33,6 +33,7 @@ type Options struct {
 	Out     string        // directory that console.log goes to; "": it is kept only when the run fails
 	Pokes   []string      // changes of the kernel's text, as in ParsePoke
 	Delays  []string      // functions whose calls wait, as in ParseDelay
+	Modules []string      // modules of the kernel to load, each with its parameters after it: "null_blk nr_devices=1"
 	Packed  bool          // a bzImage boots as it is: see the flag
 	// OneThread emulates all CPUs in one thread of the host. Otherwise, each has
 	// a thread of its own.
@@ -65,6 +66,13 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	})
 	flags.BoolVar(&o.Packed, "packed", false, "boot a bzImage as it is, not the kernel unpacked from it: that takes longer, but wakes from S3")
 	flags.DurationVar(&o.Timeout, "timeout", 0, "bound on the VM's `time`, boot included (default the program's -test.timeout, and 2m to boot)")
+	flags.Func("module", "load a `module` of the kernel's before the program starts, from its package or directory; parameters may follow: 'null_blk nr_devices=1'; may be repeated", func(s string) error {
+		if len(strings.Fields(s)) == 0 {
+			return errors.New("no module")
+		}
+		o.Modules = append(o.Modules, s)
+		return nil
+	})
 	flags.Func("poke", "write into the kernel's text before the program starts: `SYMBOL[+OFFSET]=HEX`, =ret or =ret0, or CALLER:CALLEE=HEX or =nop (see docs/selftest.md); may be repeated", func(s string) error {
 		_, err := ParsePoke(s)
 		o.Pokes = append(o.Pokes, s)
@@ -101,6 +109,7 @@ type VM struct {
 	cache    string // directory of what outlives a run
 	emulator string // QEMU's path
 	image    *kernel.Image
+	modules  []kernel.Module
 	init     []byte // the guest's init
 	log      io.Writer
 
@@ -182,6 +191,9 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 	if err := vm.Require("a virtual machine", m.needs()...); err != nil {
 		return nil, err
 	}
+	if err := vm.findModules(ctx); err != nil {
+		return nil, err
+	}
 	if opts.Init != "" {
 		vm.init, err = os.ReadFile(opts.Init)
 	} else {
@@ -254,7 +266,7 @@ func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (
 	if err != nil {
 		return 0, err
 	}
-	if err := writeInitramfs(vm.initrd, vm.init, argv[0], opts.Shell, libs, vm.job); err != nil {
+	if err := writeInitramfs(vm.initrd, vm.init, argv[0], opts.Shell, libs, vm.modules, vm.job); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it was not done after %v", timeout))
@@ -299,50 +311,6 @@ func (vm *VM) fillJob(argv []string) (time.Duration, error) {
 		timeout = bootLimit + test.timeout
 	}
 	return timeout, nil
-}
-
-// testFlags is what the flags of a Go test binary say about files and time.
-type testFlags struct {
-	timeout time.Duration
-	files   []string // that it writes
-	mkdir   []string // for them
-}
-
-func readTestFlags(args []string, dir string) testFlags {
-	t := testFlags{timeout: 10 * time.Minute}
-	abs := func(dir, path string) string {
-		if filepath.IsAbs(path) {
-			return filepath.Clean(path)
-		}
-		return filepath.Join(dir, path)
-	}
-	outputDir := dir
-	var files []string
-	for _, arg := range args {
-		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		switch name {
-		case "test.timeout":
-			// 0 is for ever, which no VM is given.
-			if d, err := time.ParseDuration(value); err == nil && d > 0 {
-				t.timeout = d
-			}
-		case "test.outputdir":
-			outputDir = abs(dir, value)
-		case "test.testlogfile":
-			t.mkdir = append(t.mkdir, filepath.Dir(abs(dir, value)))
-		case "test.gocoverdir":
-			t.mkdir = append(t.mkdir, abs(dir, value))
-			t.files = append(t.files, abs(dir, value))
-		case "test.coverprofile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
-			files = append(files, value)
-		}
-	}
-	for _, file := range files {
-		file = abs(outputDir, file)
-		t.mkdir = append(t.mkdir, filepath.Dir(file))
-		t.files = append(t.files, file)
-	}
-	return t
 }
 
 // boot runs the VM by KVM where that works, and by emulation where not.

@@ -1,5 +1,8 @@
 package main
 
+// modules are the flags for a machine with a disk.
+var modules = []string{"-profile", "modules"}
+
 // on7 are pokes that have been tried on 7.x only.
 func on7(pokes string) map[string]string { return map[string]string{"7.x": pokes} }
 
@@ -49,5 +52,19 @@ var queueMutants = []mutant{
 		breaks: "the events of a task stop when the task is scheduled anew",
 		pokes:  on7("__perf_event_task_sched_in=ret"),
 		rows:   []string{"TestScenario/perf-task"},
+	},
+	{
+		name:   "disk-not-drained",
+		breaks: "a CPU goes offline while a queue of a disk, which it alone serves, has requests",
+		pokes:  all("blk_mq_hctx_notify_offline=ret0"),
+		flags:  modules,
+		rows:   []string{"TestScenario/block-reads"},
+	},
+	{
+		name:   "disk-interrupts-not-moved",
+		breaks: "the interrupts of a disk stay with the CPU that goes, and are not shut down",
+		pokes:  all("irq_migrate_all_off_this_cpu=ret"),
+		flags:  modules,
+		rows:   []string{"TestScenario/block-reads"},
 	},
 }

@@ -57,6 +57,7 @@ func (o *options) flags(p *profile.Profile) (flags []string) {
 	if o.vm.Packed {
 		flags = append(flags, "-packed")
 	}
+	addFlag(&flags, "-module", o.vm.Modules...)
 	addFlag(&flags, "-delay", o.vm.Delays...)
 	if o.soak > 0 {
 		addFlag(&flags, "-soak", o.soak.String())

@@ -63,7 +63,7 @@ func TestRepro(t *testing.T) {
 func TestReproFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{},
-		{"-profile", "smt", "-smp", "8", "-mem", "2G", "-append", "a b", "-qemu", "-device x", "-timeout", "1m30s", "-packed", "-delay", "f=1s"},
+		{"-profile", "smt", "-smp", "8", "-mem", "2G", "-append", "a b", "-qemu", "-device x", "-timeout", "1m30s", "-packed", "-module", "null_blk nr_devices=1", "-delay", "f=1s"},
 		{"-soak", "25h", "-soak-continue"},
 		{"-soak", "1m", "-arch", "arm64"},
 	} {

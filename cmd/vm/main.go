@@ -4,12 +4,13 @@
 //	go test -exec 'go run github.com/hotplugtest/hotplugtest/cmd/vm exec -kernel bookworm' .
 //
 // The guest has the program, its package's testdata, and the file systems a
-// Linux machine has: no modules, disk or network. Cgroups are of version 2, or
-// of version 1 with -append systemd.unified_cgroup_hierarchy=0, where
-// guest.cpuset= gives mount options of the cpuset hierarchy. The program's
-// output and exit status are passed on. A kernel that panics or hangs ends the
-// run with exit status 1 and the console's last lines on standard output, where
-// they become part of the test that was running.
+// Linux machine has: no disk or network, and no modules but those of -module.
+// Cgroups are of version 2, or of version 1 with -append
+// systemd.unified_cgroup_hierarchy=0, where guest.cpuset= gives mount options
+// of the cpuset hierarchy. The program's output and exit status are passed on.
+// A kernel that panics or hangs ends the run with exit status 1 and the
+// console's last lines on standard output, where they become part of the test
+// that was running.
 //
 // The program may be built for another architecture, which then is the VM's. As
 // GOARCH is also in force for go run, take it out there: GOARCH=arm64 go test

@@ -243,6 +243,19 @@ func TestEnd(t *testing.T) {
 			name: "poke of what is not there", flags: []string{"-poke", "nosuchsymbol=ret"}, argv: []string{"output"}, code: 1,
 			stderr: `vm: poke: this kernel has no symbol nosuchsymbol`,
 		},
+		{
+			name: "a symbol of a module", flags: []string{"-module", "null_blk nr_devices=2", "-poke", "null_queue_rq=ret0"},
+			argv: []string{"/bin/sh", "-c", "read module rest </proc/modules; echo $module; exec 2>/dev/null; : </dev/nullb1 && exit 3"}, code: 3,
+			stdout: []string{`null_blk`},
+		},
+		{
+			name: "a module that fails", flags: []string{"-module", "null_blk queue_mode=9"}, argv: []string{"output"}, code: 1,
+			stderr: `vm: module null_blk\.ko: finit_module\(2\) with parameters "queue_mode=9": invalid argument`,
+		},
+		{
+			name: "a module that is not there", flags: []string{"-module", "nosuch"}, argv: []string{"output"}, code: 1,
+			stderr: `vm: kernel bookworm: module nosuch of Debian bookworm linux-image-\S+ \S+: no such module`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := needVM(t)

@@ -23,6 +23,7 @@ type Profile struct {
 	Packed bool // see vm.Options
 
 	OneThread bool     // see vm.Options
+	Modules   []string // see vm.Options
 	Args      []string // for the test binary
 	Run       string   // tests to run, as in go test -run, if the flag -run does not say; "": all
 	Skip      string   // tests to leave out, as in go test -skip
@@ -73,6 +74,15 @@ var all = []Profile{
 		"-object", "memory-backend-ram,id=near,size=512M", "-numa", "node,nodeid=0,cpus=0-1,memdev=near",
 		"-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far",
 	}},
+	// What is in modules of the kernel: a disk with a queue and an interrupt for
+	// each CPU, whose reads take 100 ms, swap space, and errors of suspends.
+	{
+		Name: "modules", SMP: "4", Append: "guest.disk=nvme0n1 guest.swap=zram0 zswap.enabled=1",
+		QEMU:    []string{"-drive", "if=none,id=disk,driver=null-co,size=64M,latency-ns=100000000", "-device", "nvme,serial=1,drive=disk,max_ioqpairs=4"},
+		Modules: []string{"nvme", "zram", "pm-notifier-error-inject"},
+		Run:     "^TestScenario$/^(block-reads|swap)$|^TestSuspend$/^mem-notified$",
+		Apart:   true, // an image alone has no modules
+	},
 	// systemd's word, which the VM's init knows too.
 	{Name: "cgroup-v1", Append: "systemd.unified_cgroup_hierarchy=0"},
 	{Name: "cgroup-v1-v2mode", Append: "systemd.unified_cgroup_hierarchy=0 guest.cpuset=cpuset_v2_mode"},
@@ -142,6 +152,7 @@ func (p *Profile) Options(o vm.Options) vm.Options {
 	o.QEMU = slices.Concat(p.QEMU, o.QEMU)
 	o.Packed = o.Packed || p.Packed
 	o.OneThread = o.OneThread || p.OneThread
+	o.Modules = slices.Concat(p.Modules, o.Modules)
 	o.Append = strings.Trim(p.Append+" "+o.Append, " ")
 	return o
 }

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"archive/tar"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -96,7 +95,42 @@ func (s suite) resolve(ctx context.Context, cache string, log io.Writer) (*Image
 	}
 	img.Source = fmt.Sprintf("Debian %s %s %s", s.name, r.Package, r.Version)
 	img.Release = r.Release
+	img.modules = &moduleSource{
+		cache:  filepath.Join(dir, modulesDir, r.Version),
+		from:   img.Source,
+		opener: modulesPackage{suite: s, dir: dir, name: strings.Replace(r.Package, "linux-binary-", "linux-modules-", 1) + "=" + r.Version},
+	}
 	return img, nil
+}
+
+// modulesPackage is the package with the modules of a suite's kernel in dir: the
+// kernel's own, or since Debian 14 one beside it.
+type modulesPackage struct {
+	suite     suite
+	dir, name string
+}
+
+func (p modulesPackage) open(ctx context.Context) (files func(visitor) error, done func(), err error) {
+	unlock, err := lock(ctx, filepath.Join(p.dir, "lock"))
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := debian.NewAPT(ctx, filepath.Join(p.dir, "apt"), p.suite.name, debianArch[p.suite.goarch].name)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	done = func() { a.Clean(); unlock() }
+	err = a.Update(ctx)
+	var deb string
+	if err == nil {
+		deb, err = a.Download(ctx, p.name)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return func(visit visitor) error { return visitDebian(ctx, deb, visit) }, done, nil
 }
 
 // readRecord returns what kernel is in dir, and when the mirror was last asked.
@@ -166,6 +200,9 @@ func (s suite) refresh(ctx context.Context, dir string, old *record, log io.Writ
 	if err := os.Rename(tmp, filepath.Join(dir, "vmlinuz")); err != nil {
 		return nil, err
 	}
+	if err := os.RemoveAll(filepath.Join(dir, modulesDir)); err != nil {
+		return nil, err
+	}
 	return r, os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
@@ -195,6 +232,23 @@ var kernelFile = regexp.MustCompile(`^(?:\./|/)?(?:boot/(?:vmlinu[xz]|Image)-([^
 // extractKernel writes the kernel in the Debian package to path, and returns
 // its release.
 func extractKernel(ctx context.Context, deb, path string) (release string, err error) {
+	err = visitDebian(ctx, deb, func(name string, content io.Reader) (more bool, err error) {
+		m := kernelFile.FindStringSubmatch(name)
+		if m == nil {
+			return true, nil
+		}
+		release = m[1] + m[2]
+		return false, writeTo(path, content)
+	})
+	if err == nil && release == "" {
+		err = errors.New("holds no kernel")
+	}
+	return release, err
+}
+
+// visitDebian visits the files of a Debian package by dpkg-deb, which unpacks
+// on all processors.
+func visitDebian(ctx context.Context, deb string, visit visitor) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, w := io.Pipe()
@@ -202,25 +256,7 @@ func extractKernel(ctx context.Context, deb, path string) (release string, err e
 	go func() {
 		w.CloseWithError(debian.Run(ctx, w, "dpkg-deb", "--fsys-tarfile", deb))
 	}()
-	for t := tar.NewReader(r); ; {
-		h, err := t.Next()
-		if err == io.EOF {
-			return "", errors.New("holds no kernel")
-		}
-		if err != nil {
-			return "", err
-		}
-		m := kernelFile.FindStringSubmatch(h.Name)
-		if m == nil || h.Typeflag != tar.TypeReg {
-			continue
-		}
-		f, err := os.Create(path)
-		if err != nil {
-			return "", err
-		}
-		_, err = io.Copy(f, t)
-		return m[1] + m[2], errors.Join(err, f.Close())
-	}
+	return visitTar(r, visit)
 }
 
 // lock takes the lock file at path for this process alone.

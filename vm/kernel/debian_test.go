@@ -155,7 +155,7 @@ func TestResolveSuite(t *testing.T) {
 				tt.image.Boot = img.Boot
 				assert.Equal(t, filepath.Join(m.cache, "unpacked"), filepath.Dir(img.Boot))
 			}
-			assert.Equal(t, &tt.image, img)
+			assert.EqualExportedValues(t, tt.image, *img)
 			assert.Contains(t, log, "kernel "+tt.name+": downloading linux-")
 			assert.Contains(t, log, " from http://mirror.example/debian/\n")
 			m.calls()
@@ -265,7 +265,7 @@ func TestResolveSuiteErrors(t *testing.T) {
 		{"package damaged", "amd64", func(t *testing.T, m *mirror) {
 			m.add("linux-image-amd64", "6.1.170-1", "", "./boot/vmlinuz-6", newBzImage(nil))
 			require.NoError(t, os.Truncate(filepath.Join(m.dir, "linux-image-amd64.tar"), 2000))
-		}, "package linux-image-amd64 6.1.170-1: unexpected EOF"},
+		}, "package linux-image-amd64 6.1.170-1: it is cut off: unexpected EOF"},
 		{"dependencies without end", "amd64", func(t *testing.T, m *mirror) {
 			m.add("linux-image-amd64", "6.1.170-1", "linux-image-amd64", "./none", nil)
 		}, "package linux-image-amd64: no kernel package within its dependencies"},

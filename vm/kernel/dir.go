@@ -65,6 +65,7 @@ func fromDir(dir, goarch, cache string, log io.Writer) (*Image, error) {
 		rel = k.path
 	}
 	img.Source = strings.TrimSpace(fmt.Sprintf("%s: %s %s", dir, rel, img.Release))
+	img.modules = &moduleSource{from: img.Source, opener: installation{dir, img.Release}}
 	return img, nil
 }
 

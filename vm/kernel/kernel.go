@@ -52,6 +52,8 @@ type Image struct {
 
 	// Arch is the architecture by its GOARCH name, such as "arm64".
 	Arch string
+
+	modules *moduleSource // nil: it has none, as far as is known
 }
 
 // suiteName is a Debian suite with an optional flavour.

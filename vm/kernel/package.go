@@ -3,6 +3,7 @@ package kernel
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -105,7 +106,24 @@ func fromPackage(f *os.File, name, goarch, cache string, log io.Writer) (*Image,
 	if c.Config {
 		img.Config = filepath.Join(dir, "config")
 	}
+	img.modules = &moduleSource{cache: filepath.Join(dir, modulesDir), from: img.Source, opener: packageFile(name)}
 	return img, nil
+}
+
+// packageFile is the path of a package.
+type packageFile string
+
+func (p packageFile) open(context.Context) (files func(visitor) error, done func(), err error) {
+	f, err := os.Open(string(p))
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := readArchive(f)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return a.files, func() { f.Close() }, nil
 }
 
 // readContents returns what is in a directory of the cache.
@@ -271,7 +289,7 @@ func readDeb(f io.ReaderAt, size int64) (*archive, error) {
 	if a.name == "" || data == nil {
 		return nil, errors.New("an ar archive that is no Debian package, or cut off: it has no control.tar and data.tar")
 	}
-	a.files = func(visit visitor) error { return visitTar(data, visit) }
+	a.files = func(visit visitor) error { return visitTar(io.NewSectionReader(data, 0, data.Size()), visit) }
 	return a, nil
 }
 

@@ -63,11 +63,15 @@ func run() error {
 	if err := unix.Uname(&uname); err != nil {
 		return err
 	}
-	symbols, err := lookUp(job.Symbols)
-	if err != nil {
+	hello := &wire.Hello{Release: unix.ByteSliceToString(uname.Release[:])}
+	if err := equip(job.Modules); err != nil {
+		hello.Unfit = err.Error()
+	}
+	// Those of the modules are among them.
+	if hello.Symbols, err = lookUp(job.Symbols); err != nil {
 		return err
 	}
-	if err := out.send(wire.Guest{Hello: &wire.Hello{Release: unix.ByteSliceToString(uname.Release[:]), Symbols: symbols}}); err != nil {
+	if err := out.send(wire.Guest{Hello: hello}); err != nil {
 		return err
 	}
 	if err := gob.NewDecoder(in).Decode(&wire.Host{}); err != nil {

@@ -26,8 +26,15 @@ type Job struct {
 	Env     []string // its environment
 	Mkdir   []string // directories to make before it starts
 	Collect []string // files and directories to send back after it
+	Modules []Module // of the kernel, to load before that, in this order
 	Symbols []string // kernel symbols whose addresses the host wants to know
 	Shell   *Window  // of the terminal of a shell that runs if the program stops or fails; nil: none does
+}
+
+// Module is a module of the kernel.
+type Module struct {
+	Path   string
+	Params string // as in modprobe: name=value name=value
 }
 
 // Window is the size of a terminal.
@@ -56,6 +63,7 @@ type Shell struct {
 type Hello struct {
 	Release string              // uname -r
 	Symbols map[string][]Symbol // all that have a requested name; none: there is no such symbol
+	Unfit   string              // why the program cannot start, if it cannot
 }
 
 // Symbol is where something of the kernel's is. Its end is the address of what
