@@ -20,3 +20,10 @@ func TestGone(t *testing.T) {
 		assert.ErrorIs(t, gone(file, "read", err), err, file)
 	}
 }
+
+// A value that the kernel refuses is no reason to fail.
+func TestOtherThresh(t *testing.T) {
+	for was, want := range map[int]int{0: 0, 1: 2, 10: 11, 59: 60, 60: 59} {
+		assert.Equal(t, want, otherThresh(was), was)
+	}
+}
