@@ -42,13 +42,17 @@ func TestParseCounts(t *testing.T) {
 	counts, err = parseCounts("processor\t: 0\nBogoMIPS\t: 1.00\n")
 	require.NoError(t, err)
 	assert.Empty(t, counts, "an architecture that does not count")
+	counts, err = parseCounts("vendor_id       : IBM/S390\nprocessor 0: version = FF,  identification = 000123,  machine = 8561\n\n" +
+		"cpu number      : 0\nsiblings        : 4\ncpu cores       : 2\n")
+	require.NoError(t, err)
+	assert.Empty(t, counts, "s390 has the words, and counts in another way")
 	_, err = parseCounts("processor : one\n")
 	assert.ErrorContains(t, err, `line "processor : one"`)
 }
 
 func TestCpuinfoFields(t *testing.T) {
 	assert.Equal(t, map[string]string{"/proc/cpuinfo of cpu3: processor": "3", "/proc/cpuinfo of cpu3: core id": "1"},
-		cpuinfoFields("processor\t: 3\ncpu MHz\t\t: 2000.1\nbogomips : 1\nflags : fpu\nvmx flags : x\nbugs : y\ncore id : 1\n\n"))
+		cpuinfoFields("processor\t: 3\ncpu MHz\t\t: 2000.1\nbogomips : 1\nflags : fpu\nvmx flags : x\nbugs : y\nclock : 3425.000000MHz\ncore id : 1\n\n"))
 }
 
 func TestDescriptionsDiffer(t *testing.T) {

@@ -126,6 +126,11 @@ var knownDeferrals = []deferral{
 		Why:    "it tells who polls or watches cpuset.cpus.partition. The file itself has changed before, and poll(2) promises no time",
 	},
 	{
+		Kind: ledger.Work, Function: "rebuild_sd_workfn", When: "whether the governor schedutil sets the frequency of the CPU, and of no other one that is online",
+		Source: "kernel/sched/cpufreq_schedutil.c: sugov_eas_rebuild_sd(), before v6.7 sched_cpufreq_governor_change(); CONFIG_ENERGY_MODEL",
+		Why:    "it looks anew whether the scheduler can place tasks by the energy that they take. The scheduling domains are right before, and stay as they are",
+	},
+	{
 		Kind: ledger.SMPCall, Function: "__hrtick_start", When: "whether the CPU that a thread is woken on has a time slice to end",
 		Source: "kernel/sched/core.c: hrtick_start()",
 		Why:    "it starts the timer that ends the time slice of a thread. The thread that was woken is in the ledger itself",

@@ -46,6 +46,7 @@ func TestDeferralsJudge(t *testing.T) {
 		left(ledger.Thread, "any/thing", "kthread_unpark"), left(ledger.Thread, "cpuhp/3", "try_to_wake_up", "cpuhp_bringup_ap", "cpuhp_invoke_callback"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "psi_task_change", "try_to_wake_up"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "kvfree_call_rcu", "__netif_set_xps_queue"),
+		left(ledger.Work, "rebuild_sd_workfn", "queue_work_on", "sugov_init", "cpufreq_set_policy", "cpufreq_online"),
 	}
 	unknown := []ledger.Deferral{
 		left(ledger.Work, "cpuset_hotplug_workfn", "queue_work_on", "sched_cpu_activate"),

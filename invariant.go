@@ -103,11 +103,11 @@ var invariants = []Invariant{
 	{
 		Name:    "emptied",
 		Promise: "a task in a cpuset whose only CPU goes offline is moved to the next ancestor that has one",
-		Source:  docCgroupV1 + ": that is done from a workqueue, and nobody waits for it; a second is much more than one on an idle machine takes",
+		Source:  docCgroupV1 + ": that is done from a workqueue, and nobody waits for it; ten seconds are much more than it takes on a busy machine",
 		Boot:    CgroupV1,
 		Before:  Online,
 		After:   Offline,
-		Lag:     suite.PollTimeout,
+		Lag:     suite.TaskTimeout,
 		Arm:     armEmptied,
 	},
 	{

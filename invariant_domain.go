@@ -41,7 +41,8 @@ func needsDomains(v View) error {
 // balanced reports whether load must be balanced to the CPU from others: it is
 // not isolated, and not the only CPU that is not.
 func balanced(p *Probe) (bool, error) {
-	cpus, err := p.Machine.CPUs.Online()
+	// Nobody else's partition is balanced with it.
+	cpus, err := p.Machine.Shared()
 	if err != nil {
 		return false, err
 	}

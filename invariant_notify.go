@@ -18,7 +18,7 @@ var notifyInvariants = []Invariant{
 		Promise: "poll(2) of cpuset.cpus.partition tells of a partition that loses its last CPU, or gets it back",
 		Source: docCgroup + ": poll and inotify events are triggered whenever the state of cpuset.cpus.partition changes; " +
 			"kernel/cgroup/cgroup.c: cgroup_file_notify(), which puts off an event that comes less than 10 ms after another one",
-		Lag:       suite.PollTimeout,
+		Lag:       suite.TaskTimeout,
 		Partition: true,
 		Placed:    true,
 		Needs: func(v View) error {

@@ -184,7 +184,9 @@ func cpuinfoCounts(packages, threads lists) error {
 // CPUs, and the cores that they are of.
 type packageCounts struct{ siblings, cores int }
 
-// parseCounts reads the counts of each CPU in a /proc/cpuinfo that has any.
+// parseCounts reads the counts of each CPU in a /proc/cpuinfo that has any. On
+// s390 they are below no "processor", and its cores are counted in another way
+// (show_cpu_topology()): they are left out.
 func parseCounts(text string) (map[int]packageCounts, error) {
 	counts := make(map[int]packageCounts)
 	cpu := -1
@@ -199,13 +201,15 @@ func parseCounts(text string) (map[int]packageCounts, error) {
 			return nil, fmt.Errorf("/proc/cpuinfo: line %q: %w", strings.TrimSpace(line), err)
 		}
 		c := counts[cpu]
-		switch name {
-		case "processor":
+		switch {
+		case name == "processor":
 			cpu = n
 			continue
-		case "siblings":
+		case cpu < 0:
+			continue
+		case name == "siblings":
 			c.siblings = n
-		case "cpu cores":
+		default:
 			c.cores = n
 		}
 		counts[cpu] = c

@@ -136,11 +136,24 @@ func timesThrottled(c *cpuset.Group) (int, error) {
 	})
 }
 
-// Each deadline task is promised two fifths of a CPU.
+// Each deadline task is promised two fifths of a CPU. A few more, which come
+// last, take a twentieth each: what is left then is less than any CPU brings.
+// A CPU may be as slow as a third of the fastest, and on x86 nothing in sysfs
+// tells, though the kernel knows since v6.12 (arch_scale_cpu_capacity()).
 const (
 	deadlinePeriod  = 100 * time.Millisecond
 	deadlineRuntime = deadlinePeriod * 2 / 5
+	deadlineRest    = deadlinePeriod / 20
+	deadlinesOfRest = int(deadlineRuntime / deadlineRest)
 )
+
+// deadlineShare returns what the n-th of the threads is promised.
+func deadlineShare(n, threads int) time.Duration {
+	if n >= threads-deadlinesOfRest {
+		return deadlineRest
+	}
+	return deadlineRuntime
+}
 
 // needsDeadline returns an [*Unsupported] if deadline tasks cannot use up what
 // they are allowed of the CPUs, 95 % by default, or a CPU is so slow that it may
@@ -176,7 +189,7 @@ func needsDeadline(m *Machine) error {
 const fullCapacity = 1024
 
 // deadlines are tasks that reserve all time of the CPUs, and don't use it. The
-// rest is too small for one more such task, so no CPU can be spared.
+// rest is too small for one more task, so no CPU can be spared.
 var deadlines = Actor{
 	Name: "deadline task",
 	Count: func(x *Scene) int {
@@ -184,8 +197,8 @@ var deadlines = Actor{
 		if err != nil {
 			return 0
 		}
-		// There cannot be room for three of them on a CPU.
-		return 3 * online.Count()
+		// There cannot be room for three of the larger ones on a CPU.
+		return 3*online.Count() + deadlinesOfRest
 	},
 	Begin: func(a *Act) (func() error, error) {
 		attr := unix.SchedAttr{
@@ -193,7 +206,7 @@ var deadlines = Actor{
 			// Go may make a thread from any other, and a deadline task cannot
 			// be cloned.
 			Flags:    unix.SCHED_FLAG_RESET_ON_FORK,
-			Runtime:  uint64(deadlineRuntime),
+			Runtime:  uint64(deadlineShare(a.N, a.Scene.Threads())),
 			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
 		}
 		idle := func() error { <-a.Scene.Done(); return nil }

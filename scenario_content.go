@@ -80,8 +80,8 @@ func describe(cpus affinity.CPUSet) (map[string]string, error) {
 }
 
 // cpuinfoFields returns the fields of a /proc/cpuinfo, without those that are
-// measured, and without flags: what the kernel has learnt since the boot, a
-// CPU gets when it comes online again.
+// measured, such as powerpc's clock, and without flags: what the kernel has
+// learnt since the boot, a CPU gets when it comes online again.
 func cpuinfoFields(text string) map[string]string {
 	fields := make(map[string]string)
 	cpu := ""
@@ -89,7 +89,7 @@ func cpuinfoFields(text string) map[string]string {
 		name, value, ok := strings.Cut(line, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		switch lower := strings.ToLower(name); {
-		case !ok, strings.Contains(lower, "mhz"), strings.Contains(lower, "bogomips"), strings.HasSuffix(lower, "flags"), lower == "bugs":
+		case !ok, strings.Contains(lower, "mhz"), lower == "clock", strings.Contains(lower, "bogomips"), strings.HasSuffix(lower, "flags"), lower == "bugs":
 			continue
 		case name == "processor":
 			cpu = value

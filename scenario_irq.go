@@ -21,8 +21,8 @@ import (
 type irq string
 
 // movableIRQs returns some IRQs that are in use and can be moved from CPU to
-// CPU: at most eight.
-func movableIRQs() ([]irq, error) {
+// CPU: at most eight, and none that without says to leave out.
+func movableIRQs(without func(irq) bool) ([]irq, error) {
 	dirs, err := filepath.Glob("/proc/irq/[0-9]*")
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func movableIRQs() ([]irq, error) {
 	var list []irq
 	for _, dir := range dirs {
 		i := irq(dir)
-		if len(list) == enough || !i.inUse() || !exists(filepath.Join(dir, "effective_affinity_list")) {
+		if len(list) == enough || without(i) || !i.inUse() || !exists(filepath.Join(dir, "effective_affinity_list")) {
 			continue
 		}
 		// The kernel answers EIO or EPERM for an IRQ that it places itself.
@@ -59,6 +59,17 @@ func (i irq) inUse() bool {
 	return false
 }
 
+// anyIRQ is for rows that leave out none.
+func anyIRQ(irq) bool { return false }
+
+// hinted reports whether the driver has a CPU in mind for the IRQ. Such a driver
+// may set the mask by itself when a CPU goes or comes: virtnet_set_affinity()
+// does with each IRQ of a virtio network card.
+func (i irq) hinted() bool {
+	hint, err := sysfs.Read(i.file("affinity_hint"), affinity.ParseMask)
+	return err == nil && !hint.Empty()
+}
+
 func (i irq) file(name string) string { return filepath.Join(string(i), name) }
 
 func (i irq) mask() (affinity.CPUSet, error) {
@@ -74,7 +85,7 @@ func (i irq) move(cpus affinity.CPUSet) error {
 }
 
 func needsIRQ(*Machine) error {
-	list, err := movableIRQs()
+	list, err := movableIRQs(anyIRQ)
 	if err != nil {
 		return err
 	}
@@ -84,10 +95,22 @@ func needsIRQ(*Machine) error {
 	return nil
 }
 
+// needsUnhintedIRQ is for rows about masks that no driver sets.
+func needsUnhintedIRQ(m *Machine) error {
+	if err := needsIRQ(m); err != nil {
+		return err
+	}
+	list, err := movableIRQs(irq.hinted)
+	if err == nil && len(list) == 0 {
+		err = suite.Unsupportedf("each IRQ in /proc/irq that can be moved has a driver that may set its mask (affinity_hint)")
+	}
+	return err
+}
+
 // moveIRQs moves IRQs to the CPU before it goes offline, and again as soon as
 // it is back online.
 func moveIRQs(x *Scene, cpu int) (err error) {
-	list, err := movableIRQs()
+	list, err := movableIRQs(anyIRQ)
 	if err != nil {
 		return err
 	}

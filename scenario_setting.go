@@ -26,7 +26,7 @@ var settingScenarios = []Scenario{
 		Name:     "irq-masks",
 		Promise:  "smp_affinity_list of an IRQ reads back what was written to it, also while a CPU of it is offline",
 		Source:   `Documentation/core-api/irq/irq-affinity.rst; 9ea2b810d51a ("genirq/proc: Fix race in show_irq_affinity()", v7.0)`,
-		Needs:    both(both(needsIRQ, needsStaying), needsNoBalancer),
+		Needs:    both(both(needsUnhintedIRQ, needsStaying), needsNoBalancer),
 		Together: true,
 		Cycle:    irqMasksKept,
 	},
@@ -141,7 +141,7 @@ const irqRounds = 200
 
 // irqMasksKept writes masks of IRQs, again and again, and reads them back.
 func irqMasksKept(x *Scene, cpu int) (err error) {
-	list, err := movableIRQs()
+	list, err := movableIRQs(irq.hinted)
 	if err != nil {
 		return err
 	}

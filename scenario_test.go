@@ -4,6 +4,7 @@ package hotplugtest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,21 @@ func firstCPU(t *testing.T) int {
 	cpu, ok := cpus.First()
 	require.True(t, ok)
 	return cpu
+}
+
+// What the tasks of the row deadline leave is less than what goes with a CPU of
+// a third of the fastest's speed, and its deadline server comes free (5 %).
+func TestDeadlineShares(t *testing.T) {
+	const limit, slow, server = 95, 100 / 3, 5 // % of a fast CPU
+	for cpus := 2; cpus < 40; cpus++ {
+		room := (time.Duration(cpus-1)*100 + slow) * limit * deadlinePeriod / 100 / 100
+		for n, threads := 0, 3*cpus+deadlinesOfRest; n < threads; n++ {
+			if share := deadlineShare(n, threads); share <= room {
+				room -= share
+			}
+		}
+		assert.Less(t, room+deadlinePeriod*server/100, deadlinePeriod*slow/100*limit/100, "%d CPUs", cpus)
+	}
 }
 
 func TestMasks(t *testing.T) {

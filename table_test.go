@@ -22,6 +22,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/scripted"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -147,6 +148,20 @@ func TestParseDomains(t *testing.T) {
 	}
 	_, err := parseDomains("version 15\ncpu0 0\ndomain0 MC 5\n")
 	assert.ErrorContains(t, err, "/proc/schedstat: domain0")
+}
+
+// A CPU that is alone beside isolated ones and somebody's partition has nobody
+// to be balanced with.
+func TestBalanced(t *testing.T) {
+	for partitioned, want := range map[string]bool{"": true, "1-2": false} {
+		k := scripted.New(t, "cpus 0-3\nisolated 3")
+		theirs, err := affinity.ParseList(partitioned)
+		require.NoError(t, err)
+		m := suite.NewMachine(suite.Facts{Partitioned: theirs}, k, k, k.Log)
+		got, err := balanced(&Probe{View: View{Machine: m, From: &Placement{}}})
+		require.NoError(t, err)
+		assert.Equal(t, want, got, partitioned)
+	}
 }
 
 func FuzzParseDomains(f *testing.F) {

@@ -31,8 +31,9 @@ var transitions = []Transition{
 	goesOnline("SMT/on", Transition{Source: docSMT, Op: setSMT("on"), Setup: needSMT, Prepare: smtThen("off"), Together: true}),
 	goesOnline("SMT/on-though-offlined-before", Transition{Source: docSMT, Op: setSMT("on"),
 		Setup: needSMT, Prepare: offlineThenSMTOff, Together: true}),
+	// 2066f00e5b2d is in v6.17 and in 6.16.10.
 	goesOnline("SMT/on-though-core-offline", Transition{Source: docSMT, Op: setSMT("on"),
-		Setup: lastCore, Prepare: coreOfflineThenSMTOff, Together: true, Until: Version{6, 17}}),
+		Setup: lastCore, Prepare: coreOfflineThenSMTOff, Together: true, Until: Version{6, 16}}),
 	stays("SMT/on-leaves-core-offline", Offline, Transition{Source: `2066f00e5b2d ("x86/topology: Implement topology_is_core_online()", v6.17)`,
 		Op: setSMT("on"), Setup: lastCore, Prepare: coreOfflineThenSMTOff, Together: true, Since: Version{6, 17}}),
 	stays("SMT/online-refused", Offline, Transition{Source: docSMT, Op: setOnline, Err: errSMTOff,
@@ -60,9 +61,9 @@ var transitions = []Transition{
 	suspended("freeze-core", "freeze", Transition{Setup: pmTest("freeze", "core"), Err: unix.EAGAIN}),
 	// pm_test is for a kernel that does not turn back: it must not sleep.
 	suspended("mem-woken", "mem", Transition{Source: docWakeup, Op: enterWoken("mem"), Err: unix.EBUSY,
-		Setup: butHousekeeping(pmTest("mem", "core"))}),
+		Setup: unwoken(butHousekeeping(pmTest("mem", "core")))}),
 	suspended("freeze-woken", "freeze", Transition{Source: docWakeup, Op: enterWoken("freeze"), Err: unix.EBUSY,
-		Setup: pmTest("freeze", "devices")}),
+		Setup: unwoken(pmTest("freeze", "devices"))}),
 	suspended("mem-notified", "mem", Transition{Source: docNotifier, Setup: notified("mem", unix.ENXIO), Err: unix.ENXIO}),
 	suspended("mem", "mem", Transition{Op: enterAndWake("mem"), Setup: butHousekeeping(really("mem"))}),
 	suspended("mem-offline", "mem", Transition{Op: enterAndWake("mem"), Setup: ofLast(butHousekeeping(really("mem"))), Before: Offline}),

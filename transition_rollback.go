@@ -16,25 +16,34 @@ import (
 func rolledBack(name string, state State, op func(*Operation) error) Transition {
 	return stays("Rollback/"+name, state, Transition{
 		Source: "kernel/cpu.c: cpuN/hotplug/fail makes the callback of a state fail, and what was done before it is undone",
-		Err:    unix.EAGAIN, Op: failing(op), Setup: disarm, Variants: failStates, RolledBack: true,
+		Err:    unix.EAGAIN, Op: failing(op), Setup: disarm, Variants: failStates(state), RolledBack: true,
 	})
 }
 
-// failStates returns the hotplug states at which the CPU can be made to fail,
-// as variants: 143:sched:active. Whether a state does nothing in one of the two
-// directions is not known before it has been tried.
-func failStates(m *Machine, cpu int) ([]string, error) {
-	states, err := m.CPUs.States()
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, state := range states {
-		if m.CPUs.SetFail(cpu, state.ID) == nil {
-			names = append(names, fmt.Sprintf("%d:%s", state.ID, strings.ReplaceAll(state.Name, "/", "-")))
+// failStates returns the hotplug states at which a CPU in the given state can be
+// made to fail, as variants: 143:sched:active. The kernel refuses those before
+// CPUHP_BRINGUP_CPU while the CPU is online: on its way down they cannot fail
+// (fail_store()). Whether a state does nothing in one of the two directions is
+// not known before it has been tried.
+//
+// CPUHP_BRINGUP_CPU itself is left out: where the CPU is kicked in a state of
+// its own before that, since v6.5, it would be left waiting for ever in its
+// first instructions (cpuhp_ap_sync_alive()), and what is undone is what it runs
+// on.
+func failStates(before State) func(m *Machine, cpu int) ([]string, error) {
+	return func(m *Machine, cpu int) ([]string, error) {
+		states, err := m.CPUs.States()
+		if err := errors.Join(err, m.Ensure(cpu, before)); err != nil {
+			return nil, err
 		}
+		var names []string
+		for _, state := range states {
+			if state.Name != "cpu:bringup" && m.CPUs.SetFail(cpu, state.ID) == nil {
+				names = append(names, fmt.Sprintf("%d:%s", state.ID, strings.ReplaceAll(state.Name, "/", "-")))
+			}
+		}
+		return names, m.CPUs.SetFail(cpu, -1)
 	}
-	return names, m.CPUs.SetFail(cpu, -1)
 }
 
 // failing makes an operation fail at the state that the variant names.

@@ -2,11 +2,13 @@ package hotplugtest
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
 	"github.com/hotplugtest/hotplugtest/suspend"
 )
@@ -89,11 +91,7 @@ func enter(state string) func(*Operation) error {
 func enterWoken(state string) func(*Operation) error {
 	return func(o *Operation) error {
 		power := o.Machine.Power
-		count, err := power.WakeupCount()
-		if err != nil {
-			return err
-		}
-		if err := power.SetWakeupCount(count); err != nil {
+		if err := expectWakeup(power); err != nil {
 			return err
 		}
 		release, err := suspend.HoldWakeup()
@@ -102,6 +100,49 @@ func enterWoken(state string) func(*Operation) error {
 		}
 		return errors.Join(power.Enter(state), release())
 	}
+}
+
+// expectWakeup has the next suspend aborted by a wakeup event.
+func expectWakeup(power suspend.FS) error {
+	const tries = 10
+	for n := 1; ; n++ {
+		count, err := power.WakeupCount()
+		if err != nil {
+			return err
+		}
+		// Another event may have come in between, such as a key.
+		if err := power.SetWakeupCount(count); !errors.Is(err, unix.EINVAL) || n == tries {
+			return err
+		}
+	}
+}
+
+// unwoken is a set-up for suspends during a wakeup event of their own. While
+// there is another one, the kernel lets nobody read the count of them, and that
+// may be for ever: somebody may hold a wakelock, or a charger be one.
+func unwoken(setup Setup) Setup {
+	return func(m *Machine) (Prepared, error) {
+		if source := activeWakeup("/sys/class/wakeup"); source != "" {
+			return Prepared{}, suite.Unsupportedf("a wakeup event is going on, which is not ours: %s", source)
+		}
+		return setup(m)
+	}
+}
+
+// activeWakeup returns the name of a wakeup source that is active, or "". Before
+// v5.4 there is no directory of them.
+func activeWakeup(dir string) string {
+	// The error is one of the pattern.
+	files, _ := filepath.Glob(filepath.Join(dir, "*/active_time_ms"))
+	for _, file := range files {
+		if active, err := sysfs.ReadFile(file); err != nil || active == "0" {
+			continue
+		}
+		if name, err := sysfs.ReadFile(filepath.Join(filepath.Dir(file), "name")); err == nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // notified sets suspends up to be refused by a notifier with the error, before
@@ -136,9 +177,13 @@ func hibernation(level string) Setup {
 	}
 }
 
-// alarmAfter is when the clock wakes the machine, in whole seconds; it must be
-// asleep by then.
-const alarmAfter = 5 * time.Second
+// alarmAfter is when the clock wakes a machine with so many CPUs, in whole
+// seconds. It must be asleep by then, or nothing wakes it: before that it takes
+// its CPUs offline one after the other.
+func alarmAfter(cpus int) time.Duration {
+	const each = 100 * time.Millisecond
+	return (5*time.Second + time.Duration(cpus)*each).Truncate(time.Second)
+}
 
 // really sets up suspends all the way, which the real-time clock ends.
 func really(state string) Setup {
@@ -165,7 +210,7 @@ func really(state string) Setup {
 // enterAndWake suspends until the real-time clock's alarm.
 func enterAndWake(state string) func(*Operation) error {
 	return func(o *Operation) error {
-		if err := o.Machine.Power.SetAlarm(alarmAfter); err != nil {
+		if err := o.Machine.Power.SetAlarm(alarmAfter(o.Machine.Online.Count())); err != nil {
 			return err
 		}
 		return o.Machine.Power.Enter(state)

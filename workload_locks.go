@@ -40,11 +40,20 @@ var lockCalls = []func(a *Act) (turn func() error, err error){
 	// Static keys are left out, such as kernel.sched_schedstats: under software
 	// emulation a processor may run an old instruction of what is changed so
 	// often, and the kernel is blamed for it.
-	// The watchdog's threads stop and start on all CPUs. 0 is off, and stays.
-	flipped("/proc/sys/kernel/watchdog_thresh", func(was int) int { return was + min(was, 1) }),
+	// The watchdog's threads stop and start on all CPUs.
+	flipped("/proc/sys/kernel/watchdog_thresh", otherThresh),
 	refreshStat,
 	perfOpens,
 	attaches,
+}
+
+// otherThresh is another watchdog_thresh, which is a minute at most. 0 is off,
+// and stays.
+func otherThresh(was int) int {
+	if was == 60 {
+		return was - 1
+	}
+	return was + min(was, 1)
 }
 
 // flipped writes another value into a sysctl and the old one, over and over. The

@@ -162,7 +162,9 @@ func gone(file, op string, err error) error {
 	}
 	// debugfs_file_get() says so of a file that was removed while it was open.
 	// Those of scheduling domains are made anew whenever a CPU goes or comes.
-	if strings.HasPrefix(file, "/sys/kernel/debug/") && errors.Is(err, unix.EIO) {
+	// proc_reg_read() says the same of an IRQ's: Xen frees those of a CPU that
+	// goes (xen_smp_intr_free()).
+	if errors.Is(err, unix.EIO) && (strings.HasPrefix(file, "/sys/kernel/debug/") || strings.HasPrefix(file, "/proc/irq/")) {
 		return nil
 	}
 	return &os.PathError{Op: op, Path: file, Err: err}

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,10 @@ type Source interface {
 // once: what one has taken from the queue is there for all.
 type Events struct {
 	source Source
+	// changes says that the kernel sends "change" for each online CPU, with no
+	// lock of the device, whenever scheduling domains are made anew, and so in
+	// each operation: arch_update_cpu_topology() of s390, also in v6.12.
+	changes bool
 
 	mu     sync.Mutex
 	ev     uevent.Event       // to receive into
@@ -36,7 +41,7 @@ type cpuEvent struct {
 
 // NewEvents returns the events that come from source.
 func NewEvents(source Source) *Events {
-	return &Events{source: source, seqnum: make(map[int]uint64), sent: make(map[int][]cpuEvent), stale: make(map[int]error)}
+	return &Events{source: source, changes: runtime.GOARCH == "s390x", seqnum: make(map[int]uint64), sent: make(map[int][]cpuEvent), stale: make(map[int]error)}
 }
 
 // Await spins until the CPU has sent a uevent with the action, and returns the
@@ -122,7 +127,7 @@ func (e *Events) receive() (queued bool, err error) {
 // no lock of the device, so its SEQNUM says nothing about the others either.
 func (e *Events) note() {
 	cpu, ok := e.ev.CPU()
-	if _, synthetic := e.ev.Lookup("SYNTH_UUID"); !ok || synthetic {
+	if _, synthetic := e.ev.Lookup("SYNTH_UUID"); !ok || synthetic || e.changes && e.ev.Action() == "change" {
 		return
 	}
 	if last := e.seqnum[cpu]; e.ev.Seqnum() <= last {

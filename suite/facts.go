@@ -30,7 +30,8 @@ type Facts struct {
 	Online affinity.CPUSet
 	// Isolated are the CPUs in no scheduler domain, by isolcpus=.
 	Isolated affinity.CPUSet
-	// NeverOnline are the CPUs that had never been online.
+	// NeverOnline are the CPUs that had never been online, and can be brought
+	// online.
 	NeverOnline affinity.CPUSet
 	// Added is the CPU that the machine has got for this run. Empty: none.
 	Added affinity.CPUSet
@@ -179,7 +180,10 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 	if err != nil {
 		return err
 	}
-	f.NeverOnline = neverOnline(filepath.Join(root, "proc"), present.Difference(f.Online))
+	// On arm64 all CPUs are present that firmware could ever enable. Those that
+	// it has not enabled have no directory in sysfs, and cannot come online
+	// (Documentation/arch/arm64/cpu-hotplug.rst).
+	f.NeverOnline = neverOnline(filepath.Join(root, "proc"), present.Intersect(hotpluggable).Difference(f.Online))
 	control, _, _ := cpus.SMT() // a machine without SMT control is not booted with nosmt
 	hierarchy, _ := cpuset.New(root)
 	nodes := make(map[int]bool)

@@ -128,6 +128,7 @@ func TestLearn(t *testing.T) {
 			boots: []Boot{Isolcpus, IsolcpusFirst}},
 		{name: "no tick", script: "cpus 0-2\nnohz_full 1-2", usable: "1-2", targets: []int{1, 2}, boots: []Boot{NohzFull}},
 		{name: "never online", script: "cpus 0-3\nonline 0-2", usable: "0-2", targets: []int{0, 2}, boots: []Boot{MaxCPUs}},
+		{name: "present and of no use", script: "cpus 0-3\nonline 0-2\nfixed 3", usable: "0-2", targets: []int{0, 2}},
 		{name: "SMT is off", script: "cpus 0-2", smt: "off", usable: "0-2", targets: []int{0, 2}, boots: []Boot{SMT, NoSMT}},
 		{name: "two threads of eight", script: "cpus 0-2", smt: "2", usable: "0-2", targets: []int{0, 2}, boots: []Boot{SMT}},
 		{name: "a partition", script: "cpus 0-2", effective: "0-1", usable: "0-1", targets: []int{0, 1}},

@@ -17,8 +17,9 @@ const OpTimeout = 60 * time.Second
 // with idle CPUs is lost.
 const TaskTimeout = 10 * time.Second
 
-// PollTimeout is for how long a broken promise is looked at. The window of 2021
-// was 5 to 30 ms.
+// PollTimeout is for how long a broken promise is looked at, if it must not be
+// broken for longer by design: see [Invariant.Lag]. The window of 2021 was 5 to
+// 30 ms.
 const PollTimeout = time.Second
 
 // hang is the first thing that has not finished, and never will. The zero hang

@@ -74,6 +74,10 @@ type View struct {
 	From    *Placement
 }
 
+// looked is for how long a broken promise is looked at: not less than it may
+// be broken.
+func (i *Invariant) looked() time.Duration { return max(PollTimeout, i.Lag) }
+
 // applies reports whether the promise is about what t leaves behind, as seen
 // from a placement.
 func (i *Invariant) applies(t *Transition, from *Placement) bool {

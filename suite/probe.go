@@ -91,13 +91,14 @@ func (p *Probe) SpawnIn(enter, run func() error, stop func()) error {
 // Pin pins the calling thread to a CPU that came online to prepare a probe.
 // Whether that works at once is for the probes of Online to tell, so it is
 // tried for as long as they look.
-func Pin(cpu int) (err error) {
-	for end := time.Now().Add(PollTimeout); time.Now().Before(end); {
-		if err = affinity.Set(0, affinity.Of(cpu)); err == nil {
-			return nil
+func Pin(cpu int) error {
+	// It is tried once in any case: a thread may be stopped for longer than the
+	// limit before that.
+	for end := time.Now().Add(PollTimeout); ; {
+		if err := affinity.Set(0, affinity.Of(cpu)); err == nil || time.Now().After(end) {
+			return err
 		}
 	}
-	return err
 }
 
 func (p *Probe) cleanup() {
@@ -181,7 +182,7 @@ func (f *Finding) poll(check Check, at time.Time) error {
 			}
 			return nil
 		}
-		if f.Window > PollTimeout {
+		if f.Window > f.subject.inv.looked() {
 			f.Never = true
 			return nil
 		}

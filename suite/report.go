@@ -30,7 +30,7 @@ func (f *Finding) describe(m *Machine) string {
 	fmt.Fprintf(&b, "    seen:     %s\n", strings.ReplaceAll(f.Err.Error(), "\n", "\n              "))
 	switch {
 	case f.Never:
-		fmt.Fprintf(&b, "    lasted:   longer than %v, when it was last looked at\n", PollTimeout)
+		fmt.Fprintf(&b, "    lasted:   longer than %v, when it was last looked at\n", inv.looked())
 	case f.lasting():
 		fmt.Fprintf(&b, "    lasted:   %s\n", ms(f.Window))
 	case f.Tries > 0:

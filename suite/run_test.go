@@ -210,6 +210,25 @@ func TestLag(t *testing.T) {
 	assert.Equal(t, "pass", p.verdicts["Online/at-uevent/mask"], p.text)
 }
 
+// What may be late for longer than a broken promise is looked at is looked at
+// for as long as it may be late.
+func TestLongLag(t *testing.T) {
+	tables := rows(online)
+	inv := &tables.Invariants[0]
+	inv.Lag = TaskTimeout
+	inv.Arm = func(*Probe) (Check, error) {
+		kept := time.Now().Add(PollTimeout + 100*time.Millisecond)
+		return func() error {
+			if time.Now().Before(kept) {
+				return errors.New("not yet")
+			}
+			return nil
+		}, nil
+	}
+	p := playRows(t, "cpus 0-1", tables, nil)
+	assert.Equal(t, "pass", p.verdicts["Online/at-uevent/mask"], p.text)
+}
+
 func TestNeverKept(t *testing.T) {
 	p := playRows(t, "cpus 0-3\noffline cpu1: nothing\noffline cpu1: right", rows(offline), nil)
 	assert.Equal(t, "fail", p.verdicts["Offline/at-uevent/mask"], p.text)

@@ -128,7 +128,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		for _, cpu := range cpus {
 			if err == nil {
 				cycles++
-				if err = cycle(x, cpu); err != nil {
+				if err = x.unlessStuck(func() error { return cycle(x, cpu) }); err != nil {
 					err = fmt.Errorf("cycle %d: %w", cycles, err)
 				}
 			}

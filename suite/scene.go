@@ -61,6 +61,7 @@ type Scene struct {
 	begin time.Time
 
 	mu    sync.Mutex
+	stuck error                    // what Do did not wait for
 	notes map[string]time.Duration // what was measured: the longest of each
 	seen  map[int]int              // how often something ran on a CPU
 }
@@ -152,7 +153,40 @@ func (x *Scene) Do(what string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(x.Machine.limits.op):
-		return x.Machine.stuck(what, x.Machine.limits.op)
+		err := x.Machine.stuck(what, x.Machine.limits.op)
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.stuck == nil {
+			x.stuck = err
+		}
+		return err
+	}
+}
+
+// unlessStuck calls f, which calls [Scene.Do]. When something hangs there, f may
+// try one thing more, such as to bring a CPU online. If it does not return after
+// that, what it undoes waits for the kernel's locks, and is not waited for.
+func (x *Scene) unlessStuck(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	look := time.NewTicker(min(time.Second, x.Machine.limits.op))
+	defer look.Stop()
+	for since := (time.Time{}); ; {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+		}
+		x.mu.Lock()
+		stuck := x.stuck
+		x.mu.Unlock()
+		switch {
+		case stuck == nil:
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) > 2*x.Machine.limits.op:
+			return fmt.Errorf("%w\nand what the scenario undoes has not finished", stuck)
+		}
 	}
 }
 

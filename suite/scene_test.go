@@ -69,3 +69,28 @@ func TestTwoHungWriters(t *testing.T) {
 	assert.ErrorContains(t, m.hang.err(), " has not finished, and may hold the kernel's locks")
 	assert.NoError(t, hung.err(), "what hangs in a test hangs nobody else")
 }
+
+// What a scenario undoes may wait for the locks that an operation holds which
+// hangs. Nobody waits for it.
+func TestHangBelowCleanup(t *testing.T) {
+	r, _ := scriptedRunner(t, "cpus 0-3\noffline cpu3: hang", Tables{})
+	r.machine.limits.op = 20 * time.Millisecond
+	locked := make(chan struct{})
+	defer close(locked)
+	sc := Scenario{Name: "sc", Together: true, Cycle: func(x *Scene, cpu int) error {
+		defer func() { <-locked }()
+		return x.Set(cpu, Offline)
+	}}
+	played := make(chan error, 1)
+	go func() {
+		_, err := r.machine.NewScene().play(&sc, 1)
+		played <- err
+	}()
+	select {
+	case err := <-played:
+		assert.ErrorContains(t, err, "cycle 1: taking cpu3 offline has not finished within 20ms\n")
+		assert.ErrorContains(t, err, "and what the scenario undoes has not finished")
+	case <-time.After(TaskTimeout):
+		t.Error("a scenario waits for what will not come")
+	}
+}

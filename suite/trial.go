@@ -346,7 +346,7 @@ func (x *trial) probes(op Operation, cpus []int, moment Moment) ([]*Probe, error
 func (x *trial) variants(t *testing.T) {
 	m := x.machine
 	cpu := x.cpus[len(x.cpus)-1]
-	names, err := x.tr.Variants(m, cpu)
+	names, err := bounded(m, "finding the variants of "+x.tr.Name, func() ([]string, error) { return x.tr.Variants(m, cpu) })
 	if err != nil {
 		t.Fatalf("%s: %v", x.tr.Name, err)
 	}
