@@ -112,7 +112,7 @@ func (r *Runner) scenario(t *testing.T, sc *Scenario) {
 func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 	m := x.Machine
 	if sc.Setup != nil {
-		err = sc.Setup(x)
+		err = m.bounded("the setup of "+sc.Name, func() error { return sc.Setup(x) })
 	}
 	if err == nil {
 		err = x.Start(sc.Actors)
@@ -135,7 +135,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		}
 	}
 	if err == nil && sc.Hold != nil {
-		err = sc.Hold(x)
+		err = m.bounded("the last look of "+sc.Name, func() error { return sc.Hold(x) })
 	}
 	err = errors.Join(err, x.Stop())
 	if !m.hang.any() {

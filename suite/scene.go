@@ -35,7 +35,7 @@ type Act struct {
 
 	name     string
 	begin    func(*Act) (func() error, error)
-	thread   int // its id
+	thread   atomic.Int32 // its id
 	turns    atomic.Uint64
 	began    chan error
 	ended    chan error
@@ -237,7 +237,7 @@ func (x *Scene) Start(actors []Actor) error {
 	x.fewer = moreProcs(len(x.acts))
 	for _, act := range x.acts {
 		go func() { act.ended <- affinity.Thread(act.play) }()
-		if err := <-act.began; err != nil {
+		if err := x.Machine.bounded("the beginning of "+act.name, func() error { return <-act.began }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", act.name, err))
 		}
 	}
@@ -255,7 +255,7 @@ func moreProcs(n int) (undo func()) {
 
 // play is the life of an actor's thread.
 func (a *Act) play() (err error) {
-	a.thread = unix.Gettid()
+	a.thread.Store(int32(unix.Gettid()))
 	defer func() { err = errors.Join(err, a.cleanups.run()) }()
 	turn, err := a.begin(a)
 	a.began <- err
@@ -303,7 +303,7 @@ func (x *Scene) Stop() error {
 				errs = append(errs, fmt.Errorf("%s: %w", act.name, err))
 			}
 		case <-limit:
-			late = append(late, fmt.Sprintf("%s, thread %d, turn %d", act.name, act.thread, act.turns.Load()+1))
+			late = append(late, fmt.Sprintf("%s, thread %d, turn %d", act.name, act.thread.Load(), act.turns.Load()+1))
 			// The others have had the same time.
 			limit = closed
 		}

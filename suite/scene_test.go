@@ -94,3 +94,31 @@ func TestHangBelowCleanup(t *testing.T) {
 		t.Error("a scenario waits for what will not come")
 	}
 }
+
+// Nothing that a scenario is made of is waited for without end.
+func TestHangBesideCycle(t *testing.T) {
+	locked := make(chan struct{})
+	defer close(locked)
+	hangs := func(*Scene) error { <-locked; return nil }
+	for what, sc := range map[string]Scenario{
+		"the setup of sc":     {Name: "sc", Setup: hangs},
+		"the last look of sc": {Name: "sc", Hold: hangs},
+		"the beginning of actor": {Name: "sc", Actors: []Actor{{Name: "actor", Begin: func(a *Act) (func() error, error) {
+			return nil, hangs(a.Scene)
+		}}}},
+	} {
+		r, _ := scriptedRunner(t, "cpus 0-3", Tables{})
+		r.machine.limits.op, r.machine.limits.whole = 20*time.Millisecond, 20*time.Millisecond
+		played := make(chan error, 1)
+		go func() {
+			_, err := r.machine.NewScene().play(&sc, 1)
+			played <- err
+		}()
+		select {
+		case err := <-played:
+			assert.ErrorContains(t, err, what+" has not finished within 20ms\n")
+		case <-time.After(TaskTimeout):
+			t.Errorf("%s is waited for", what)
+		}
+	}
+}
