@@ -7,10 +7,11 @@
 // Linux machine has: no disk or network, and no modules but those of -module.
 // Cgroups are of version 2, or of version 1 with -append
 // systemd.unified_cgroup_hierarchy=0, where guest.cpuset= gives mount options
-// of the cpuset hierarchy. The program's output and exit status are passed on.
-// A kernel that panics or hangs ends the run with exit status 1 and the
-// console's last lines on standard output, where they become part of the test
-// that was running.
+// of the cpuset hierarchy. With a module of a disk's driver, guest.disk=nvme0n1
+// has the program wait for the disk; with zram, guest.swap=zram0 makes swap
+// space. The program's output and exit status are passed on. A kernel that
+// panics or hangs ends the run with exit status 1 and the console's last lines
+// on standard output, where they become part of the test that was running.
 //
 // The program may be built for another architecture, which then is the VM's. As
 // GOARCH is also in force for go run, take it out there: GOARCH=arm64 go test
