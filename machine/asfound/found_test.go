@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -95,6 +96,18 @@ func run(t *testing.T, cmd *exec.Cmd) (code int, said string) {
 	return runWhile(t, cmd, "", nil)
 }
 
+// ofInit reports whether a difference is about a thread of init's.
+func ofInit(d machine.Difference) bool { return strings.Contains(d.What, " (init) ") }
+
+func TestOfInit(t *testing.T) {
+	for what, want := range map[string]bool{
+		"thread 102 (init) on CPUs": true, "thread 102 (init) in cpusets": true,
+		"thread 102 (initrd) on CPUs": false, "/proc/irq/9/smp_affinity_list (acpi)": false,
+	} {
+		assert.Equal(t, want, ofInit(machine.Difference{What: what}), what)
+	}
+}
+
 // runWhile is run, and does something when the suite has said a text.
 func runWhile(t *testing.T, cmd *exec.Cmd, text string, do func()) (code int, said string) {
 	t.Helper()
@@ -110,7 +123,6 @@ func runWhile(t *testing.T, cmd *exec.Cmd, text string, do func()) (code int, sa
 	// sleep on each CPU ends. Its threads are pinned for that, and then end. What
 	// the suite had changed about init would last.
 	var diffs []machine.Difference
-	ofInit := func(d machine.Difference) bool { return strings.HasSuffix(d.What, " (init)") }
 	require.Eventually(t, func() bool {
 		diffs, err = before.Compare()
 		return err != nil || !slices.ContainsFunc(diffs, ofInit)
