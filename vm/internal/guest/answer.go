@@ -105,7 +105,14 @@ func (e *examiner) examine() (stuck []string) {
 		}
 		e.began[c.what] = e.turn
 		go func() {
-			c.do()
+			// What it locks its thread for ends with it, and not when somebody asks
+			// again.
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c.do()
+			}()
+			<-done
 			e.ended <- c.what
 		}()
 	}

@@ -6,12 +6,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 )
@@ -53,6 +56,22 @@ func TestExamine(t *testing.T) {
 
 // A system call that does not end is named as soon as it has been seen for long.
 // One that is another each time is not: the thread goes on.
+// A thread that a check has pinned is gone when the check is, though nobody asks
+// any more.
+func TestExamineLeavesNoThread(t *testing.T) {
+	threads := make(chan int, 1)
+	pins := check{"a check", func() {
+		runtime.LockOSThread()
+		threads <- unix.Gettid()
+	}}
+	newExaminer(func() []check { return []check{pins} }, func() map[string]string { return nil }).examine()
+	thread := fmt.Sprintf("/proc/self/task/%d", <-threads)
+	assert.Eventually(t, func() bool {
+		_, err := os.Stat(thread)
+		return err != nil
+	}, 10*time.Second, time.Millisecond)
+}
+
 func TestExamineBlocked(t *testing.T) {
 	turn := 0
 	e := newExaminer(func() []check { return nil }, func() map[string]string {

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strconv"
@@ -25,6 +26,10 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 )
+
+// The first thread goes to nobody but main: it is the one that does not end with
+// a goroutine which is locked to it, and what sleepOn pins would stay pinned.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if os.Getpid() != 1 {
