@@ -108,6 +108,34 @@ func TestSpoiledByAnother(t *testing.T) {
 	assert.Equal(t, []string{six, "echo 7 > " + online, "echo 1 > " + online}, spoilers[1].Steps)
 }
 
+// A law that is broken while the machine is taken back does not keep it from
+// that: the machine is as before, and the finding is reduced there.
+func TestBrokenByUndo(t *testing.T) {
+	const first, second = cpuDir + "cpu1/online", cpuDir + "cpu2/online"
+	e, told := explorerOf(t, "none", "echo 0 > "+first, "echo 0 > "+second)
+	write(t, e.Runner.Target.Root, cpuDir+"present", "0-2\n")
+	write(t, e.Runner.Target.Root, string(onlineKey), "0-2\n")
+	write(t, e.Runner.Target.Root, second, "1\n")
+	var err error
+	e.Runner.Observer, err = NewObserver(e.Runner.Target, nil)
+	require.NoError(t, err)
+	t.Cleanup(e.Runner.Observer.Close)
+	e.Runner.Laws[0].Check = func(c *Case) []Violation {
+		if c.Before.Readings[first] != "0" || c.After.Readings[first] != "1" {
+			return nil
+		}
+		return []Violation{{Touches: "it", Seen: "it is back", Facts: c.After.facts(first)}}
+	}
+	require.NoError(t, e.Run(t.Context()))
+	reduced, spoilers := findings(*told)
+	assert.Empty(t, spoilers)
+	require.Len(t, reduced, 1)
+	assert.Equal(t, []string{"echo 0 > " + first, "echo 1 > " + first}, reduced[0].Steps)
+	now, err := e.Runner.Observer.Look()
+	require.NoError(t, err)
+	assert.Equal(t, "1", now.Readings[second])
+}
+
 // A finding that is known does not hide what its sequence has left.
 func TestKnownThatSpoils(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey, "echo 7 > "+string(isolatedKey))

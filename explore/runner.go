@@ -118,16 +118,19 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	end := w.before
 	undo := r.Target.Undo(base)
 	if err == nil && w.outcome.Broken == nil {
-		if err = w.steps(undo); err == nil && w.outcome.Broken == nil && r.otherRoad() && roadAllowed(lines) && road(base, end) != nil {
-			err = w.byOtherRoad(end, len(lines))
-		}
-	} else {
-		for _, l := range undo {
-			r.Target.Do(l)
-		}
+		err = w.steps(undo)
+	}
+	// A law that is broken while the machine is taken back does not keep it from
+	// that.
+	rest := func() []Line { return undo[max(len(w.outcome.Steps)-len(lines), 0):] }
+	for _, l := range rest() {
+		r.Target.Do(l)
+	}
+	if err == nil && w.outcome.Broken == nil && r.otherRoad() && roadAllowed(lines) && road(base, end) != nil {
+		err = w.byOtherRoad(end, len(lines))
 	}
 	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
-		err = w.spoiled(undo)
+		err = w.spoiled(rest())
 	}
 	return w.outcome, err
 }
