@@ -189,14 +189,29 @@ func (s *script) attempt() {
 		text := tasksetCommand.ReplaceAllString(l.String(), "$0 > /dev/null")
 		s.add("\t%s # %s", text, comment)
 	}
+	s.look()
+	s.add("}")
+}
+
+// look has the lines that look whether the kernel is broken.
+func (s *script) look() {
+	facts := slices.Clone(s.finding.Violation.Facts)
+	switch {
+	case s.law.Name == Survives.Name:
+		s.add("\tbroken=0 # a healthy kernel comes here")
+		return
+	case len(facts) == 0:
+		s.add("\techo 'cannot tell: what is wrong cannot be read by a shell'")
+		s.add("\tundo 2>/dev/null")
+		s.add("\texit 125")
+		return
+	}
 	s.add("\t# A healthy kernel does not say all of this:")
 	// What the shell reads by itself comes first: it may be so for a moment only.
-	facts := slices.Clone(s.finding.Violation.Facts)
 	slices.SortStableFunc(facts, func(a, b Fact) int { return strings.Count(string(a.Key), "#") - strings.Count(string(b.Key), "#") })
 	for _, fact := range facts {
 		s.add("\t%s", fact.shell(s.finding.Cgroup))
 	}
-	s.add("}")
 }
 
 // shell returns the line of shell that looks whether the fact is so, on a
