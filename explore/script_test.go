@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // someFinding is a finding with every kind of fact.
@@ -117,6 +119,32 @@ func TestScriptWithoutFacts(t *testing.T) {
 	out, status = runScript(t, f, machineTree(t))
 	assert.Equal(t, 125, status, out)
 	assert.Contains(t, out, "cannot tell")
+}
+
+// A complaint has other numbers each time, and characters that mean something
+// to grep or to the shell. The script finds it all the same.
+func TestScriptLog(t *testing.T) {
+	for text, again := range map[string]string{
+		"watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [sh:123]":                         "watchdog: BUG: soft lockup - CPU#3 stuck for 26s! [sh:99]",
+		"BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 30s!":         "BUG: workqueue lockup - pool cpus=2 node=0 flags=0x4 nice=0 stuck for 61s!",
+		"BUG: using smp_processor_id() in preemptible [00000000] code: it's \"$HOME\" `x`/1": "BUG: using smp_processor_id() in preemptible [00000000] code: it's \"$HOME\" `x`/2",
+		"INFO: task kworker/1:2:345 blocked for more than 120 seconds.":                      "INFO: task kworker/0:1:77 blocked for more than 241 seconds.",
+	} {
+		broken := complaints([]kmsg.Record{{Text: text}})
+		require.Len(t, broken, 1, text)
+		same := complaints([]kmsg.Record{{Text: again}})
+		assert.Equal(t, broken[0].Touches, same[0].Touches)
+		for log, want := range map[string]string{text: "1", again: "1", "BUG: another": "0"} {
+			script := "dmesg() { echo first; echo \"reproducer $$\"; cat log; }\nbroken=1\n" +
+				"prints() { value=$(eval \"$1\"); [ \"$value\" = \"$2\" ] || broken=0; }\n" + broken[0].Facts[0].shell(2) + "\necho $broken"
+			cmd := exec.Command("sh", "-c", script)
+			cmd.Dir = t.TempDir()
+			write(t, cmd.Dir, "log", log+"\n")
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err)
+			assert.Equal(t, want, strings.TrimSpace(string(out)), log)
+		}
+	}
 }
 
 // Each step says what it does, and what it was refused with.
