@@ -186,6 +186,16 @@ func TestSave(t *testing.T) {
 	assert.Equal(t, someFinding().Steps, texts(all[0]))
 }
 
+// Findings whose long names begin alike have directories of their own.
+func TestSlug(t *testing.T) {
+	f, g := someFinding(), someFinding()
+	f.Violation.Touches = strings.Repeat("cpuset.cpus.effective, ", 8) + "cpuset.cpus.isolated"
+	g.Violation.Touches = strings.Repeat("cpuset.cpus.effective, ", 8) + "cpuset.mems"
+	assert.NotEqual(t, f.Slug(), g.Slug())
+	assert.LessOrEqual(t, len(f.Slug()), maxSlug)
+	assert.Equal(t, "partitions-disjoint-isolated-partition-and-the-root-cpuset", someFinding().Slug())
+}
+
 // What is left of a machine that died is the sequence, with the step that it
 // died in.
 func TestJournal(t *testing.T) {
