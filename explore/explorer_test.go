@@ -1,6 +1,8 @@
 package explore
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -144,6 +146,61 @@ func TestKnownThatSpoils(t *testing.T) {
 	_, spoilers := findings(*told)
 	require.Len(t, spoilers, 1)
 	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[0].Violation.Key())
+}
+
+// What becomes of a finding that is known is not waited for.
+func TestKnownIsNotWaitedFor(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 7 > "+online)
+	e.Known = []Known{{Key: "seven: "}}
+	ctx, cancel := context.WithCancel(t.Context())
+	e.Report = func(event Event) {
+		*told = append(*told, event)
+		if event.Again != nil {
+			cancel()
+		}
+	}
+	require.NoError(t, e.Run(ctx))
+	assert.Equal(t, 1, e.Runner.Stats.Sequences)
+	assert.Less(t, e.Runner.Stats.Wait, settleTime/2)
+}
+
+// The number of findings that ends a run is that of those which are told of,
+// not of the laws that they break.
+func TestMost(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 7 > "+online)
+	other := brokenBy(online)
+	other.Name = "other"
+	third := brokenBy(online)
+	third.Name, third.Check = "third", func(c *Case) []Violation {
+		if c.Step.Commands[0].Value != "8" {
+			return nil
+		}
+		return []Violation{{Touches: "it", Seen: "it is 8"}}
+	}
+	e.Runner.Laws = append(e.Runner.Laws, other, third)
+	value := 6
+	e.Tables.Actions[0].Draw = func(*Drawer) string {
+		value++
+		return fmt.Sprintf("echo %d > %s", value, online)
+	}
+	e.Most = 2
+	require.NoError(t, e.Run(t.Context()))
+	reduced, _ := findings(*told)
+	require.Len(t, reduced, 2)
+	assert.Equal(t, []string{"other: it"}, reduced[0].Also)
+	assert.Equal(t, "third: it", reduced[1].Violation.Key())
+}
+
+// What is tried again and again is told of as it is tried: if the machine dies
+// of it, it is known what it died of.
+func TestMomentIsTold(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, "none")
+	e.moment(t.Context(), lines(t, "echo 0 > "+online), &Finding{})
+	require.NotEmpty(t, *told)
+	assert.Len(t, (*told)[0].Begin.Lines, 1+2*repeats)
 }
 
 // Of sequences that are given, the first that breaks the law is the last that

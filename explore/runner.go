@@ -24,6 +24,9 @@ type Runner struct {
 	// Stats are the figures of all sequences so far.
 	Stats Stats
 
+	// known reports whether a broken law was found before: what becomes of it then
+	// does not matter. nil: none was.
+	known  func(Violation) bool
 	states map[uint64]bool
 	seed   maphash.Seed
 }
@@ -193,9 +196,11 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	}
 	c.Earlier = w.earlier
 	broken, err := w.judge(c)
-	// A task that is gone looks like a kernel that refuses.
-	if lost := r.Target.Lost(); err == nil && broken != nil && lost != nil {
-		return nil, fmt.Errorf("no verdict: the tasks %v have ended, which no step makes them do", lost)
+	if err == nil && broken != nil {
+		// A task that is gone looks like a kernel that refuses.
+		if lost := r.Target.Lost(); lost != nil {
+			return nil, fmt.Errorf("no verdict: the tasks %v have ended, which no step makes them do", lost)
+		}
 	}
 	after = c.After
 	w.before = after
@@ -218,8 +223,10 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if !w.stops(broken) {
 		return nil, nil
 	}
-	// While a sequence is reduced, what becomes of it is known.
-	if w.wanted != nil && !r.lags(c.Step, broken) {
+	// While a sequence is reduced, or another has shown it, what becomes of it is
+	// known.
+	told := w.wanted != nil || r.known != nil && !slices.ContainsFunc(broken, func(v Violation) bool { return !r.known(v) })
+	if told && !r.lags(c.Step, broken) {
 		return broken, nil
 	}
 	late := *c
@@ -260,11 +267,13 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 func (r *Runner) settle(done func(now *Snapshot) bool) (now *Snapshot, err error) {
 	waited := time.Now()
 	defer func() { r.Stats.Wait += time.Since(waited) }()
-	for ; ; time.Sleep(settleTime / 20) {
+	// Most is done in a few milliseconds, and a look takes a CPU from it.
+	for pause := settleTime / 128; ; pause = min(2*pause, settleTime/20) {
 		now, err = r.Observer.Look()
 		if err != nil || done(now) || time.Since(waited) > settleTime {
 			return now, err
 		}
+		time.Sleep(pause)
 	}
 }
 
