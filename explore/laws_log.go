@@ -69,23 +69,14 @@ func complaints(log []kmsg.Record) []Violation {
 	return broken
 }
 
-// problems has what [kmsg.Record.Problem] said of records before: most come over
-// and over. It belongs to one goroutine.
-var problems = make(map[string]string)
+// problems has what [kmsg.Record.Problem] says of a record of the kernel's.
+var problems = newMemo(func(text string) string { return kmsg.Record{Text: text}.Problem() })
 
 func problem(r kmsg.Record) string {
 	if r.Facility != 0 {
 		return ""
 	}
-	kind, ok := problems[r.Text]
-	if !ok {
-		if len(problems) >= maxSets {
-			clear(problems)
-		}
-		kind = r.Problem()
-		problems[r.Text] = kind
-	}
-	return kind
+	return problems.of(r.Text)
 }
 
 // function returns the function that the registers of an oops name, or "".

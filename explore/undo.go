@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
@@ -58,19 +59,24 @@ func (t *Target) Undo(base *Snapshot) []Line {
 type cpuKeys struct{ online, state, target, fail, domains Key }
 
 // keysOfCPU has the keys of each CPU that was asked for: they are asked for in
-// each step. It belongs to one goroutine.
-var keysOfCPU []cpuKeys
+// each step.
+var keysOfCPU struct {
+	sync.Mutex
+	all []cpuKeys
+}
 
 // keysOf returns the keys of a CPU.
 func keysOf(cpu int) cpuKeys {
-	for n := len(keysOfCPU); n <= cpu; n++ {
+	keysOfCPU.Lock()
+	defer keysOfCPU.Unlock()
+	for n := len(keysOfCPU.all); n <= cpu; n++ {
 		dir := fmt.Sprintf(cpuDir+"cpu%d/", n)
-		keysOfCPU = append(keysOfCPU, cpuKeys{
+		keysOfCPU.all = append(keysOfCPU.all, cpuKeys{
 			Key(dir + "online"), Key(dir + "hotplug/state"), Key(dir + "hotplug/target"), Key(dir + "hotplug/fail"),
 			Key(fmt.Sprintf("/proc/schedstat#cpu%d", n)),
 		})
 	}
-	return keysOfCPU[cpu]
+	return keysOfCPU.all[cpu]
 }
 
 // pluggable returns the CPUs that have a file online.
