@@ -121,6 +121,24 @@ func (s *script) preamble() {
 		s.add("[ ! -e /sys/kernel/debug/clear_warn_once ] || echo 1 > /sys/kernel/debug/clear_warn_once # warnings that come once a boot")
 		s.add("echo \"reproducer $$\" > /dev/kmsg")
 	}
+	for i, path := range s.restored() {
+		s.add("was%d=$(cat %s)", i, path)
+	}
+}
+
+// restored returns the files that the steps write to and that neither removing
+// the cgroups nor bringing the CPUs online gives their old values.
+func (s *script) restored() (paths []string) {
+	for _, l := range s.lines {
+		for _, c := range l.Commands {
+			if c.Op == Write && restorable(c.Path) && !slices.Contains(paths, c.Path) {
+				if _, fail := cpuOf(Key(c.Path), "hotplug/fail"); !fail {
+					paths = append(paths, c.Path)
+				}
+			}
+		}
+	}
+	return paths
 }
 
 var cpuInPath = regexp.MustCompile(cpuDir + `cpu(\d+)/`)
@@ -153,6 +171,9 @@ func (s *script) undo() {
 	}
 	if s.uses("> " + string(balanceKey)) {
 		s.add("\techo 1 > %s", balanceKey)
+	}
+	for i, path := range s.restored() {
+		s.add("\techo \"$was%d\" > %s", i, path)
 	}
 	for _, cpu := range plugged {
 		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)

@@ -121,6 +121,24 @@ func TestScriptWithoutFacts(t *testing.T) {
 	assert.Contains(t, out, "cannot tell")
 }
 
+// Each try begins on the machine that the first one began on: with all threads,
+// and with the masks that there were.
+func TestScriptRestores(t *testing.T) {
+	f := someFinding()
+	const smt, workqueues = cpuDir + "smt/control", workqueueDir + "cpumask"
+	f.Steps = append(f.Steps, "echo off > "+smt, "echo 3 > "+workqueues)
+	root := machineTree(t)
+	write(t, root, smt, "on\n")
+	write(t, root, workqueues, "ff\n")
+	out, status := runScript(t, f, root)
+	assert.Equal(t, 1, status, out)
+	for path, want := range map[string]string{smt: "on\n", workqueues: "ff\n"} {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text), path)
+	}
+}
+
 // A complaint has other numbers each time, and characters that mean something
 // to grep or to the shell. The script finds it all the same.
 func TestScriptLog(t *testing.T) {

@@ -39,8 +39,7 @@ func (t *Target) Undo(base *Snapshot) []Line {
 		add(Command{Op: Write, Path: limitControl, Value: "-cpu"})
 	}
 	for _, path := range slices.Sorted(maps.Keys(t.first)) {
-		_, online := cpuOf(Key(path), "online")
-		if was := t.first[path]; !online && strings.HasPrefix(path, "/sys/devices/") || strings.HasPrefix(path, "/proc/irq/") {
+		if was := t.first[path]; restorable(path) {
 			if now, err := sysfs.ReadFile(t.Path(path)); err == nil && now != was {
 				add(Command{Op: Write, Path: path, Value: was})
 			}
@@ -53,6 +52,13 @@ func (t *Target) Undo(base *Snapshot) []Line {
 		}
 	}
 	return lines
+}
+
+// restorable reports whether a file gets the value back that it had before it
+// was written to. The CPUs are brought online in their own way.
+func restorable(path string) bool {
+	_, online := cpuOf(Key(path), "online")
+	return !online && strings.HasPrefix(path, "/sys/devices/") || strings.HasPrefix(path, "/proc/irq/")
 }
 
 // cpuKeys are the keys of a CPU.
