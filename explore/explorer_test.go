@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // brokenBy is a law that any machine breaks whose file has the value 7.
@@ -146,6 +148,37 @@ func TestKnownThatSpoils(t *testing.T) {
 	_, spoilers := findings(*told)
 	require.Len(t, spoilers, 1)
 	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[0].Violation.Key())
+}
+
+// What the kernel logs after the last step is a finding of the sequence, not
+// passed over by the next one.
+func TestLateLog(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 0 > "+online)
+	path := filepath.Join(t.TempDir(), "kmsg")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	defer file.Close()
+	log, err := kmsg.Open(path, kmsg.FromEnd)
+	require.NoError(t, err)
+	defer log.Close()
+	e.Runner.Observer, err = NewObserver(e.Runner.Target, log)
+	require.NoError(t, err)
+	t.Cleanup(e.Runner.Observer.Close)
+	judged := Law{Name: "late", Check: func(c *Case) []Violation {
+		if c.Step.Commands[0].Value == "1" { // the step that undoes it, which was looked after
+			_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+			require.NoError(t, err)
+		}
+		return nil
+	}}
+	e.Runner.Laws = []Law{logLaw, judged}
+	require.NoError(t, e.Run(t.Context()))
+	reduced, _ := findings(*told)
+	require.Len(t, reduced, 1)
+	assert.Equal(t, "kernel-log: warning in f", reduced[0].Violation.Key())
+	assert.Equal(t, []string{"echo 0 > " + online, "echo 1 > " + online}, reduced[0].Steps)
+	assert.Len(t, reduced[0].Log, 1)
 }
 
 // What becomes of a finding that is known is not waited for.

@@ -237,14 +237,24 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 	if err := o.proc(cpus, domains); err != nil {
 		return nil, err
 	}
-	if o.log != nil {
-		var err error
-		if s.Log, err = o.log.Read(); !enough(s.Log, err) {
-			return nil, err
-		}
+	var err error
+	if s.Log, err = o.readLog(); err != nil {
+		return nil, err
 	}
 	s.Readings, s.state, o.shared = o.readings, o.state, true
 	return s, nil
+}
+
+// readLog returns what the kernel has logged since it was called last.
+func (o *Observer) readLog() ([]kmsg.Record, error) {
+	if o.log == nil {
+		return nil, nil
+	}
+	log, err := o.log.Read()
+	if !enough(log, err) {
+		return nil, err
+	}
+	return log, nil
 }
 
 // enough reports whether a read of the log has what laws need. If the log was

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // A Runner performs sequences on a machine and judges each step. Make one with
@@ -125,12 +126,15 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	}
 	// A law that is broken while the machine is taken back does not keep it from
 	// that.
-	rest := func() []Line { return undo[max(len(w.outcome.Steps)-len(lines), 0):] }
+	rest := func() []Line { return undo[min(max(len(w.outcome.Steps)-len(lines), 0), len(undo)):] }
 	for _, l := range rest() {
 		r.Target.Do(l)
 	}
 	if err == nil && w.outcome.Broken == nil && r.otherRoad() && roadAllowed(lines) && road(base, end) != nil {
 		err = w.byOtherRoad(end, len(lines))
+	}
+	if err == nil && w.outcome.Broken == nil {
+		err = w.late()
 	}
 	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
 		err = w.spoiled(rest())
@@ -157,6 +161,41 @@ type walk struct {
 	earlier      []*Snapshot // since the last step that was more than a CPU online or offline
 	wanted       func(Violation) bool
 	outcome      *Outcome
+
+	// What was done beside the steps, on another road, and was logged there.
+	beside        []Line
+	besideResults []Result
+	log           []kmsg.Record
+}
+
+// late judges what the kernel has logged since the last step: on another road,
+// or in work that it left for later.
+func (w *walk) late() error {
+	r := w.runner
+	log, err := r.Observer.readLog()
+	if err != nil {
+		return err
+	}
+	law, err := find(r.Laws, logLaw.Name)
+	if err != nil {
+		return nil // nobody asks
+	}
+	s := &Snapshot{Log: slices.Concat(w.log, log)}
+	broken := Judge([]Law{law}, r.Facts.Version, &Case{Base: w.base, Before: w.before, After: s})
+	if !w.stops(broken) {
+		return nil
+	}
+	o := w.outcome
+	o.Broken, o.Steps, o.Results = broken, slices.Concat(o.Steps, w.beside), slices.Concat(o.Results, w.besideResults)
+	o.note(s.Log)
+	return nil
+}
+
+// note takes over what the kernel has logged.
+func (o *Outcome) note(log []kmsg.Record) {
+	for _, record := range log {
+		o.Log = append(o.Log, record.String())
+	}
 }
 
 // steps performs lines until a law is broken.
@@ -206,9 +245,7 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	w.before = after
 	w.earlier = append(w.earlier, after)
 	if broken != nil {
-		for _, record := range after.Log {
-			w.outcome.Log = append(w.outcome.Log, record.String())
-		}
+		w.outcome.note(after.Log)
 	}
 	return broken, err
 }
