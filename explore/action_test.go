@@ -33,6 +33,30 @@ func TestSequence(t *testing.T) {
 	assert.NotEqual(t, draw(1, 2), draw(2, 2))
 }
 
+// On a machine of more than 32 CPUs a mask of taskset(1) has no commas, which
+// not each taskset takes.
+func TestManyCPUs(t *testing.T) {
+	f := someFacts()
+	f.CPUs, f.Pluggable = affinity.Of(0, 40, 1030), affinity.Of(40, 1030)
+	masks := make(map[string]bool)
+	for number := range uint64(50) {
+		drawn, err := Sequence(1, number, 40, f, Default().Actions)
+		require.NoError(t, err)
+		for _, l := range drawn {
+			for _, c := range l.Commands {
+				if c.Op == Taskset {
+					set, err := parseHex(c.Value)
+					require.NoError(t, err)
+					masks[set.String()] = true
+				}
+			}
+		}
+	}
+	for _, want := range []string{"0", "40", "0,40", "1030", "0,1030", "40,1030", "0,40,1030", "1031"} {
+		assert.True(t, masks[want], want)
+	}
+}
+
 // Each action is drawn, writes lines that can be parsed, keeps to the CPUs that
 // it was given, and with few exceptions to cgroups of its own.
 func TestActions(t *testing.T) {

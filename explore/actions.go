@@ -158,12 +158,12 @@ var taskActions = []Action{
 			last, _ := d.CPUs.Last()
 			set = affinity.Of(last + 1)
 		}
-		return "taskset -p " + set.Mask() + " $" + Pick(d, taskNames)
+		return "taskset -p " + hex(set) + " $" + Pick(d, taskNames)
 	}},
 	{Name: "class", Draw: drawClass},
 	{Name: "taskset-race", Draw: func(d *Drawer) string {
 		cpu := d.CPU(d.Pluggable)
-		return plug(cpu, d.Offline().Has(cpu)) + " & taskset -p " + d.Subset().Mask() + " $" + Pick(d, taskNames) + " & wait"
+		return plug(cpu, d.Offline().Has(cpu)) + " & taskset -p " + hex(d.Subset()) + " $" + Pick(d, taskNames) + " & wait"
 	}},
 	{Name: "move-race", Draw: func(d *Drawer) string {
 		move := d.set("cgroup.procs", "$"+Pick(d, taskNames))

@@ -72,9 +72,10 @@ func (e *Explorer) moment(ctx context.Context, steps []Line, f *Finding) []Line 
 	}
 	unknown := func(v Violation) bool { return e.unknown(v.Key()) }
 	var best *Violation
+	repeated := again(least)
 	for range luckyTries {
-		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(least)}})
-		out, err := e.Runner.Run(again(least), unknown)
+		e.tell(Event{Begin: &Begin{Why: "shrink", Lines: texts(repeated)}})
+		out, err := e.Runner.Run(repeated, unknown)
 		if err != nil || out.Spoiled != "" {
 			e.spoil(out, "it could not be read")
 			return nil

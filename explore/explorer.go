@@ -37,6 +37,7 @@ type Explorer struct {
 	Report func(Event)
 
 	found   []string // keys that are not reduced again
+	news    int      // findings that were told of
 	spoiled string   // how the machine was spoiled while a finding was reduced
 	left    *Left    // the same as a law that is broken
 }
@@ -92,8 +93,10 @@ func (e *Explorer) Run(ctx context.Context) error {
 	if length == 0 {
 		length = defaultLength
 	}
-	e.found = slices.Clone(e.Found)
-	for n := e.First; ctx.Err() == nil && (e.Most == 0 || len(e.found)-len(e.Found) < e.Most); n++ {
+	e.found, e.news = slices.Clone(e.Found), 0
+	e.Runner.known = func(v Violation) bool { return !e.unknown(v.Key()) }
+	defer func() { e.Runner.known = nil }()
+	for n := e.First; ctx.Err() == nil && (e.Most == 0 || e.news < e.Most); n++ {
 		lines, err := Sequence(e.Seed, n, length, e.Runner.Facts, e.Tables.Actions)
 		if err != nil {
 			return err
@@ -203,6 +206,9 @@ func (e *Explorer) Replay(sequences [][]Line, law string) error {
 func (e *Explorer) tell(event Event) {
 	if event.Begin != nil {
 		event.Begin.Cgroup = e.Runner.Facts.Cgroup
+	}
+	if event.Finding != nil || event.Spoiler != nil {
+		e.news++
 	}
 	if e.Report != nil {
 		e.Report(event)

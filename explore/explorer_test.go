@@ -1,7 +1,10 @@
 package explore
 
 import (
+	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // brokenBy is a law that any machine breaks whose file has the value 7.
@@ -108,6 +112,34 @@ func TestSpoiledByAnother(t *testing.T) {
 	assert.Equal(t, []string{six, "echo 7 > " + online, "echo 1 > " + online}, spoilers[1].Steps)
 }
 
+// A law that is broken while the machine is taken back does not keep it from
+// that: the machine is as before, and the finding is reduced there.
+func TestBrokenByUndo(t *testing.T) {
+	const first, second = cpuDir + "cpu1/online", cpuDir + "cpu2/online"
+	e, told := explorerOf(t, "none", "echo 0 > "+first, "echo 0 > "+second)
+	write(t, e.Runner.Target.Root, cpuDir+"present", "0-2\n")
+	write(t, e.Runner.Target.Root, string(onlineKey), "0-2\n")
+	write(t, e.Runner.Target.Root, second, "1\n")
+	var err error
+	e.Runner.Observer, err = NewObserver(e.Runner.Target, nil)
+	require.NoError(t, err)
+	t.Cleanup(e.Runner.Observer.Close)
+	e.Runner.Laws[0].Check = func(c *Case) []Violation {
+		if c.Before.Readings[first] != "0" || c.After.Readings[first] != "1" {
+			return nil
+		}
+		return []Violation{{Touches: "it", Seen: "it is back", Facts: c.After.facts(first)}}
+	}
+	require.NoError(t, e.Run(t.Context()))
+	reduced, spoilers := findings(*told)
+	assert.Empty(t, spoilers)
+	require.Len(t, reduced, 1)
+	assert.Equal(t, []string{"echo 0 > " + first, "echo 1 > " + first}, reduced[0].Steps)
+	now, err := e.Runner.Observer.Look()
+	require.NoError(t, err)
+	assert.Equal(t, "1", now.Readings[second])
+}
+
 // A finding that is known does not hide what its sequence has left.
 func TestKnownThatSpoils(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey, "echo 7 > "+string(isolatedKey))
@@ -116,6 +148,92 @@ func TestKnownThatSpoils(t *testing.T) {
 	_, spoilers := findings(*told)
 	require.Len(t, spoilers, 1)
 	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[0].Violation.Key())
+}
+
+// What the kernel logs after the last step is a finding of the sequence, not
+// passed over by the next one.
+func TestLateLog(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 0 > "+online)
+	path := filepath.Join(t.TempDir(), "kmsg")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	defer file.Close()
+	log, err := kmsg.Open(path, kmsg.FromEnd)
+	require.NoError(t, err)
+	defer log.Close()
+	e.Runner.Observer, err = NewObserver(e.Runner.Target, log)
+	require.NoError(t, err)
+	t.Cleanup(e.Runner.Observer.Close)
+	judged := Law{Name: "late", Check: func(c *Case) []Violation {
+		if c.Step.Commands[0].Value == "1" { // the step that undoes it, which was looked after
+			_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+			require.NoError(t, err)
+		}
+		return nil
+	}}
+	e.Runner.Laws = []Law{logLaw, judged}
+	require.NoError(t, e.Run(t.Context()))
+	reduced, _ := findings(*told)
+	require.Len(t, reduced, 1)
+	assert.Equal(t, "kernel-log: warning in f", reduced[0].Violation.Key())
+	assert.Equal(t, []string{"echo 0 > " + online, "echo 1 > " + online}, reduced[0].Steps)
+	assert.Len(t, reduced[0].Log, 1)
+}
+
+// What becomes of a finding that is known is not waited for.
+func TestKnownIsNotWaitedFor(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 7 > "+online)
+	e.Known = []Known{{Key: "seven: "}}
+	ctx, cancel := context.WithCancel(t.Context())
+	e.Report = func(event Event) {
+		*told = append(*told, event)
+		if event.Again != nil {
+			cancel()
+		}
+	}
+	require.NoError(t, e.Run(ctx))
+	assert.Equal(t, 1, e.Runner.Stats.Sequences)
+	assert.Less(t, e.Runner.Stats.Wait, settleTime/2)
+}
+
+// The number of findings that ends a run is that of those which are told of,
+// not of the laws that they break.
+func TestMost(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 7 > "+online)
+	other := brokenBy(online)
+	other.Name = "other"
+	third := brokenBy(online)
+	third.Name, third.Check = "third", func(c *Case) []Violation {
+		if c.Step.Commands[0].Value != "8" {
+			return nil
+		}
+		return []Violation{{Touches: "it", Seen: "it is 8"}}
+	}
+	e.Runner.Laws = append(e.Runner.Laws, other, third)
+	value := 6
+	e.Tables.Actions[0].Draw = func(*Drawer) string {
+		value++
+		return fmt.Sprintf("echo %d > %s", value, online)
+	}
+	e.Most = 2
+	require.NoError(t, e.Run(t.Context()))
+	reduced, _ := findings(*told)
+	require.Len(t, reduced, 2)
+	assert.Equal(t, []string{"other: it"}, reduced[0].Also)
+	assert.Equal(t, "third: it", reduced[1].Violation.Key())
+}
+
+// What is tried again and again is told of as it is tried: if the machine dies
+// of it, it is known what it died of.
+func TestMomentIsTold(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, "none")
+	e.moment(t.Context(), lines(t, "echo 0 > "+online), &Finding{})
+	require.NotEmpty(t, *told)
+	assert.Len(t, (*told)[0].Begin.Lines, 1+2*repeats)
 }
 
 // Of sequences that are given, the first that breaks the law is the last that

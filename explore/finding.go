@@ -2,6 +2,7 @@ package explore
 
 import (
 	"fmt"
+	"hash/fnv"
 	"regexp"
 	"strings"
 )
@@ -45,10 +46,19 @@ func (f *Finding) Rate() string { return fmt.Sprintf("%d of %d", f.Shown, f.Trie
 
 var notWord = regexp.MustCompile(`[^a-z0-9]+`)
 
-// Slug returns the name of the directory of the finding.
+// maxSlug bounds the length of a directory's name.
+const maxSlug = 100
+
+// Slug returns the name of the directory of the finding, which those with other
+// keys do not have.
 func (f *Finding) Slug() string {
-	slug := notWord.ReplaceAllString(strings.ToLower(f.Violation.Key()), "-")
-	return strings.Trim(slug[:min(len(slug), 100)], "-")
+	slug := strings.Trim(notWord.ReplaceAllString(strings.ToLower(f.Violation.Key()), "-"), "-")
+	if len(slug) <= maxSlug {
+		return slug
+	}
+	sum := fnv.New32a()
+	sum.Write([]byte(f.Violation.Key()))
+	return fmt.Sprintf("%s-%08x", strings.Trim(slug[:maxSlug-9], "-"), sum.Sum32())
 }
 
 // texts returns the lines as they are written.

@@ -11,13 +11,15 @@ const (
 	cpusetsDoc = "Documentation/admin-guide/cgroup-v1/cpusets.rst"
 )
 
+var logLaw = Law{
+	Name:   "kernel-log",
+	Text:   "the kernel does not complain of itself in its log",
+	Source: "Documentation/process/coding-style.rst, \"Do not WARN lightly\": WARN is for what must not happen",
+	Check:  checkLog,
+}
+
 var laws = slices.Concat([]Law{
-	{
-		Name:   "kernel-log",
-		Text:   "the kernel does not complain of itself in its log",
-		Source: "Documentation/process/coding-style.rst, \"Do not WARN lightly\": WARN is for what must not happen",
-		Check:  checkLog,
-	},
+	logLaw,
 	{
 		Name:   "effective-online",
 		Text:   "cpuset.cpus.effective has online CPUs alone",

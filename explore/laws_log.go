@@ -3,6 +3,7 @@ package explore
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/hotplugtest/hotplugtest/kmsg"
 )
@@ -13,8 +14,25 @@ var (
 	// f+0x1/0x2, CPU#1: sh/99".
 	warnedAt = regexp.MustCompile(`^WARNING: .*\bat (?:\S+:\d+ )?([A-Za-z_][\w.]*)\+0x`)
 	ripAt    = regexp.MustCompile(`^(?:RIP|pc) ?: (?:[0-9a-f]+:)?([A-Za-z_][\w.]*)\+0x`)
-	digits   = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b`)
+	// digits has numbers, those with a unit of time too.
+	digits = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*s?\b`)
+	// special may mean something to grep or to a shell.
+	special = regexp.MustCompile(`[^A-Za-z0-9 _:,/#()=+-]+`)
 )
+
+// grepPattern returns a basic regular expression for a text of the kernel's
+// that may have other numbers the next time.
+func grepPattern(text string) string {
+	var b strings.Builder
+	at := 0
+	for _, number := range digits.FindAllStringIndex(text, -1) {
+		b.WriteString(special.ReplaceAllString(text[at:number[0]], ".*"))
+		b.WriteString("[0-9a-fx]*s*")
+		at = number[1]
+	}
+	b.WriteString(special.ReplaceAllString(text[at:], ".*"))
+	return b.String()
+}
 
 // checkLog finds the complaints in what the kernel has logged.
 func checkLog(c *Case) []Violation { return complaints(c.After.Log) }
@@ -28,7 +46,7 @@ func complaints(log []kmsg.Record) []Violation {
 		if kind == "" || kind == "backtrace" && len(broken) > 0 {
 			continue
 		}
-		touches, pattern := kind+" "+digits.ReplaceAllString(r.Text, "N"), r.Text
+		touches, pattern := kind+" "+digits.ReplaceAllString(r.Text, "N"), grepPattern(r.Text)
 		switch m := warnedAt.FindStringSubmatch(r.Text); {
 		case m != nil:
 			touches, pattern = "warning in "+m[1], "WARNING: .* "+m[1]+"+0x"
@@ -51,23 +69,14 @@ func complaints(log []kmsg.Record) []Violation {
 	return broken
 }
 
-// problems has what [kmsg.Record.Problem] said of records before: most come over
-// and over. It belongs to one goroutine.
-var problems = make(map[string]string)
+// problems has what [kmsg.Record.Problem] says of a record of the kernel's.
+var problems = newMemo(func(text string) string { return kmsg.Record{Text: text}.Problem() })
 
 func problem(r kmsg.Record) string {
 	if r.Facility != 0 {
 		return ""
 	}
-	kind, ok := problems[r.Text]
-	if !ok {
-		if len(problems) >= maxSets {
-			clear(problems)
-		}
-		kind = r.Problem()
-		problems[r.Text] = kind
-	}
-	return kind
+	return problems.of(r.Text)
 }
 
 // function returns the function that the registers of an oops name, or "".

@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 var taskLaws = []Law{
@@ -82,7 +80,7 @@ func checkTaskset(c *Case) []Violation {
 		return nil
 	}
 	command, got := c.Step.Commands[0], c.Result.Errs[0]
-	asked, err := affinity.ParseMask(command.Value)
+	asked, err := parseHex(command.Value)
 	g, ok := c.Before.cpusetOf(command.Task)
 	if err != nil || !ok || g.deserted() || !c.Before.Has(affinityKey(command.Task)) {
 		return nil

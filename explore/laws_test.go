@@ -1,10 +1,12 @@
 package explore
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // lawCase is a case of testdata/laws.txt.
@@ -118,6 +121,22 @@ func errnoOf(t *testing.T, name string) unix.Errno {
 	}
 	t.Fatalf("no errno %q", name)
 	return 0
+}
+
+// Tests of laws may run at the same time.
+func TestJudgeInParallel(t *testing.T) {
+	var group sync.WaitGroup
+	for n := range 4 {
+		c := &Case{Base: snapshot(t), Before: snapshot(t), After: snapshot(t), Result: Result{Errs: []unix.Errno{0}}}
+		group.Go(func() {
+			for i := range 1000 {
+				c.After.Readings[onlineKey] = fmt.Sprintf("0-3,%d", 4+(n+4*i)%2000)
+				c.After.Log = []kmsg.Record{{Text: fmt.Sprint("text ", n, i)}}
+				Judge(laws, Version{7, 2}, c)
+			}
+		})
+	}
+	group.Wait()
 }
 
 // When no cpuset is left, all must be as at the start.

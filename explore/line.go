@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // Op is what a [Command] does.
@@ -104,6 +107,20 @@ var (
 	taskPattern  = regexp.MustCompile(`^\$T[0-9]$`)
 	maskPattern  = regexp.MustCompile(`^[0-9a-f]+$`)
 )
+
+// hex returns a set of CPUs as a mask of taskset(1), which is one number.
+func hex(cpus affinity.CPUSet) string { return strings.ReplaceAll(cpus.Mask(), ",", "") }
+
+// parseHex parses a mask of taskset(1).
+func parseHex(mask string) (affinity.CPUSet, error) {
+	var groups []string
+	for ; len(mask) > 8; mask = mask[:len(mask)-8] {
+		groups = append(groups, mask[len(mask)-8:])
+	}
+	groups = append(groups, mask)
+	slices.Reverse(groups)
+	return affinity.ParseMask(strings.Join(groups, ","))
+}
 
 func parseCommand(text string) (c Command, err error) {
 	bad := func(why string) (Command, error) {

@@ -2,6 +2,7 @@ package explore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -179,7 +180,7 @@ func (o *Observer) readAll(files []*file) error {
 }
 
 // Look takes a snapshot. An error says that there is no state to judge: a file
-// that was there is gone, or the log was overrun.
+// that was there is gone, or the log was overrun and the rest has no complaint.
 func (o *Observer) Look() (*Snapshot, error) { return o.look(true, true, true) }
 
 // LookAfter is [Observer.Look] right after a line was performed. It leaves out
@@ -236,14 +237,32 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 	if err := o.proc(cpus, domains); err != nil {
 		return nil, err
 	}
-	if o.log != nil {
-		var err error
-		if s.Log, err = o.log.Read(); err != nil {
-			return nil, err
-		}
+	var err error
+	if s.Log, err = o.readLog(); err != nil {
+		return nil, err
 	}
 	s.Readings, s.state, o.shared = o.readings, o.state, true
 	return s, nil
+}
+
+// readLog returns what the kernel has logged since it was called last.
+func (o *Observer) readLog() ([]kmsg.Record, error) {
+	if o.log == nil {
+		return nil, nil
+	}
+	log, err := o.log.Read()
+	if !enough(log, err) {
+		return nil, err
+	}
+	return log, nil
+}
+
+// enough reports whether a read of the log has what laws need. If the log was
+// overrun there may have been a complaint in what is lost: unless there is one
+// in the rest, nobody knows. A kernel that warns without end does that.
+func enough(log []kmsg.Record, err error) bool {
+	var overrun *kmsg.Overrun
+	return err == nil || errors.As(err, &overrun) && complaints(log) != nil
 }
 
 // lookAtGroups reads the files of the cgroups. Which there are depends on the

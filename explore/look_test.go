@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // write writes a file of a tree.
@@ -96,6 +97,15 @@ func TestLookAfter(t *testing.T) {
 		s = look("rmdir $A")
 	}
 	assert.Equal(t, "1", s.Readings[Key(online)])
+}
+
+// A kernel that warns until its log is overrun is not one that says nothing.
+func TestEnough(t *testing.T) {
+	warning := []kmsg.Record{{Text: "WARNING: kernel/f.c:12 at f+0x1/0x2, CPU#1: sh/99"}}
+	assert.True(t, enough(nil, nil))
+	assert.True(t, enough(warning, &kmsg.Overrun{Lost: 9}))
+	assert.False(t, enough([]kmsg.Record{{Text: "smpboot: CPU 3 is now offline"}}, &kmsg.Overrun{Lost: 9}))
+	assert.False(t, enough(warning, os.ErrClosed))
 }
 
 // What a line may change is read after it.

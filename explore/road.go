@@ -120,13 +120,18 @@ func roadAllowed(lines []Line) bool {
 // a machine on which they were undone, and judges. It takes the machine back.
 func (w *walk) byOtherRoad(s *Snapshot, n int) error {
 	r := w.runner
+	do := func(l Line) Result {
+		result := r.Target.Do(l)
+		w.beside, w.besideResults = append(w.beside, l), append(w.besideResults, result)
+		return result
+	}
 	defer func() {
 		for _, l := range r.Target.Undo(w.base) {
-			r.Target.Do(l)
+			do(l)
 		}
 	}()
 	for _, l := range road(w.base, s) {
-		result := r.Target.Do(l)
+		result := do(l)
 		r.Stats.Kernel += result.Took
 		if result.Failed() {
 			return nil // this road is closed
@@ -136,6 +141,7 @@ func (w *walk) byOtherRoad(s *Snapshot, n int) error {
 	if err != nil {
 		return err
 	}
+	w.log = there.Log
 	c := &Case{Base: w.base, Before: s, After: s, Road: there, Result: w.outcome.Results[n-1], Step: w.outcome.Steps[n-1]}
 	if broken := Judge([]Law{roadLaw}, r.Facts.Version, c); w.stops(broken) {
 		w.outcome.Broken, w.outcome.Steps, w.outcome.Results = broken, w.outcome.Steps[:n], w.outcome.Results[:n]

@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // The other road to a state makes its settings in order.
@@ -53,6 +55,15 @@ func TestByOtherRoad(t *testing.T) {
 	require.NoError(t, w.byOtherRoad(s, 1))
 	assert.Nil(t, w.outcome.Broken)
 	assert.Empty(t, e.Runner.Target.Groups())
+
+	// What was done there has a part in what is logged then.
+	e.Runner.Laws = append(e.Runner.Laws, logLaw)
+	w.log = []kmsg.Record{{Text: "WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2"}}
+	require.NoError(t, w.late())
+	require.Len(t, w.outcome.Broken, 1)
+	assert.Equal(t, []string{"mkdir $A", "mkdir $B", "mkdir $A", "mkdir $B"}, texts(w.outcome.Steps)[:4])
+	assert.Len(t, w.outcome.Results, len(w.outcome.Steps))
+	w.outcome = &Outcome{Steps: lines(t, "mkdir $A", "mkdir $B"), Results: make([]Result, 2)}
 
 	s.Groups, s.Tasks = nil, nil
 	require.NoError(t, w.byOtherRoad(s, 1))

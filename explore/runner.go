@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // A Runner performs sequences on a machine and judges each step. Make one with
@@ -24,6 +25,9 @@ type Runner struct {
 	// Stats are the figures of all sequences so far.
 	Stats Stats
 
+	// known reports whether a broken law was found before: what becomes of it then
+	// does not matter. nil: none was.
+	known  func(Violation) bool
 	states map[uint64]bool
 	seed   maphash.Seed
 }
@@ -118,16 +122,22 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	end := w.before
 	undo := r.Target.Undo(base)
 	if err == nil && w.outcome.Broken == nil {
-		if err = w.steps(undo); err == nil && w.outcome.Broken == nil && r.otherRoad() && roadAllowed(lines) && road(base, end) != nil {
-			err = w.byOtherRoad(end, len(lines))
-		}
-	} else {
-		for _, l := range undo {
-			r.Target.Do(l)
-		}
+		err = w.steps(undo)
+	}
+	// A law that is broken while the machine is taken back does not keep it from
+	// that.
+	rest := func() []Line { return undo[min(max(len(w.outcome.Steps)-len(lines), 0), len(undo)):] }
+	for _, l := range rest() {
+		r.Target.Do(l)
+	}
+	if err == nil && w.outcome.Broken == nil && r.otherRoad() && roadAllowed(lines) && road(base, end) != nil {
+		err = w.byOtherRoad(end, len(lines))
+	}
+	if err == nil && w.outcome.Broken == nil {
+		err = w.late()
 	}
 	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
-		err = w.spoiled(undo)
+		err = w.spoiled(rest())
 	}
 	return w.outcome, err
 }
@@ -151,6 +161,41 @@ type walk struct {
 	earlier      []*Snapshot // since the last step that was more than a CPU online or offline
 	wanted       func(Violation) bool
 	outcome      *Outcome
+
+	// What was done beside the steps, on another road, and was logged there.
+	beside        []Line
+	besideResults []Result
+	log           []kmsg.Record
+}
+
+// late judges what the kernel has logged since the last step: on another road,
+// or in work that it left for later.
+func (w *walk) late() error {
+	r := w.runner
+	log, err := r.Observer.readLog()
+	if err != nil {
+		return err
+	}
+	law, err := find(r.Laws, logLaw.Name)
+	if err != nil {
+		return nil // nobody asks
+	}
+	s := &Snapshot{Log: slices.Concat(w.log, log)}
+	broken := Judge([]Law{law}, r.Facts.Version, &Case{Base: w.base, Before: w.before, After: s})
+	if !w.stops(broken) {
+		return nil
+	}
+	o := w.outcome
+	o.Broken, o.Steps, o.Results = broken, slices.Concat(o.Steps, w.beside), slices.Concat(o.Results, w.besideResults)
+	o.note(s.Log)
+	return nil
+}
+
+// note takes over what the kernel has logged.
+func (o *Outcome) note(log []kmsg.Record) {
+	for _, record := range log {
+		o.Log = append(o.Log, record.String())
+	}
 }
 
 // steps performs lines until a law is broken.
@@ -190,17 +235,17 @@ func (w *walk) step(l Line) ([]Violation, error) {
 	}
 	c.Earlier = w.earlier
 	broken, err := w.judge(c)
-	// A task that is gone looks like a kernel that refuses.
-	if lost := r.Target.Lost(); err == nil && broken != nil && lost != nil {
-		return nil, fmt.Errorf("no verdict: the tasks %v have ended, which no step makes them do", lost)
+	if err == nil && broken != nil {
+		// A task that is gone looks like a kernel that refuses.
+		if lost := r.Target.Lost(); lost != nil {
+			return nil, fmt.Errorf("no verdict: the tasks %v have ended, which no step makes them do", lost)
+		}
 	}
 	after = c.After
 	w.before = after
 	w.earlier = append(w.earlier, after)
 	if broken != nil {
-		for _, record := range after.Log {
-			w.outcome.Log = append(w.outcome.Log, record.String())
-		}
+		w.outcome.note(after.Log)
 	}
 	return broken, err
 }
@@ -215,8 +260,10 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if !w.stops(broken) {
 		return nil, nil
 	}
-	// While a sequence is reduced, what becomes of it is known.
-	if w.wanted != nil && !r.lags(c.Step, broken) {
+	// While a sequence is reduced, or another has shown it, what becomes of it is
+	// known.
+	told := w.wanted != nil || r.known != nil && !slices.ContainsFunc(broken, func(v Violation) bool { return !r.known(v) })
+	if told && !r.lags(c.Step, broken) {
 		return broken, nil
 	}
 	late := *c
@@ -257,11 +304,13 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 func (r *Runner) settle(done func(now *Snapshot) bool) (now *Snapshot, err error) {
 	waited := time.Now()
 	defer func() { r.Stats.Wait += time.Since(waited) }()
-	for ; ; time.Sleep(settleTime / 20) {
+	// Most is done in a few milliseconds, and a look takes a CPU from it.
+	for pause := settleTime / 128; ; pause = min(2*pause, settleTime/20) {
 		now, err = r.Observer.Look()
 		if err != nil || done(now) || time.Since(waited) > settleTime {
 			return now, err
 		}
+		time.Sleep(pause)
 	}
 }
 

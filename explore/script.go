@@ -121,6 +121,24 @@ func (s *script) preamble() {
 		s.add("[ ! -e /sys/kernel/debug/clear_warn_once ] || echo 1 > /sys/kernel/debug/clear_warn_once # warnings that come once a boot")
 		s.add("echo \"reproducer $$\" > /dev/kmsg")
 	}
+	for i, path := range s.restored() {
+		s.add("was%d=$(cat %s)", i, path)
+	}
+}
+
+// restored returns the files that the steps write to and that neither removing
+// the cgroups nor bringing the CPUs online gives their old values.
+func (s *script) restored() (paths []string) {
+	for _, l := range s.lines {
+		for _, c := range l.Commands {
+			if c.Op == Write && restorable(c.Path) && !slices.Contains(paths, c.Path) {
+				if _, fail := cpuOf(Key(c.Path), "hotplug/fail"); !fail {
+					paths = append(paths, c.Path)
+				}
+			}
+		}
+	}
+	return paths
 }
 
 var cpuInPath = regexp.MustCompile(cpuDir + `cpu(\d+)/`)
@@ -153,6 +171,9 @@ func (s *script) undo() {
 	}
 	if s.uses("> " + string(balanceKey)) {
 		s.add("\techo 1 > %s", balanceKey)
+	}
+	for i, path := range s.restored() {
+		s.add("\techo \"$was%d\" > %s", i, path)
 	}
 	for _, cpu := range plugged {
 		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)
@@ -189,14 +210,29 @@ func (s *script) attempt() {
 		text := tasksetCommand.ReplaceAllString(l.String(), "$0 > /dev/null")
 		s.add("\t%s # %s", text, comment)
 	}
+	s.look()
+	s.add("}")
+}
+
+// look has the lines that look whether the kernel is broken.
+func (s *script) look() {
+	facts := slices.Clone(s.finding.Violation.Facts)
+	switch {
+	case s.law.Name == Survives.Name:
+		s.add("\tbroken=0 # a healthy kernel comes here")
+		return
+	case len(facts) == 0:
+		s.add("\techo 'cannot tell: what is wrong cannot be read by a shell'")
+		s.add("\tundo 2>/dev/null")
+		s.add("\texit 125")
+		return
+	}
 	s.add("\t# A healthy kernel does not say all of this:")
 	// What the shell reads by itself comes first: it may be so for a moment only.
-	facts := slices.Clone(s.finding.Violation.Facts)
 	slices.SortStableFunc(facts, func(a, b Fact) int { return strings.Count(string(a.Key), "#") - strings.Count(string(b.Key), "#") })
 	for _, fact := range facts {
 		s.add("\t%s", fact.shell(s.finding.Cgroup))
 	}
-	s.add("}")
 }
 
 // shell returns the line of shell that looks whether the fact is so, on a

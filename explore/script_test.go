@@ -5,11 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/kmsg"
 )
 
 // someFinding is a finding with every kind of fact.
@@ -34,7 +37,7 @@ func someFinding() *Finding {
 // and returns its output and its exit status.
 func runScript(t *testing.T, f *Finding, root string) (string, int) {
 	t.Helper()
-	law, err := find(laws, f.Violation.Law)
+	law, err := find(append(slices.Clone(laws), Survives), f.Violation.Law)
 	require.NoError(t, err)
 	var script strings.Builder
 	require.NoError(t, f.Script(&script, law))
@@ -104,6 +107,64 @@ func TestScriptTries(t *testing.T) {
 	assert.Equal(t, 25, strings.Count(out, "cpuset.cpus.effective is '0-3'"), out)
 }
 
+// A kernel that comes to the end of the steps that another one crashed in is
+// not broken. Where a shell can read nothing that is wrong, it cannot tell.
+func TestScriptWithoutFacts(t *testing.T) {
+	f := someFinding()
+	f.Violation = Violation{Law: Survives.Name, Touches: "crash in f", Seen: "the kernel crashed"}
+	out, status := runScript(t, f, machineTree(t))
+	assert.Equal(t, 0, status, out)
+	assert.Contains(t, out, "not broken")
+	f.Violation.Law = "undone"
+	out, status = runScript(t, f, machineTree(t))
+	assert.Equal(t, 125, status, out)
+	assert.Contains(t, out, "cannot tell")
+}
+
+// Each try begins on the machine that the first one began on: with all threads,
+// and with the masks that there were.
+func TestScriptRestores(t *testing.T) {
+	f := someFinding()
+	const smt, workqueues = cpuDir + "smt/control", workqueueDir + "cpumask"
+	f.Steps = append(f.Steps, "echo off > "+smt, "echo 3 > "+workqueues)
+	root := machineTree(t)
+	write(t, root, smt, "on\n")
+	write(t, root, workqueues, "ff\n")
+	out, status := runScript(t, f, root)
+	assert.Equal(t, 1, status, out)
+	for path, want := range map[string]string{smt: "on\n", workqueues: "ff\n"} {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text), path)
+	}
+}
+
+// A complaint has other numbers each time, and characters that mean something
+// to grep or to the shell. The script finds it all the same.
+func TestScriptLog(t *testing.T) {
+	for text, again := range map[string]string{
+		"watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [sh:123]":                         "watchdog: BUG: soft lockup - CPU#3 stuck for 26s! [sh:99]",
+		"BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 30s!":         "BUG: workqueue lockup - pool cpus=2 node=0 flags=0x4 nice=0 stuck for 61s!",
+		"BUG: using smp_processor_id() in preemptible [00000000] code: it's \"$HOME\" `x`/1": "BUG: using smp_processor_id() in preemptible [00000000] code: it's \"$HOME\" `x`/2",
+		"INFO: task kworker/1:2:345 blocked for more than 120 seconds.":                      "INFO: task kworker/0:1:77 blocked for more than 241 seconds.",
+	} {
+		broken := complaints([]kmsg.Record{{Text: text}})
+		require.Len(t, broken, 1, text)
+		same := complaints([]kmsg.Record{{Text: again}})
+		assert.Equal(t, broken[0].Touches, same[0].Touches)
+		for log, want := range map[string]string{text: "1", again: "1", "BUG: another": "0"} {
+			script := "dmesg() { echo first; echo \"reproducer $$\"; cat log; }\nbroken=1\n" +
+				"prints() { value=$(eval \"$1\"); [ \"$value\" = \"$2\" ] || broken=0; }\n" + broken[0].Facts[0].shell(2) + "\necho $broken"
+			cmd := exec.Command("sh", "-c", script)
+			cmd.Dir = t.TempDir()
+			write(t, cmd.Dir, "log", log+"\n")
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err)
+			assert.Equal(t, want, strings.TrimSpace(string(out)), log)
+		}
+	}
+}
+
 // Each step says what it does, and what it was refused with.
 func TestScriptComments(t *testing.T) {
 	law, err := find(laws, "domains")
@@ -141,6 +202,16 @@ func TestSave(t *testing.T) {
 	all, err := ReadSequences(string(sequence))
 	require.NoError(t, err)
 	assert.Equal(t, someFinding().Steps, texts(all[0]))
+}
+
+// Findings whose long names begin alike have directories of their own.
+func TestSlug(t *testing.T) {
+	f, g := someFinding(), someFinding()
+	f.Violation.Touches = strings.Repeat("cpuset.cpus.effective, ", 8) + "cpuset.cpus.isolated"
+	g.Violation.Touches = strings.Repeat("cpuset.cpus.effective, ", 8) + "cpuset.mems"
+	assert.NotEqual(t, f.Slug(), g.Slug())
+	assert.LessOrEqual(t, len(f.Slug()), maxSlug)
+	assert.Equal(t, "partitions-disjoint-isolated-partition-and-the-root-cpuset", someFinding().Slug())
 }
 
 // What is left of a machine that died is the sequence, with the step that it

@@ -82,5 +82,18 @@ func simpler(l Line) []Line {
 		slices.Reverse(backward)
 		all = append(all, Line{Commands: l.Commands}, Line{Commands: backward})
 	}
+	return append(all, emptier(l)...)
+}
+
+// emptier returns lines that make a cgroup as l does, and write less to it. All
+// that other lines of several commands do belongs together.
+func emptier(l Line) []Line {
+	if l.Parallel || l.Commands[0].Op != Mkdir {
+		return nil
+	}
+	all := []Line{{Commands: l.Commands[:1]}}
+	for i := 1; i < len(l.Commands) && len(l.Commands) > 2; i++ {
+		all = append(all, Line{Commands: slices.Concat(l.Commands[:i], l.Commands[i+1:])})
+	}
 	return all
 }

@@ -2,6 +2,7 @@ package explore
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -38,6 +39,21 @@ func TestShrink(t *testing.T) {
 	})
 	assert.Equal(t, needed, texts(got))
 	assert.Less(t, batches, 25)
+}
+
+// A cgroup of v1 is made with its CPUs and memory nodes in one line, of which
+// those that are not needed go.
+func TestShrinkMkdir(t *testing.T) {
+	made := lines(t, "mkdir $A; echo 0-1 > $A/cpuset.cpus; echo 0 > $A/cpuset.mems")
+	needs := func(command string) func(candidates [][]Line) int {
+		return func(candidates [][]Line) int {
+			return slices.IndexFunc(candidates, func(part []Line) bool { return strings.Contains(strings.Join(texts(part), "; "), command) })
+		}
+	}
+	assert.Equal(t, []string{"mkdir $A"}, texts(Shrink(made, needs("mkdir"))))
+	assert.Equal(t, []string{"mkdir $A; echo 0-1 > $A/cpuset.cpus"}, texts(Shrink(made, needs("cpuset.cpus"))))
+	fail := lines(t, "echo 3 > /sys/devices/system/cpu/cpu1/hotplug/fail; echo 0 > /sys/devices/system/cpu/cpu1/online; echo -1 > /sys/devices/system/cpu/cpu1/hotplug/fail")
+	assert.Equal(t, fail, Shrink(fail, needs("fail")))
 }
 
 // What shows only sometimes, and not while it is reduced, stays as it is.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/kmsg"
@@ -56,31 +57,48 @@ func (s *Snapshot) Has(key Key) bool {
 // List returns a reading that is a CPU list. It is empty if there is none.
 func (s *Snapshot) List(key Key) affinity.CPUSet { return parseList(s.Readings[key]) }
 
-// lists and masks have what was parsed before: there are few, and they come
-// over and over. It belongs to one goroutine.
-var lists, masks = make(map[string]affinity.CPUSet), make(map[string]affinity.CPUSet)
+// lists and masks have the sets of texts: the empty one if a text is none.
+var (
+	lists = newMemo(orEmpty(affinity.ParseList))
+	masks = newMemo(orEmpty(affinity.ParseMask))
+)
 
-// maxSets bounds each of them.
-const maxSets = 4096
+func parseList(text string) affinity.CPUSet { return lists.of(text) }
 
-func parseList(text string) affinity.CPUSet { return parsed(lists, text, affinity.ParseList) }
+func parseMask(text string) affinity.CPUSet { return masks.of(text) }
 
-func parseMask(text string) affinity.CPUSet { return parsed(masks, text, affinity.ParseMask) }
-
-// parsed returns the set that text stands for; the empty one if it is none.
-func parsed(known map[string]affinity.CPUSet, text string, parse func(string) (affinity.CPUSet, error)) affinity.CPUSet {
-	if set, ok := known[text]; ok {
+func orEmpty(parse func(string) (affinity.CPUSet, error)) func(string) affinity.CPUSet {
+	return func(text string) affinity.CPUSet {
+		set, _ := parse(text)
 		return set
 	}
-	set, err := parse(text)
-	if err != nil {
-		return affinity.CPUSet{}
+}
+
+// A memo has what a function has returned before: there are few texts, and they
+// come over and over.
+type memo[T any] struct {
+	f     func(string) T
+	mutex sync.Mutex
+	known map[string]T
+}
+
+// maxKnown bounds what a memo has.
+const maxKnown = 4096
+
+func newMemo[T any](f func(string) T) *memo[T] { return &memo[T]{f: f, known: make(map[string]T)} }
+
+func (m *memo[T]) of(text string) T {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	value, ok := m.known[text]
+	if !ok {
+		if len(m.known) >= maxKnown {
+			clear(m.known)
+		}
+		value = m.f(text)
+		m.known[text] = value
 	}
-	if len(known) >= maxSets {
-		clear(known)
-	}
-	known[text] = set
-	return set
+	return value
 }
 
 // balanceFile is a file that cpusets of cgroup v1 have, and others have not.

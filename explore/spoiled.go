@@ -13,8 +13,9 @@ type Left struct {
 }
 
 // spoiled finds out how the machine differs from what it was before the
-// sequence, now that undo has been performed. What is late has time to settle.
-func (w *walk) spoiled(undo []Line) error {
+// sequence, now that all of it is undone. rest are the lines that did so and
+// are not among the steps. What is late has time to settle.
+func (w *walk) spoiled(rest []Line) error {
 	var changed []Key
 	now, err := w.runner.settle(func(now *Snapshot) bool {
 		changed = differences(w.base, now, ofSequence)
@@ -24,22 +25,18 @@ func (w *walk) spoiled(undo []Line) error {
 		return err
 	}
 	w.outcome.Spoiled = story(w.base, now, changed)
-	w.outcome.Left = w.left(now, undo)
+	w.outcome.Left = w.left(now, rest)
 	return nil
 }
 
 // left returns what the state now shows of the sequence, or nil if the sequence
 // is known to break the law.
-func (w *walk) left(now *Snapshot, undo []Line) *Left {
+func (w *walk) left(now *Snapshot, rest []Line) *Left {
 	isUndone := func(v Violation) bool { return v.Law == undoneLaw.Name }
 	broken := Judge([]Law{undoneLaw}, w.runner.Facts.Version, &Case{Base: w.base, After: now})
 	if len(broken) == 0 || slices.ContainsFunc(w.outcome.Broken, isUndone) {
 		return nil
 	}
 	broken[0].Lasted = stayed
-	steps := w.outcome.Steps
-	if w.outcome.Broken != nil { // else they are among the steps
-		steps = slices.Concat(steps, undo)
-	}
-	return &Left{broken[0], steps}
+	return &Left{broken[0], slices.Concat(w.outcome.Steps, rest)}
 }

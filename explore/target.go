@@ -167,7 +167,7 @@ func (t *Target) perform(c Command) error {
 	case Rmdir:
 		return unix.Rmdir(t.Path(c.Path))
 	case Taskset:
-		cpus, err := affinity.ParseMask(c.Value)
+		cpus, err := parseHex(c.Value)
 		if err != nil {
 			return unix.EINVAL
 		}

@@ -94,17 +94,43 @@ func (t *Target) Lost() []string {
 // A forker is a process that starts others. A Go program that forks pays for it
 // with a page fault for each page that it then writes to, which takes longer on
 // an emulated CPU than a dozen steps. The forker writes to a few only.
-type forker struct{ pid, fd int }
+type forker struct {
+	pid, fd int
+	ended   chan struct{} // closed when it is needed no more
+}
 
 // newForker starts a forker. The error wraps an errno.
-func newForker() (*forker, error) {
+//
+// It ends with the thread that has started it, as what it forks does. So that
+// is a thread of its own: any other may end with a goroutine that is locked to
+// it.
+func newForker() (f *forker, err error) {
+	started, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		f, err = startForker()
+		failed := err != nil
+		close(started)
+		if !failed {
+			<-ended
+		}
+	}()
+	<-started
+	if err != nil {
+		return nil, err
+	}
+	f.ended = ended
+	return f, nil
+}
+
+// startForker starts a forker from the calling thread.
+func startForker() (*forker, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	defer unix.Close(fds[1])
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	parent := unix.Getpid()
 	// The Go runtime's handlers must not run in the child.
 	all, old := ^uint64(0), uint64(0)
@@ -149,6 +175,7 @@ func (f *forker) fork(nap unix.Timespec) (int, error) {
 func (f *forker) close() {
 	end(f.pid)
 	unix.Close(f.fd)
+	close(f.ended)
 }
 
 // serve is fork(2), and in the child it does not return: it answers what fork

@@ -3,11 +3,15 @@ package explore
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // The tasks are processes of one thread each that live until they are stopped.
@@ -51,6 +55,22 @@ func TestTasksCgroup(t *testing.T) {
 	text, err := os.ReadFile(target.Path("$R/cgroup.procs"))
 	require.NoError(t, err)
 	assert.Equal(t, fmt.Sprintln(target.forker.pid), string(text))
+}
+
+// The tasks do not end with the thread that has started them.
+func TestTasksOutliveThread(t *testing.T) {
+	target := NewTarget("/", "/none", "")
+	defer target.Close()
+	defer target.StopTasks()
+	var tid int
+	require.NoError(t, affinity.Thread(func() error {
+		tid = unix.Gettid()
+		return target.StartTasks()
+	}))
+	for unix.Tgkill(os.Getpid(), tid, 0) == nil {
+		runtime.Gosched() // until it has ended
+	}
+	assert.Never(t, func() bool { return target.Lost() != nil }, 100*time.Millisecond, 5*time.Millisecond)
 }
 
 // The tasks of one sequence after the other are children of this process, and

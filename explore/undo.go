@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 )
@@ -38,8 +39,7 @@ func (t *Target) Undo(base *Snapshot) []Line {
 		add(Command{Op: Write, Path: limitControl, Value: "-cpu"})
 	}
 	for _, path := range slices.Sorted(maps.Keys(t.first)) {
-		_, online := cpuOf(Key(path), "online")
-		if was := t.first[path]; !online && strings.HasPrefix(path, "/sys/devices/") || strings.HasPrefix(path, "/proc/irq/") {
+		if was := t.first[path]; restorable(path) {
 			if now, err := sysfs.ReadFile(t.Path(path)); err == nil && now != was {
 				add(Command{Op: Write, Path: path, Value: was})
 			}
@@ -54,23 +54,35 @@ func (t *Target) Undo(base *Snapshot) []Line {
 	return lines
 }
 
+// restorable reports whether a file gets the value back that it had before it
+// was written to. The CPUs are brought online in their own way.
+func restorable(path string) bool {
+	_, online := cpuOf(Key(path), "online")
+	return !online && strings.HasPrefix(path, "/sys/devices/") || strings.HasPrefix(path, "/proc/irq/")
+}
+
 // cpuKeys are the keys of a CPU.
 type cpuKeys struct{ online, state, target, fail, domains Key }
 
 // keysOfCPU has the keys of each CPU that was asked for: they are asked for in
-// each step. It belongs to one goroutine.
-var keysOfCPU []cpuKeys
+// each step.
+var keysOfCPU struct {
+	sync.Mutex
+	all []cpuKeys
+}
 
 // keysOf returns the keys of a CPU.
 func keysOf(cpu int) cpuKeys {
-	for n := len(keysOfCPU); n <= cpu; n++ {
+	keysOfCPU.Lock()
+	defer keysOfCPU.Unlock()
+	for n := len(keysOfCPU.all); n <= cpu; n++ {
 		dir := fmt.Sprintf(cpuDir+"cpu%d/", n)
-		keysOfCPU = append(keysOfCPU, cpuKeys{
+		keysOfCPU.all = append(keysOfCPU.all, cpuKeys{
 			Key(dir + "online"), Key(dir + "hotplug/state"), Key(dir + "hotplug/target"), Key(dir + "hotplug/fail"),
 			Key(fmt.Sprintf("/proc/schedstat#cpu%d", n)),
 		})
 	}
-	return keysOfCPU[cpu]
+	return keysOfCPU.all[cpu]
 }
 
 // pluggable returns the CPUs that have a file online.

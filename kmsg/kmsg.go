@@ -85,9 +85,14 @@ const (
 	FromEnd   Whence = unix.SEEK_END // with the next record
 )
 
-// Close closes the log.
+// Close closes the log. Closing again does nothing.
 func (l *Log) Close() error {
-	if err := unix.Close(l.fd); err != nil {
+	if l.fd < 0 {
+		return nil
+	}
+	fd := l.fd
+	l.fd = -1
+	if err := unix.Close(fd); err != nil {
 		return &Error{Package: "kmsg", Op: "close", Path: l.path, Err: err}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/kmsg"
 )
@@ -27,6 +28,23 @@ func write(t *testing.T, text string) (path string) {
 	path = filepath.Join(t.TempDir(), "kmsg")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
+}
+
+// A log that is closed twice does not close the file that has got its
+// descriptor meanwhile.
+func TestClose(t *testing.T) {
+	path := write(t, "6,397,9265166,-;text\n")
+	log, err := kmsg.Open(path, kmsg.FromStart)
+	require.NoError(t, err)
+	require.NoError(t, log.Close())
+	other, err := os.Open(path)
+	require.NoError(t, err)
+	defer other.Close()
+	assert.NoError(t, log.Close())
+	_, err = other.Stat()
+	assert.NoError(t, err)
+	_, err = log.Read()
+	assert.ErrorIs(t, err, unix.EBADF)
 }
 
 func TestRead(t *testing.T) {

@@ -149,11 +149,10 @@ func killAll(dir string, deadline time.Time) error {
 			continue
 		}
 		for _, thread := range strings.Fields(text) {
-			status, err := read(filepath.Join("/proc", thread, "status"))
-			if err != nil {
+			pid, ok := processOf(thread)
+			if !ok {
 				continue // it has ended
 			}
-			pid, _ := strconv.Atoi(field(status, "Tgid"))
 			if pid == os.Getpid() {
 				// It may be about to end: a thread is in its cgroup for a
 				// moment longer than it runs.
@@ -162,7 +161,12 @@ func killAll(dir string, deadline time.Time) error {
 				}
 				continue
 			}
-			if err := kill(pid, deadline); err != nil {
+			isThere := func() bool {
+				text, _ := read(filepath.Join(dir, file))
+				now, _ := processOf(thread)
+				return now == pid && slices.Contains(strings.Fields(text), thread)
+			}
+			if err := kill(pid, isThere, deadline); err != nil {
 				return err
 			}
 		}
@@ -178,8 +182,19 @@ func killAll(dir string, deadline time.Time) error {
 	return nil
 }
 
-// kill kills a process and waits for its end.
-func kill(pid int, deadline time.Time) error {
+// processOf returns the process that a thread belongs to, if it lives.
+func processOf(thread string) (pid int, ok bool) {
+	status, err := read(filepath.Join("/proc", thread, "status"))
+	if err != nil {
+		return 0, false
+	}
+	pid, err = strconv.Atoi(field(status, "Tgid"))
+	return pid, err == nil
+}
+
+// kill kills a process and waits for its end, if isThere still says that it is
+// to be killed: it may have ended, and its id may be another's by now.
+func kill(pid int, isThere func() bool, deadline time.Time) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == unix.ESRCH {
 		return nil
@@ -187,6 +202,9 @@ func kill(pid int, deadline time.Time) error {
 		return failed("pidfd_open", fmt.Sprintf("of process %d", pid), err)
 	}
 	defer unix.Close(fd)
+	if !isThere() {
+		return nil
+	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return failed("pidfd_send_signal", fmt.Sprintf("of SIGKILL to process %d", pid), err)
 	}

@@ -40,6 +40,8 @@ type session struct {
 	tried   []explore.Tried
 
 	spoilers []*explore.Finding // to be reduced in fresh VMs
+	explored explore.Begin      // the last sequence that was not one to reduce a finding
+	broke    *explore.Finding   // what is being reduced, as it was found; nil: nothing is
 }
 
 // boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel
@@ -89,14 +91,18 @@ func (s *session) take(e explore.Event) error {
 		s.begin, s.step = *e.Begin, -1
 		if e.Begin.Why == "explore" {
 			h.next = e.Begin.Number + 1
+			s.explored = *e.Begin
 		}
 	case e.Step != nil:
 		s.step = *e.Step
 	case e.Broken != nil:
 		fmt.Printf("%s: after %.0f s: %s: %s; reducing it\n", h.name, time.Since(h.began).Seconds(), e.Broken.Key(), e.Broken.Seen)
+		s.broke = s.unreduced(*e.Broken)
 	case e.Finding != nil:
+		s.broke = nil
 		return h.all.add(h, e.Finding)
 	case e.Spoiler != nil:
+		s.broke = nil
 		s.spoilers = append(s.spoilers, e.Spoiler)
 	case e.Again != nil:
 		h.again[*e.Again]++
@@ -108,6 +114,24 @@ func (s *session) take(e explore.Event) error {
 		s.tried = append(s.tried, *e.Tried)
 	}
 	return nil
+}
+
+// unreduced returns the finding of a law that the last sequence has broken.
+func (s *session) unreduced(v explore.Violation) *explore.Finding {
+	steps := s.explored.Lines
+	return &explore.Finding{
+		Violation: v, Steps: steps, Original: len(steps), Shown: 1, Tried: 1,
+		Seed: s.hunt.options.seed, Number: s.explored.Number, Kernel: s.hunt.source, Cgroup: s.explored.Cgroup,
+	}
+}
+
+// unfinished returns the findings that are to be reduced in fresh VMs: also the
+// one that the machine was at when it died.
+func (s *session) unfinished() []*explore.Finding {
+	if s.broke == nil {
+		return s.spoilers
+	}
+	return append(slices.Clone(s.spoilers), s.broke)
 }
 
 // run explores the kernel for the time that is given, or replays.
@@ -128,13 +152,17 @@ func (h *hunt) run(ctx context.Context) error {
 			"-findings", fmt.Sprint(max(h.options.most-len(h.all.list), 0)))
 		h.stats.Add(s.stats)
 		h.progress(s)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		for _, f := range s.spoilers {
-			if err := h.reduce(ctx, f); err != nil {
+		for _, f := range s.unfinished() {
+			finish := h.reduce
+			if ctx.Err() != nil { // it was interrupted
+				finish = func(_ context.Context, f *explore.Finding) error { return h.all.add(h, f) }
+			}
+			if err := finish(ctx, f); err != nil {
 				return err
 			}
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
 		var failure *vm.Failure
 		switch {

@@ -96,6 +96,24 @@ func TestShown(t *testing.T) {
 	assert.False(t, (&session{}).shown(f))
 }
 
+// A machine that dies while a finding is reduced in it does not take the finding
+// along.
+func TestDiedWhileReducing(t *testing.T) {
+	h := newHunt(t.TempDir())
+	s := &session{hunt: h}
+	_, err := s.Write([]byte(`{"Begin":{"Number":7,"Why":"explore","Lines":["mkdir $A","rmdir $A"]}}` + "\n" +
+		`{"Broken":{"Law":"domains","Touches":"it","Seen":"s"}}` + "\n" + `{"Begin":{"Why":"shrink","Lines":["rmdir $A"]}}` + "\n"))
+	require.NoError(t, err)
+	require.Len(t, s.unfinished(), 1)
+	f := s.unfinished()[0]
+	assert.Equal(t, "domains: it", f.Violation.Key())
+	assert.Equal(t, []string{"mkdir $A", "rmdir $A"}, f.Steps)
+	assert.Equal(t, uint64(7), f.Number)
+	_, err = s.Write([]byte(finding))
+	require.NoError(t, err)
+	assert.Empty(t, s.unfinished())
+}
+
 // What a finding shows besides is not looked for again in the next machine.
 func TestKeys(t *testing.T) {
 	h := newHunt(t.TempDir())

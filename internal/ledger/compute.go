@@ -180,12 +180,16 @@ func parseItem(e tracefs.Event, kind Kind) (item, string, error) {
 // wake a thread. sched_waking tells who is woken.
 const remoteWakeup = "sched_ttwu_pending"
 
+// irqWork begins what is printed of an SMP call that is none: irq_work on
+// another CPU is queued as one is, and nobody can see it run.
+const irqWork = " callsite=irq_work_queue_on+"
+
 func (c *computation) item(e tracefs.Event, kind Kind, phase phase) error {
 	it, name, err := parseItem(e, kind)
 	if err != nil {
 		return err
 	}
-	if kind == SMPCall && name == remoteWakeup {
+	if kind == SMPCall && (name == remoteWakeup || strings.Contains(e.Args, irqWork)) {
 		return nil
 	}
 	switch phase {
@@ -197,7 +201,10 @@ func (c *computation) item(e tracefs.Event, kind Kind, phase phase) error {
 		if n, ok := c.running[it]; ok {
 			c.ledger.Deferrals[n].Finished = e.Time
 			delete(c.running, it)
-			delete(c.runs, e.TID)
+			// What an interrupt or a softirq runs is not what its thread does.
+			if running, ok := c.runs[e.TID]; ok && running == n {
+				delete(c.runs, e.TID)
+			}
 		}
 	}
 	return nil

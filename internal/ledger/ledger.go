@@ -247,9 +247,6 @@ func (c *computation) conclude(op Operation) *Ledger {
 	if n := len(op.Events); n > 0 {
 		l.End = op.Events[n-1].Time
 	}
-	// irq_work_queue_on() is traced as an SMP call is, except that nobody can
-	// see it run.
-	l.Deferrals = slices.DeleteFunc(l.Deferrals, func(d Deferral) bool { return d.Kind == SMPCall && d.Started == 0 })
 	for n := range l.Deferrals {
 		d := &l.Deferrals[n]
 		switch {

@@ -177,6 +177,19 @@ var computations = []struct {
 		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=g+0x1/0x2 func=f, csd=00a\n29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=g+0x1/0x2 func=sched_ttwu_pending, csd=00b\n" +
 			"0 1 d.h1. 91 csd_function_entry: func=f csd=00a\n0 1 d.h1. 92 csd_function_exit: func=f csd=00a\n" + end,
 		[]string{"SMP call f by cpuhp/3 LEFT for 2µs"}},
+	{"an SMP call that interrupts work, and what the work queues after it",
+		begin + "29 3 d..1. 20 " + work("queue_work", "00a", "f") + "29 3 d..1. 21 csd_queue_cpu: cpu=2 callsite=generic_exec_single+0x1/0x2 func=g csd=00c\n" +
+			"55 2 ..... 30 " + work("execute_start", "00a", "f") + "55 2 d.h1. 31 csd_function_entry: func=g csd=00c\n55 2 d.h1. 32 csd_function_exit: func=g csd=00c\n" +
+			"55 2 ..... 33 " + work("queue_work", "00b", "h") + "55 2 ..... 40 " + work("execute_end", "00a", "f") + end,
+		[]string{"work f by cpuhp/3", "SMP call g by cpuhp/3", "work h by kworker/2:1 in f LEFT for -1ns"}},
+	{"work that runs in a softirq, which interrupts work",
+		begin + "29 3 d..1. 20 " + work("queue_work", "00a", "f") + "29 3 d..1. 21 " + work("queue_work", "00c", "g") +
+			"55 2 ..... 30 " + work("execute_start", "00a", "f") + "55 2 ..s1. 31 " + work("execute_start", "00c", "g") + "55 2 ..s1. 32 " + work("execute_end", "00c", "g") +
+			"55 2 ..... 33 " + work("queue_work", "00b", "h") + "55 2 ..... 40 " + work("execute_end", "00a", "f") + end,
+		[]string{"work f by cpuhp/3", "work g by cpuhp/3", "work h by kworker/2:1 in f LEFT for -1ns"}},
+	{"an SMP call that has not begun",
+		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=generic_exec_single+0x1/0x2 func=f csd=00a\n" + end,
+		[]string{"SMP call f by cpuhp/3 LEFT for -1ns"}},
 	{"irq_work on another CPU, which is not seen to run",
 		begin + "29 3 d..1. 20 csd_queue_cpu: cpu=1 callsite=irq_work_queue_on+0x1/0x2 func=nohz_full_kick_func csd=00a\n" +
 			"29 3 d..1. 21 csd_queue_cpu: cpu=1 callsite=irq_work_queue_on+0x1/0x2 func=nohz_full_kick_func csd=00a\n" + end, nil},
