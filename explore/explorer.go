@@ -82,9 +82,10 @@ const (
 	luckyTries = 3
 )
 
-// ErrSpoiled is wrapped by the error of [Explorer.Run] if a sequence that broke
-// a law left a machine that is not as it was: only a fresh one can be explored.
-var ErrSpoiled = errors.New("the machine is not as it was, though all was undone")
+// ErrSpoiled is wrapped by the error of [Explorer.Run] if a sequence left a
+// machine that is not as it was, or a kernel that has complained of itself: only
+// a fresh one can be explored.
+var ErrSpoiled = errors.New("what the machine shows from now on proves nothing")
 
 // Run explores until ctx is done. The error says why the machine cannot go on:
 // it could not be read, or it wraps [ErrSpoiled].

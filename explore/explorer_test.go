@@ -155,16 +155,7 @@ func TestKnownThatSpoils(t *testing.T) {
 func TestLateLog(t *testing.T) {
 	const online = cpuDir + "cpu1/online"
 	e, told := explorerOf(t, online, "echo 0 > "+online)
-	path := filepath.Join(t.TempDir(), "kmsg")
-	file, err := os.Create(path)
-	require.NoError(t, err)
-	defer file.Close()
-	log, err := kmsg.Open(path, kmsg.FromEnd)
-	require.NoError(t, err)
-	defer log.Close()
-	e.Runner.Observer, err = NewObserver(e.Runner.Target, log)
-	require.NoError(t, err)
-	t.Cleanup(e.Runner.Observer.Close)
+	file := logged(t, e)
 	judged := Law{Name: "late", Check: func(c *Case) []Violation {
 		if c.Step.Commands[0].Value == "1" { // the step that undoes it, which was looked after
 			_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
@@ -173,12 +164,50 @@ func TestLateLog(t *testing.T) {
 		return nil
 	}}
 	e.Runner.Laws = []Law{logLaw, judged}
-	require.NoError(t, e.Run(t.Context()))
-	reduced, _ := findings(*told)
-	require.Len(t, reduced, 1)
-	assert.Equal(t, "kernel-log: warning in f", reduced[0].Violation.Key())
-	assert.Equal(t, []string{"echo 0 > " + online, "echo 1 > " + online}, reduced[0].Steps)
-	assert.Len(t, reduced[0].Log, 1)
+	require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
+	_, found := findings(*told)
+	require.Len(t, found, 1)
+	assert.Equal(t, "kernel-log: warning in f", found[0].Violation.Key())
+	assert.Equal(t, []string{"echo 0 > " + online, "echo 1 > " + online}, found[0].Steps)
+	assert.Len(t, found[0].Log, 1)
+}
+
+// logged gives the explorer a kernel's log that the test writes.
+func logged(t *testing.T, e *Explorer) *os.File {
+	path := filepath.Join(t.TempDir(), "kmsg")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, file.Close()) })
+	log, err := kmsg.Open(path, kmsg.FromEnd)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, log.Close()) })
+	e.Runner.Observer, err = NewObserver(e.Runner.Target, log)
+	require.NoError(t, err)
+	t.Cleanup(e.Runner.Observer.Close)
+	return file
+}
+
+// A kernel that has complained of itself is not explored on, though all that is
+// read is as before: also if what it complained of is known.
+func TestComplained(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	for _, known := range [][]Known{nil, {{Key: "kernel-log: warning in f"}}} {
+		e, told := explorerOf(t, online, "echo 0 > "+online)
+		e.Known = known
+		file := logged(t, e)
+		e.Runner.Laws = []Law{logLaw, {Name: "good", Check: func(c *Case) []Violation {
+			if c.Step.Commands[0].Value == "0" {
+				_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+				require.NoError(t, err)
+			}
+			return nil
+		}}}
+		require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
+		reduced, spoilers := findings(*told)
+		assert.Empty(t, reduced)
+		assert.Len(t, spoilers, 1-len(known))
+		assert.Equal(t, 1, e.Runner.Stats.Sequences)
+	}
 }
 
 // What becomes of a finding that is known is not waited for.

@@ -52,6 +52,8 @@ type Observer struct {
 	groups          map[string][]*file // by the path of the cgroup in lines
 	tasks           map[string]*taskFiles
 
+	complaint string // the first that the kernel has logged; "": none
+
 	readings map[Key]string // the last ones; never changed if a snapshot has them
 	shared   bool           // a snapshot has them
 	state    uint64         // how often they have changed
@@ -253,6 +255,9 @@ func (o *Observer) readLog() ([]kmsg.Record, error) {
 	log, err := o.log.Read()
 	if !enough(log, err) {
 		return nil, err
+	}
+	if broken := complaints(log); broken != nil && o.complaint == "" {
+		o.complaint = broken[0].Seen
 	}
 	return log, nil
 }

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -88,7 +89,8 @@ type Outcome struct {
 	Log []string
 
 	// Spoiled says how the machine differs from what it was before the
-	// sequence, though all was undone. What it shows after that proves nothing.
+	// sequence, though all was undone, or what the kernel has complained of: of
+	// its own state, which no file shows. What is seen after that proves nothing.
 	Spoiled string
 
 	// Left is the same as a broken law, if it is not among Broken.
@@ -139,6 +141,7 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
 		err = w.spoiled(rest())
 	}
+	w.outcome.Spoiled = cmp.Or(w.outcome.Spoiled, r.Observer.complaint)
 	return w.outcome, err
 }
 

@@ -24,7 +24,7 @@ func (w *walk) spoiled(rest []Line) error {
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	w.outcome.Spoiled = story(w.base, now, changed)
+	w.outcome.Spoiled = story(w.base, now, changed) + ", though all was undone"
 	w.outcome.Left = w.left(now, rest)
 	return nil
 }
