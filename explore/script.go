@@ -131,7 +131,7 @@ func (s *script) preamble() {
 func (s *script) restored() (paths []string) {
 	for _, l := range s.lines {
 		for _, c := range l.Commands {
-			if c.Op == Write && restorable(c.Path) && !slices.Contains(paths, c.Path) {
+			if c.Op == Write && (restorable(c.Path) || Key(c.Path) == balanceKey) && !slices.Contains(paths, c.Path) {
 				if _, fail := cpuOf(Key(c.Path), "hotplug/fail"); !fail {
 					paths = append(paths, c.Path)
 				}
@@ -168,9 +168,6 @@ func (s *script) undo() {
 	}
 	if s.uses("+cpu > " + limitControl) {
 		s.add("\techo -cpu > %s", limitControl)
-	}
-	if s.uses("> " + string(balanceKey)) {
-		s.add("\techo 1 > %s", balanceKey)
 	}
 	for i, path := range s.restored() {
 		s.add("\techo \"$was%d\" > %s", i, path)
