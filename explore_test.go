@@ -41,7 +41,11 @@ func TestExplore(t *testing.T) {
 	for _, f := range found {
 		report(t, f)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, explore.ErrSpoiled) && found == nil:
+		// The defect is a known one.
+		t.Logf("%v: only a reboot takes it back; to explore without it, give another -explore-seed", err)
+	case err != nil:
 		t.Fatal(err)
 	}
 	t.Logf("explored for %v: %d findings", time.Since(start).Round(time.Second), len(found))

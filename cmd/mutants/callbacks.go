@@ -149,7 +149,7 @@ func (k *knockouts) healthyFirst(ctx context.Context) error {
 	const name = "healthy"
 	r, err := k.load(name)
 	if err == nil && r == nil {
-		if r, err = k.suite(ctx, name, ""); err == nil {
+		if r, err = k.look(ctx, name); err == nil {
 			err = k.save(name, r)
 		}
 	}
@@ -168,7 +168,7 @@ func (k *knockouts) healthyFirst(ctx context.Context) error {
 const pokeError = "poke: "
 
 // knockOut sees whether a CPU goes offline and online without a callback, and if
-// so, runs the suite until a test fails. What failed runs once more by itself.
+// so, looks whether anything notices. What failed runs once more by itself.
 func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
 	poke := f + "=ret0"
 	if _, err := vm.ParsePoke(poke); err != nil {
@@ -195,13 +195,17 @@ func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
 		}
 		return nil, err
 	}
-	r, err := k.suite(ctx, f, "", "-poke", poke)
+	look := k.look
+	if noCPU != "" { // there is nothing to explore
+		look = k.suite
+	}
+	r, err := look(ctx, f, "-poke", poke)
 	if err != nil {
 		return nil, err
 	}
 	r.NoCPU = noCPU
 	if len(r.Failed) > 0 && r.Died == "" {
-		again, err := k.suite(ctx, f+"/again", exactly(r.Failed[0]), "-poke", poke)
+		again, err := k.tests(ctx, f+"/again", exactly(r.Failed[0]), "-poke", poke)
 		switch {
 		case err == nil:
 			r.Again = again.noticed()
@@ -238,10 +242,40 @@ func exactly(test string) string {
 	return strings.Join(parts, "/")
 }
 
+// look runs the suite, the ledger's row with it, and if nothing notices the
+// explorer.
+func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*knockout, error) {
+	r, err := k.suite(ctx, name, flags...)
+	if err != nil || r.noticed() {
+		return r, err
+	}
+	explored, err := k.tests(ctx, name+"/explorer", explorer, flags...)
+	if err != nil {
+		return nil, err
+	}
+	explored.Tests += r.Tests
+	return explored, nil
+}
+
 // suite runs the suite until a test fails.
-func (k *knockouts) suite(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
+func (k *knockouts) suite(ctx context.Context, name string, flags ...string) (*knockout, error) {
+	return k.tests(ctx, name, "", flags...)
+}
+
+// explorer is the pattern of the test that explores, and exploreTime how long it
+// does.
+const (
+	explorer    = "^TestExplore$"
+	exploreTime = "1m"
+)
+
+// tests runs tests of the suite until one fails.
+func (k *knockouts) tests(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
 	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
 	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args)
+	if run == explorer {
+		args = append(args, "-explore", exploreTime)
+	}
 	o, err := k.runner.Run(ctx, filepath.Join(k.dir, name), args...)
 	if err != nil {
 		return nil, err
