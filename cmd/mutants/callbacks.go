@@ -249,7 +249,7 @@ func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*kn
 	if err != nil || r.noticed() {
 		return r, err
 	}
-	explored, err := k.tests(ctx, name+"/explorer", explorer, flags...)
+	explored, err := k.tests(ctx, name+"/explorer", exploration, flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -262,19 +262,19 @@ func (k *knockouts) suite(ctx context.Context, name string, flags ...string) (*k
 	return k.tests(ctx, name, "", flags...)
 }
 
-// explorer is the pattern of the test that explores, and exploreTime how long it
-// does.
+// exploration is the pattern of the test that explores, and explorationTime how
+// long it does.
 const (
-	explorer    = "^TestExplore$"
-	exploreTime = "1m"
+	exploration     = "^TestExplore$"
+	explorationTime = "1m"
 )
 
 // tests runs tests of the suite until one fails.
 func (k *knockouts) tests(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
 	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
 	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args)
-	if run == explorer {
-		args = append(args, "-explore", exploreTime)
+	if run == exploration {
+		args = append(args, "-explore", explorationTime)
 	}
 	o, err := k.runner.Run(ctx, filepath.Join(k.dir, name), args...)
 	if err != nil {

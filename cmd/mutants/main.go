@@ -24,7 +24,8 @@ var program = &cli.Program{
 	Name: "mutants", Call: "ci/mutants", Synopsis: "[flags] [-- flags of the test binary]",
 	About: "Runs the suite on broken kernels, each in a virtual machine of its own, and prints which tests notice.\n" +
 		"Exits 0 only if each mutant was noticed by the tests that are to notice it. With -callbacks, the mutants are the callbacks\n" +
-		"of hotplug states that the kernel itself names, and the exit status is 0 if one of them could be knocked out.",
+		"of hotplug states that the kernel itself names, and the exit status is 0 if one of them could be knocked out. With -explore,\n" +
+		"the explorer looks for the mutants, and the exit status is 0 however many it finds.",
 	Stray: "mutants are named by -run, and flags of the test binary come after --",
 }
 
@@ -35,19 +36,20 @@ func main() {
 
 // bench is what the command line says.
 type bench struct {
-	names     []string // of kernels
-	kernels   []series // the same, for all but callbacks
-	mutants   *regexp.Regexp
-	callbacks bool
-	limit     time.Duration // begin no further callback after it; 0: there is no limit
-	short     bool
-	rows      bool
-	healthy   bool
-	delays    bool
-	out       string
-	markdown  string
-	dir       cli.Dir  // what paths are relative to
-	args      []string // for the test binary
+	names       []string // of kernels
+	kernels     []series // the same, for all but callbacks
+	mutants     *regexp.Regexp
+	callbacks   bool
+	limit       time.Duration // begin no further callback after it; 0: there is no limit
+	exploreTime time.Duration // 0: the suite runs instead
+	short       bool
+	rows        bool
+	healthy     bool
+	delays      bool
+	out         string
+	markdown    string
+	dir         cli.Dir  // what paths are relative to
+	args        []string // for the test binary, or the explorer
 
 	runner *lab.Runner
 }
@@ -62,6 +64,7 @@ func parse(args []string) (*bench, error) {
 	})
 	flags.BoolVar(&l.callbacks, "callbacks", false, "instead of the mutants of the table, knock out each callback of a hotplug state, until a test notices; goes on where it was if it is called again")
 	flags.DurationVar(&l.limit, "for", 0, "with -callbacks, begin no further callback after this `time` (default: as long as it takes)")
+	flags.DurationVar(&l.exploreTime, "explore", 0, "instead of running the suite, explore each mutant for this `time`; flags of ci/explore come after --")
 	flags.Func("run", "only the mutants, or callbacks, whose name matches the `regexp`", func(s string) (err error) {
 		l.mutants, err = regexp.Compile(s)
 		return err
@@ -96,9 +99,14 @@ func (l *bench) check(flags *flag.FlagSet) (err error) {
 	if l.limit < 0 {
 		return fmt.Errorf("-for %v: it takes time", l.limit)
 	}
+	if l.exploreTime < 0 {
+		return fmt.Errorf("-explore %v: it takes time", l.exploreTime)
+	}
 	flags.Visit(func(f *flag.Flag) {
-		table := slices.Contains([]string{"short", "rows", "delays", "markdown"}, f.Name)
+		table := slices.Contains([]string{"short", "rows", "delays", "markdown", "explore"}, f.Name)
 		switch {
+		case l.exploreTime != 0 && slices.Contains([]string{"rows", "markdown"}, f.Name):
+			err = fmt.Errorf("-%s is for the suite, not for -explore", f.Name)
 		case l.callbacks && table:
 			err = fmt.Errorf("-%s is for the mutants of the table, not for -callbacks", f.Name)
 		case !l.callbacks && f.Name == "for":
@@ -123,6 +131,9 @@ func (l *bench) check(flags *flag.FlagSet) (err error) {
 
 // run tests each kernel, and each mutant of it.
 func (l *bench) run(ctx context.Context) (err error) {
+	if l.exploreTime > 0 {
+		return l.exploreAll(ctx)
+	}
 	if l.runner, err = lab.NewRunner(ctx); err != nil {
 		return err
 	}
@@ -195,7 +206,12 @@ func (l *bench) testMutant(ctx context.Context, k series, m *mutant) (*lab.Outco
 		// Both are patterns of test names.
 		run = strings.Join(m.rows, "|")
 	}
-	var flags []string
+	return l.test(ctx, k, m.name, run, l.breaking(k, m), m.args)
+}
+
+// breaking returns the flags that make the mutant of a kernel, and those that
+// it takes beside them.
+func (l *bench) breaking(k series, m *mutant) (flags []string) {
 	pokes, _ := m.pokesFor(k)
 	for _, poke := range pokes {
 		flags = append(flags, "-poke", poke)
@@ -205,7 +221,7 @@ func (l *bench) testMutant(ctx context.Context, k series, m *mutant) (*lab.Outco
 			flags = append(flags, "-delay", delay)
 		}
 	}
-	return l.test(ctx, k, m.name, run, append(flags, m.flags...), m.args)
+	return append(flags, m.flags...)
 }
 
 // reports is the directory of what one run leaves.

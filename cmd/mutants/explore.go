@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// explorer is the command explore, which looks for mutants in place of the
+// suite.
+type explorer struct {
+	*bench
+	program string
+}
+
+// exploreAll explores each mutant for a time, and prints which of them the
+// explorer finds by itself.
+func (l *bench) exploreAll(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	e := &explorer{l, filepath.Join(dir, "explore")}
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", e.program, "./cmd/explore")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building the explorer: %w", err)
+	}
+	var summary strings.Builder
+	for _, k := range l.kernels {
+		chosen := l.chosen(k)
+		if len(chosen) == 0 {
+			continue
+		}
+		if l.healthy {
+			found, err := e.explore(ctx, k, "healthy")
+			if err == nil && found != "" {
+				err = fmt.Errorf("the explorer finds something on the healthy kernel, so it says nothing of the broken ones: %s", found)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+		}
+		n := 0
+		for _, m := range chosen {
+			found, err := e.explore(ctx, k, m.name, e.flagsFor(k, m)...)
+			switch {
+			case err != nil:
+				return fmt.Errorf("%s of %s: %w", m.name, k.name, err)
+			case found == "":
+				found = "survived"
+			default:
+				n++
+			}
+			fmt.Printf("%-5s %s: %s\n", k.name, m.name, found)
+		}
+		fmt.Fprintf(&summary, "%-5s %d of %d mutants found by the explorer\n", k.name, n, len(chosen))
+	}
+	if summary.Len() == 0 {
+		return errors.New("there is no such mutant")
+	}
+	fmt.Print(summary.String())
+	return nil
+}
+
+// flagsFor returns the flags of a mutant that the explorer has as well.
+func (e *explorer) flagsFor(k series, m *mutant) []string {
+	flags := e.breaking(k, m)
+	if i := slices.Index(flags, "-run"); i >= 0 { // it has no tests
+		flags = slices.Delete(flags, i, i+2)
+	}
+	return flags
+}
+
+// explore explores one kernel until something is found, and returns what that is
+// and after how long, or "". It is not reduced: the kernel is broken on purpose.
+func (e *explorer) explore(ctx context.Context, k series, name string, flags ...string) (found string, err error) {
+	out := e.reports(k, name)
+	args := slices.Concat([]string{"-kernel", k.suite, "-for", e.exploreTime.String(), "-scripts=false", "-out", out}, flags, e.args)
+	cmd := exec.CommandContext(ctx, e.program, args...)
+	interrupt := func() error { return cmd.Process.Signal(unix.SIGINT) }
+	cmd.Cancel, cmd.Stderr = interrupt, os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	found, err = firstFound(stdout, interrupt)
+	waited := cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case found != "" || err != nil:
+		return found, err
+	case waited != nil:
+		return "", fmt.Errorf("the explorer did not come to its end: %w", waited)
+	}
+	return "", nil
+}
+
+// foundLine is what the explorer prints of a law that is broken, or of a kernel
+// that did not survive, before it reduces the sequence.
+var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|(.*) in sequence \d+, step \d+)$`)
+
+// firstFound reads all that the explorer prints, and calls enough at the first
+// thing that it has found. That is what is returned.
+func firstFound(output io.Reader, enough func() error) (found string, err error) {
+	lines := bufio.NewScanner(output)
+	for lines.Scan() {
+		m := foundLine.FindStringSubmatch(lines.Text())
+		if m == nil || found != "" {
+			continue
+		}
+		found = m[3]
+		if m[1] != "" {
+			found = fmt.Sprintf("after %s s: %s", m[1], m[2])
+		}
+		err = errors.Join(err, enough())
+	}
+	return found, errors.Join(err, lines.Err())
+}
