@@ -48,6 +48,18 @@ func (s *Snapshot) cpusetOf(task string) (g Group, ok bool) {
 	return g, true
 }
 
+// refusedOffline reports whether the step has a CPU that was to go offline, and
+// did not.
+func (c *Case) refusedOffline() bool {
+	for i, command := range c.Step.Commands {
+		_, online := cpuOf(Key(command.Path), "online")
+		if online && command.Value == "0" && i < len(c.Result.Errs) && c.Result.Errs[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func affinityKey(task string) Key { return Key(task + "#affinity") }
 
 func checkInCpuset(c *Case) []Violation {
@@ -62,8 +74,11 @@ func checkInCpuset(c *Case) []Violation {
 			continue
 		}
 		touches := "a task in a " + g.Kind()
-		if outside.Difference(c.After.Online().Difference(c.Before.Online())).Empty() {
+		switch {
+		case outside.Difference(c.After.Online().Difference(c.Before.Online())).Empty():
 			touches = "a CPU that came online, and " + touches
+		case c.refusedOffline():
+			touches = "an offline that was refused, and " + touches
 		}
 		broken = append(broken, Violation{
 			Touches: touches,
@@ -90,9 +105,13 @@ func checkTaskset(c *Case) []Violation {
 	}
 	can := asked.Intersect(g.Effective()).Intersect(c.Before.Online())
 	facts := c.After.facts(affinityKey(command.Task), Key(command.Task+"#cgroup"), g.Key("effective"), onlineKey)
-	is := c.After.List(affinityKey(command.Task))
+	was, is := c.Before.List(affinityKey(command.Task)), c.After.List(affinityKey(command.Task))
 	v := Violation{Facts: facts}
 	switch {
+	case can.Empty() && got == 0 && was.Empty():
+		// All CPUs of its mask are offline, and it has not run since. It may be
+		// given that mask again: __set_cpus_allowed_ptr_locked() does nothing then.
+		return nil
 	case can.Empty() && got == 0:
 		v.Touches = "a mask of no CPU of the cpuset's is taken"
 	case can.Empty() && got != unix.EINVAL, !can.Empty() && got != 0:

@@ -43,6 +43,24 @@ func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) err
 		return nil
 	}
 	fmt.Printf("%s: %s in sequence %d, step %d\n", h.name, f.Violation.Key(), s.begin.Number, s.step+1)
+	if failure.Doubt != "" {
+		return h.doubt(ctx, f, failure.Doubt)
+	}
+	return h.reduce(ctx, f)
+}
+
+// doubt tells of a crash that may not be the kernel's fault: it is a finding
+// only if the sequence shows it once more.
+func (h *hunt) doubt(ctx context.Context, f *explore.Finding, why string) error {
+	fmt.Printf("%s: %s\n", h.name, why)
+	lines, err := explore.ReadSequences(strings.Join(f.Steps, "\n"))
+	if err != nil {
+		return err
+	}
+	if h.shows(ctx, f, lines) < 0 {
+		fmt.Printf("%s: no finding: it does not show again in a fresh VM\n", h.name)
+		return nil
+	}
 	return h.reduce(ctx, f)
 }
 

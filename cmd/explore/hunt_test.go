@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,4 +121,20 @@ func TestKeys(t *testing.T) {
 	_, err := (&session{hunt: h}).Write([]byte(strings.Replace(finding, `"Steps"`, `"Also":["domains: more"],"Steps"`, 1)))
 	require.NoError(t, err)
 	assert.Equal(t, "domains: it\ndomains: more", h.all.keys())
+}
+
+// A crash that may be the emulator's doing is no finding if no other machine
+// shows it: here, none boots.
+func TestDoubt(t *testing.T) {
+	h := newHunt(t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := &session{hunt: h, begin: explore.Begin{Number: 3, Lines: []string{"mkdir $A"}}}
+	failure := &vm.Failure{What: "the kernel panicked", Doubt: "this may be QEMU's doing"}
+	require.NoError(t, h.crashed(ctx, s, failure))
+	assert.Empty(t, h.all.list)
+	failure.Doubt = ""
+	require.NoError(t, h.crashed(ctx, s, failure))
+	require.Len(t, h.all.list, 1)
+	assert.Equal(t, "1 of 2", h.all.list[0].Rate())
 }
