@@ -53,9 +53,12 @@ func (f *findings) write(finding *explore.Finding, verdicts []explore.Verdict) e
 	return finding.Save(f.dir, law, verdicts)
 }
 
+// allLaws are those that a finding may break.
+func allLaws() []explore.Law { return append(explore.Default().Laws, explore.Survives) }
+
 // lawOf returns the law that a finding breaks.
 func lawOf(f *explore.Finding) (explore.Law, error) {
-	for _, law := range append(explore.Default().Laws, explore.Survives) {
+	for _, law := range allLaws() {
 		if law.Name == f.Violation.Law {
 			return law, nil
 		}

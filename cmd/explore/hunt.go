@@ -200,7 +200,7 @@ func (h *hunt) progress(s *session) {
 
 // replay runs the sequences of the file.
 func (h *hunt) replay(ctx context.Context) error {
-	s, err := h.boot(ctx, shrinkLimit, "-replay", h.options.sequences)
+	s, err := h.boot(ctx, shrinkLimit, "-law", h.options.key, "-replay", h.options.sequences)
 	var failure *vm.Failure
 	if errors.As(err, &failure) {
 		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)

@@ -56,6 +56,7 @@ type options struct {
 	dir       cli.Dir
 	replay    string
 	sequences string // the text of the file replay
+	key       string // of the finding that it shows; "": any
 	reduce    bool   // what replay shows
 	scripts   bool   // run them
 	all       bool   // findings that are known too
@@ -75,7 +76,7 @@ func parse(args []string) (*options, error) {
 	flags.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
 	flags.IntVar(&o.length, "length", 40, "`steps` of a sequence")
 	flags.IntVar(&o.most, "findings", 0, "end after this `number` of findings (default: go on)")
-	flags.StringVar(&o.replay, "replay", "", "run the sequence in this `file` instead, such as out/findings/NAME/sequence.txt")
+	flags.StringVar(&o.replay, "replay", "", "run the sequence in this `file` instead, such as out/findings/NAME/sequence.txt, and look for the finding that its first line names")
 	flags.BoolVar(&o.reduce, "reduce", false, "with -replay: reduce what the sequence shows, in fresh VMs")
 	flags.BoolVar(&o.all, "all", false, "show findings too that are known to be defects of the kernel; otherwise they are counted")
 	flags.BoolVar(&o.scripts, "scripts", true, "run the script of each finding on each kernel")
@@ -132,8 +133,19 @@ func (o *options) check() error {
 	if _, err := explore.ReadSequences(string(text)); err != nil {
 		return fmt.Errorf("-replay %s: %w", o.replay, err)
 	}
-	o.sequences = string(text)
+	o.sequences, o.key = string(text), keyOf(string(text))
 	return nil
+}
+
+// keyOf returns the key that the first line of a finding's sequence has, or "".
+func keyOf(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	key, ok := strings.CutPrefix(first, "# ")
+	law, _, _ := strings.Cut(key, ": ")
+	if !ok || !slices.ContainsFunc(allLaws(), func(l explore.Law) bool { return l.Name == law }) {
+		return ""
+	}
+	return key
 }
 
 // oneCPU matches a -smp of one CPU.

@@ -44,3 +44,15 @@ func TestParseRefuses(t *testing.T) {
 	assert.Equal(t, []string{"sid", "trixie"}, o.kernels)
 	assert.Equal(t, filepath.Join(dir, "there"), o.vm.Out)
 }
+
+// The sequence of a finding looks for that again, any other for anything.
+func TestKeyOf(t *testing.T) {
+	for text, want := range map[string]string{
+		"# domains: isolated partition is load-balanced\n# on bookworm\nmkdir $A\n": "domains: isolated partition is load-balanced",
+		"# survives: crash in f\nmkdir $A\n":                                        "survives: crash in f",
+		"# what I did: this\nmkdir $A\n":                                            "",
+		"mkdir $A\n# domains: later\n":                                              "",
+	} {
+		assert.Equal(t, want, keyOf(text), text)
+	}
+}

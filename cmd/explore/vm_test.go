@@ -21,8 +21,8 @@ import (
 const patience = 3 * time.Minute
 
 // run runs ci/explore in an empty directory, and returns the exit status and
-// what it printed as an error.
-func run(t *testing.T, args ...string) (code int, stderr string) {
+// what it printed.
+func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	if os.Getenv("HOTPLUGTEST_VM") != "1" {
 		t.Skip("boots virtual machines: set HOTPLUGTEST_VM=1")
@@ -31,7 +31,7 @@ func run(t *testing.T, args ...string) (code int, stderr string) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, script, append([]string{"-kernel", "bookworm", "-for", "20s", "-scripts=false"}, args...)...)
+	cmd := exec.CommandContext(ctx, script, append([]string{"-for", "20s", "-scripts=false"}, args...)...)
 	cmd.Dir = t.TempDir()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -41,13 +41,13 @@ func run(t *testing.T, args ...string) (code int, stderr string) {
 			t.Logf("%v: %v\nstandard output:\n%s\nstandard error:\n%s", cmd, err, &out, &errs)
 		}
 	})
-	return cmd.ProcessState.ExitCode(), errs.String()
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 // A kernel that has nothing to explore is told of in one line, and has no
 // verdict.
 func TestNothingToExplore(t *testing.T) {
-	code, stderr := run(t, "-append", "cgroup_disable=cpuset")
+	code, _, stderr := run(t, "-kernel", "bookworm", "-append", "cgroup_disable=cpuset")
 	assert.Equal(t, 125, code)
 	assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
 	assert.Contains(t, stderr, "explore: bookworm: this kernel cannot be explored: it has no cpusets")
@@ -55,7 +55,40 @@ func TestNothingToExplore(t *testing.T) {
 
 // A VM that dies before anything is explored is no finding.
 func TestDiesAtOnce(t *testing.T) {
-	code, stderr := run(t, "-append", "rdinit=/nosuch")
+	code, _, stderr := run(t, "-kernel", "bookworm", "-append", "rdinit=/nosuch")
 	assert.Equal(t, 125, code)
 	assert.Contains(t, stderr, "explore: bookworm: the kernel panicked before the program started")
+}
+
+// What the explorer has found shows again, on the kernel that it was found on.
+func TestFindings(t *testing.T) {
+	files, err := filepath.Glob("../../explore/testdata/findings/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			path, err := filepath.Abs(file)
+			require.NoError(t, err)
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			args := []string{"-replay", path}
+			var keys []string
+			for line := range strings.Lines(string(text)) {
+				word, rest, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "# ")), " ")
+				switch {
+				case !strings.HasPrefix(line, "# ") || word == "also":
+				case word == "on":
+					args = append(args, "-kernel", rest)
+				case word == "profile":
+					args = append(args, "-profile", rest)
+				default:
+					keys = append(keys, word+" "+rest)
+				}
+			}
+			require.Len(t, keys, 1)
+			code, stdout, _ := run(t, args...)
+			assert.Equal(t, 1, code)
+			assert.Contains(t, stdout, "BROKEN: "+keys[0]+": ")
+		})
+	}
 }
