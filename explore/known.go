@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -16,57 +17,100 @@ type Known struct {
 	Defect suite.Defect
 }
 
+// The series of stable kernels that findings were seen in.
+var (
+	v5_10 = series(5, 10)
+	v6_1  = series(6, 1)
+	v6_12 = series(6, 12)
+	v7_2  = series(7, 2)
+)
+
+func series(major, minor int) suite.Span {
+	return suite.Span{From: Version{major, minor}, Until: Version{major, minor + 1}}
+}
+
+func seen(symptom string, in ...suite.Span) suite.Defect {
+	return suite.Defect{Kernels: in, Symptom: symptom}
+}
+
 // known are the findings of the explorer so far. Each has a sequence in
 // testdata/findings.
-var known = []Known{
-	{"task-in-cpuset: a CPU that came online, and ", suite.Defect{
-		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
-		Symptom: "a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: " +
+var known = slices.Concat(knownOfTasks, knownOfPartitions, knownOfSiblings, knownOfV1)
+
+var knownOfTasks = []Known{
+	{"task-in-cpuset: a CPU that came online, and ", seen(
+		"a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: "+
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
-	}},
-	{"domains: isolated partition is load-balanced", suite.Defect{
-		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
-		Symptom: "a cpuset that is given its CPUs after it was made an isolated partition says that it is valid, and is load-balanced with the others",
-	}},
-	{"domains: the root cpuset is balanced with CPUs of others", suite.Defect{
-		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
-		Symptom: "the other side of that: the root cpuset's CPUs are balanced with the isolated one",
-	}},
-	{"partitions-disjoint: isolated partition and ", suite.Defect{
-		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}},
-		Symptom: "the same when all of those CPUs are offline: the partition that says it is valid has the CPUs of the root cpuset",
-	}},
-	{"kernel-log: warning in partition_xcpus_del", suite.Defect{
-		Kernels: []suite.Span{{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}}},
-		Symptom: "a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them",
-	}},
-	{"kernel-log: warning in update_prstate", suite.Defect{
-		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
-		Symptom: "a warning in update_prstate() when a cpuset is made a partition of which all CPUs are offline that no sibling claims",
-	}},
-	{"undone: cpuset.cpus.effective, schedstat#cpuN", suite.Defect{
-		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
-		Symptom: "what becomes of that: the root cpuset does not get the CPU back when the partition is removed, and once online again " +
-			"it is in no partition and no scheduling domain",
-	}},
-	{"invalid-reason: for no reason", suite.Defect{
-		Kernels: []suite.Span{{From: Version{7, 2}, Until: Version{7, 3}}},
-		Symptom: "a partition is invalid, and no reason is given, when the last CPU of its parent goes offline",
-	}},
-	{"invalid-reason: for the reason cpuset.cpus ", suite.Defect{
-		Kernels: []suite.Span{{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}},
-		Symptom: "a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none",
-	}},
-	{"balanced-cpusets: after a cpuset gave up its CPUs: ", suite.Defect{
-		Kernels: []suite.Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
-		Symptom: "the CPUs that a cpuset of cgroup v1 has given up are still balanced: update_cpumasks_hier() rebuilds the scheduling domains " +
-			"only for a cpuset that has CPUs left",
-	}},
-	{"balanced-cpusets: after a cpuset was made that has CPUs: ", suite.Defect{
-		Kernels: []suite.Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
-		Symptom: "the CPUs that a cpuset of cgroup v1 has from its parent, by cgroup.clone_children, are not balanced: cpuset_css_online() " +
-			"does not rebuild the scheduling domains",
-	}},
+		v6_12, v7_2)},
+	{"task-in-cpuset: an offline that was refused, and a task in a root", seen(
+		"a task in a partition of one CPU may run on all others for good once that CPU was to go offline and was refused: "+
+			"cpuset_cpus_allowed_fallback() counts on an update of the cpuset that comes only if the operation succeeds",
+		v6_12)},
+	{"task-in-cpuset: a task in a root", seen(
+		"a partition with a task is valid though the one CPU that it is given is offline, and the task runs on the CPUs of others", v6_1)},
+	{"kernel-log: warning in cpuset_attach_task", seen(
+		"a task is moved whose mask has offline CPUs alone: the move succeeds, and the kernel warns that the mask could not be set", v6_12)},
+}
+
+var knownOfPartitions = []Known{
+	{"domains: isolated partition is load-balanced", seen(
+		"a cpuset that is given its CPUs after it was made an isolated partition says that it is valid, and is load-balanced with the others", v6_1)},
+	{"domains: the root cpuset is balanced with CPUs of others, after a write to another cpuset", seen(
+		"the other side of that: the root cpuset's CPUs are balanced with the isolated one", v6_1)},
+	{"domains: the root cpuset is load-balanced, after a write to another cpuset", seen(
+		"the same where the root cpuset has one CPU left, which has nothing to be balanced with", v6_1)},
+	{"partitions-disjoint: isolated partition and ", seen(
+		"the same when all of those CPUs are offline: the partition that says it is valid has the CPUs of the root cpuset", v6_1)},
+	{"partitions-disjoint: root partition and ", seen(
+		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
+		v6_1)},
+	{"domains: the root cpuset is not load-balanced, after a write to another cpuset", seen(
+		"an isolated partition that gives CPUs up: they are the root cpuset's again, and are not load-balanced. "+
+			"update_cpumasks_hier() rebuilds the scheduling domains only for a cpuset that is balanced itself", v6_1)},
+	{"partitions-disjoint: root partition and isolated", seen(
+		"a cpuset with CPUs that its parent has not is an invalid partition, and becomes a valid one as its parent does, which keeps the CPUs that they share",
+		v6_12)},
+	{"kernel-log: warning in partition_xcpus_del", seen(
+		"a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them", v6_12, v7_2)},
+	{"kernel-log: warning in update_prstate", seen(
+		"a warning in update_prstate() when a cpuset is made a partition of which all CPUs are offline that no sibling claims", v7_2)},
+	{"undone: cpuset.cpus.effective, schedstat#cpuN", seen(
+		"what becomes of that: the root cpuset does not get the CPU back when the partition is removed, and once online again "+
+			"it is in no partition and no scheduling domain", v7_2)},
+	{"invalid-reason: for no reason", seen(
+		"a partition is invalid, and no reason is given, when the last CPU of its parent goes offline", v7_2)},
+	{"kernel-log: warning in update_parent_effective_cpumask", seen(
+		"the same, with a warning: cpuset_handle_hotplug() sets the number of partitions to 0, and each that becomes invalid takes one from it", v6_12)},
+	{"invalid-reason: for the reason cpuset.cpus ", seen(
+		"a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none",
+		v6_1, v6_12)},
+	{"isolated-list: a CPU of an isolated partition is not in the list", seen(
+		"an isolated partition that becomes valid as a CPU comes online: cpuset.cpus.isolated has those of its CPUs alone that are online", v6_12)},
+	{"isolated-list: a CPU of no isolated partition is in the list", seen(
+		"a CPU of an isolated partition stays in cpuset.cpus.isolated for good, though all cpusets are removed, when the partition above it is made a member",
+		v6_12)},
+}
+
+// knownOfSiblings are what becomes of a partition when CPUs of its are written
+// to the cpuset.cpus of a sibling, which makes it invalid.
+var knownOfSiblings = []Known{
+	{"invalid-reason: for no reason", seen("its cpuset.cpus.partition gives no reason", v6_12)},
+	{"domains: the root cpuset is not balanced with all its CPUs, after a write to another cpuset", seen(
+		"its CPUs are the root cpuset's again, and are not balanced with the others: the scheduling domains are not rebuilt", v6_1, v6_12)},
+	{"domains: the root cpuset is not load-balanced, after a write to another cpuset", seen("the same, where it was an isolated one", v6_12)},
+	{"undone: schedstat#cpuN", seen("the scheduling domains stay as they are, though all cpusets are removed", v6_1, v6_12)},
+	{"partitions-cover: an online CPU, after a write to another cpuset", seen(
+		"its CPU is in no cpuset any more, nor in the root's, when it is given another one then", v6_12)},
+	{"member-effective: a member below the root, after a write to another cpuset", seen("a cpuset beside both does not get its CPUs back", v6_1)},
+}
+
+var knownOfV1 = []Known{
+	{"balanced-cpusets: after a cpuset gave up its CPUs: ", seen(
+		"the CPUs that a cpuset of cgroup v1 has given up are still balanced: update_cpumasks_hier() rebuilds the scheduling domains "+
+			"only for a cpuset that has CPUs left", v5_10, v6_1)},
+	{"balanced-cpusets: after a cpuset was made that has CPUs: ", seen(
+		"the CPUs that a cpuset of cgroup v1 has from its parent, by cgroup.clone_children, are not balanced: cpuset_css_online() "+
+			"does not rebuild the scheduling domains", v5_10, v6_1)},
 }
 
 // KnownIn returns the findings that are known to be defects of kernel v.

@@ -2,6 +2,7 @@ package explore
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
@@ -79,13 +80,25 @@ func checkMember(c *Case) []Violation {
 		}
 		if got := g.Effective(); !got.Equal(want) {
 			broken = append(broken, Violation{
-				Touches: "a member " + under(parent),
+				Touches: "a member " + under(parent) + c.after(g),
 				Seen:    fmt.Sprintf("%s is %q, want %q", g.Key("effective"), got, want),
 				Facts:   append(c.After.of("effective", g, parent), c.After.facts(g.Key(""), g.Key("partition"))...),
 			})
 		}
 	}
 	return broken
+}
+
+// after says that the step in which a law about a cpuset was broken has a write
+// to another one, if it does: what an operation on a CPU leaves, and nothing
+// else, is another defect.
+func (c *Case) after(g Group) string {
+	for _, command := range c.Step.Commands {
+		if command.Op == Write && strings.HasPrefix(command.Path, "$") && !g.Below(c.After.Group(path.Dir(command.Path))) {
+			return ", after a write to another cpuset"
+		}
+	}
+	return ""
 }
 
 // under says what kind of parent a cpuset has.
@@ -145,7 +158,7 @@ func checkCover(c *Case) []Violation {
 		return nil
 	}
 	return []Violation{{
-		Touches: "an online CPU",
+		Touches: "an online CPU" + c.after(c.After.Group(rootGroup)),
 		Seen:    fmt.Sprintf("CPU %v is online and in no partition's cpuset.cpus.effective", lost),
 		Facts:   append(facts, c.After.facts(onlineKey)...),
 	}}
@@ -213,7 +226,7 @@ func checkDomains(c *Case) []Violation {
 				continue
 			}
 			broken = append(broken, Violation{
-				Touches: domainTouches(p, got, want),
+				Touches: domainTouches(p, got, want) + c.after(p),
 				Seen:    fmt.Sprintf("CPU %d of %s (%s, CPUs %v) is balanced with %q, want %q", cpu, p.Name, p.Kind(), cpus, got, want),
 				Facts:   append(c.After.of("effective", p), append(c.After.of("partition", p), c.After.facts(key)...)...),
 			})
