@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/cpuhp"
+	"github.com/hotplugtest/hotplugtest/explore"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
@@ -27,9 +29,9 @@ func TestDocs(t *testing.T) {
 	parts := map[string]string{
 		"transitions": transitionsDoc(tables), "invariants": invariantsDoc(tables),
 		"scenarios": scenariosDoc(tables), "workloads": workloadsDoc(tables), "defects": defectsDoc(tables),
-		"deferrals": deferralsDoc(),
+		"deferrals": deferralsDoc(), "explored": exploredDoc(t),
 	}
-	for _, file := range []string{"docs/rows.md", "docs/findings.md", "docs/ledger.md"} {
+	for _, file := range []string{"docs/rows.md", "docs/findings.md", "docs/ledger.md", "docs/explorer.md"} {
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
 		want, used, err := fill(string(data), parts)
@@ -115,6 +117,30 @@ func only(boot Boot, since, until Version, except []Span, destructive bool) stri
 		words = append(words, "with `-destructive`")
 	}
 	return strings.Join(words, "; ")
+}
+
+// exploredDoc returns the findings of the explorer, each with the sequence that
+// shows it.
+func exploredDoc(t *testing.T) string {
+	const dir = "explore/testdata/findings/"
+	files, err := filepath.Glob(dir + "*.txt")
+	require.NoError(t, err)
+	var rows [][]string
+	for _, k := range explore.KnownFindings() {
+		var kernels, sequences []string
+		for _, span := range k.Defect.Kernels {
+			kernels = append(kernels, span.String())
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			if strings.Contains(string(text), "# "+k.Key) || strings.Contains(string(text), "# also "+k.Key) {
+				sequences = append(sequences, strings.TrimSuffix(filepath.Base(file), ".txt"))
+			}
+		}
+		rows = append(rows, []string{strings.Join(kernels, ", "), "`" + strings.TrimSuffix(k.Key, " ") + "`", k.Defect.Symptom, strings.Join(sequences, ", ")})
+	}
+	return table([]string{"kernels", "law, and what it touches", "what is seen", "sequence"}, rows)
 }
 
 func transitionsDoc(tables Tables) string {

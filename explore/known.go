@@ -23,6 +23,7 @@ var (
 	v6_1  = series(6, 1)
 	v6_12 = series(6, 12)
 	v7_2  = series(7, 2)
+	v7_3  = series(7, 3)
 )
 
 func series(major, minor int) suite.Span {
@@ -41,7 +42,7 @@ var knownOfTasks = []Known{
 	{"task-in-cpuset: a CPU that came online, and ", seen(
 		"a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: "+
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
-		v6_12, v7_2)},
+		v6_12, v7_2, v7_3)},
 	{"task-in-cpuset: an offline that was refused, and a task in a root", seen(
 		"a task in a partition of one CPU may run on all others for good once that CPU was to go offline and was refused: "+
 			"cpuset_cpus_allowed_fallback() counts on an update of the cpuset that comes only if the operation succeeds",
@@ -56,11 +57,12 @@ var knownOfPartitions = []Known{
 	{"domains: isolated partition is load-balanced", seen(
 		"a cpuset that is given its CPUs after it was made an isolated partition says that it is valid, and is load-balanced with the others", v6_1)},
 	{"domains: the root cpuset is balanced with CPUs of others, after a write to another cpuset", seen(
-		"the other side of that: the root cpuset's CPUs are balanced with the isolated one", v6_1)},
+		"the other side of an isolated partition that is load-balanced: the root cpuset's CPUs are balanced with the isolated one", v6_1)},
 	{"domains: the root cpuset is load-balanced, after a write to another cpuset", seen(
-		"the same where the root cpuset has one CPU left, which has nothing to be balanced with", v6_1)},
+		"the root cpuset is load-balanced though it has one CPU left, which is then balanced with one of another cpuset", v6_1)},
 	{"partitions-disjoint: isolated partition and ", seen(
-		"the same when all of those CPUs are offline: the partition that says it is valid has the CPUs of the root cpuset", v6_1)},
+		"an isolated partition of CPUs that are all offline: it says that it is valid, and has the CPUs of the root cpuset", v6_1)},
+	{"domains: root partition is ", seen("a partition of one CPU that is given it after it was made a partition is load-balanced with others", v6_1)},
 	{"partitions-disjoint: root partition and ", seen(
 		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
 		v6_1)},
@@ -71,16 +73,16 @@ var knownOfPartitions = []Known{
 		"a cpuset with CPUs that its parent has not is an invalid partition, and becomes a valid one as its parent does, which keeps the CPUs that they share",
 		v6_12)},
 	{"kernel-log: warning in partition_xcpus_del", seen(
-		"a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them", v6_12, v7_2)},
+		"a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them", v6_12, v7_2, v7_3)},
 	{"kernel-log: warning in update_prstate", seen(
 		"a warning in update_prstate() when a cpuset is made a partition of which all CPUs are offline that no sibling claims", v7_2)},
 	{"undone: cpuset.cpus.effective, schedstat#cpuN", seen(
-		"what becomes of that: the root cpuset does not get the CPU back when the partition is removed, and once online again "+
+		"what becomes of a partition of which all CPUs are offline: the root cpuset does not get the CPU back when it is removed, and once online again "+
 			"it is in no partition and no scheduling domain", v7_2)},
 	{"invalid-reason: for no reason", seen(
-		"a partition is invalid, and no reason is given, when the last CPU of its parent goes offline", v7_2)},
+		"a partition is invalid, and no reason is given, when the last CPU of its parent, or its own, goes offline", v7_2, v7_3)},
 	{"kernel-log: warning in update_parent_effective_cpumask", seen(
-		"the same, with a warning: cpuset_handle_hotplug() sets the number of partitions to 0, and each that becomes invalid takes one from it", v6_12)},
+		"a warning when the last CPU of the root cpuset that no partition has goes offline: cpuset_handle_hotplug() sets the number of partitions to 0, and each that becomes invalid takes one from it", v6_12)},
 	{"invalid-reason: for the reason cpuset.cpus ", seen(
 		"a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none",
 		v6_1, v6_12)},
@@ -91,17 +93,20 @@ var knownOfPartitions = []Known{
 		v6_12)},
 }
 
-// knownOfSiblings are what becomes of a partition when CPUs of its are written
-// to the cpuset.cpus of a sibling, which makes it invalid.
+// invalidated begins what is seen of a partition of which CPUs are written to the
+// cpuset.cpus of a sibling.
+const invalidated = "a partition that a write to the cpuset.cpus of a sibling has made invalid: "
+
+// knownOfSiblings are what becomes of such a partition.
 var knownOfSiblings = []Known{
-	{"invalid-reason: for no reason", seen("its cpuset.cpus.partition gives no reason", v6_12)},
+	{"invalid-reason: for no reason", seen(invalidated+"its cpuset.cpus.partition gives no reason", v6_12)},
 	{"domains: the root cpuset is not balanced with all its CPUs, after a write to another cpuset", seen(
-		"its CPUs are the root cpuset's again, and are not balanced with the others: the scheduling domains are not rebuilt", v6_1, v6_12)},
-	{"domains: the root cpuset is not load-balanced, after a write to another cpuset", seen("the same, where it was an isolated one", v6_12)},
-	{"undone: schedstat#cpuN", seen("the scheduling domains stay as they are, though all cpusets are removed", v6_1, v6_12)},
+		invalidated+"its CPUs are the root cpuset's again, and are not balanced with the others: the scheduling domains are not rebuilt", v6_1, v6_12)},
+	{"domains: the root cpuset is not load-balanced, after a write to another cpuset", seen(invalidated+"where it was an isolated one, its CPUs are not load-balanced", v6_12)},
+	{"undone: schedstat#cpuN", seen(invalidated+"the scheduling domains stay as they are, though all cpusets are removed", v6_1, v6_12)},
 	{"partitions-cover: an online CPU, after a write to another cpuset", seen(
-		"its CPU is in no cpuset any more, nor in the root's, when it is given another one then", v6_12)},
-	{"member-effective: a member below the root, after a write to another cpuset", seen("a cpuset beside both does not get its CPUs back", v6_1)},
+		invalidated+"its CPU is in no cpuset any more, nor in the root's, when it is given another one then", v6_12)},
+	{"member-effective: a member below the root, after a write to another cpuset", seen(invalidated+"a cpuset beside both does not get its CPUs back", v6_1)},
 }
 
 var knownOfV1 = []Known{
@@ -112,6 +117,9 @@ var knownOfV1 = []Known{
 		"the CPUs that a cpuset of cgroup v1 has from its parent, by cgroup.clone_children, are not balanced: cpuset_css_online() "+
 			"does not rebuild the scheduling domains", v5_10, v6_1)},
 }
+
+// KnownFindings returns all findings that are known.
+func KnownFindings() []Known { return slices.Clone(known) }
 
 // KnownIn returns the findings that are known to be defects of kernel v.
 func KnownIn(v Version) []Known {
