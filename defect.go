@@ -16,6 +16,18 @@ var (
 			Review:   "2027-06-01",
 		},
 	}
+	offlineDivides = Defect{
+		Kernels: []Span{{From: Version{5, 10}}},
+		Symptom: "a deadline task that sleeps gets another policy, or ends, and the CPU goes offline that it ran on: at its zero-lag time " +
+			"the kernel divides by the number of CPUs that it shares its promise with, dl_bw_cpus(), which is 0",
+		Signature: &Signature{
+			ID:      "offline-divides",
+			Test:    `TestScenario/deadline-ended`,
+			Symptom: `(?s)^(the kernel panicked|the VM ended) while the program ran .*divide error: .*\binactive_task_timer\b`,
+			Crash:   true,
+			Review:  "2027-06-01",
+		},
+	}
 	zswapFreed = Defect{
 		Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}},
 		Symptom: "a CPU goes offline while a thread that began on it compresses a page for zswap, and what it compresses with is freed: " +

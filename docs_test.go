@@ -131,6 +131,9 @@ func exploredDoc(t *testing.T) string {
 		for _, span := range k.Defect.Kernels {
 			kernels = append(kernels, span.String())
 		}
+		if k.Row != "" {
+			sequences = append(sequences, "none, but the row `"+k.Row+"`")
+		}
 		for _, file := range files {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +40,7 @@ func crashFinding(s *session, failure *vm.Failure) *explore.Finding {
 func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) error {
 	f := crashFinding(s, failure)
 	key := f.Violation.Key()
-	if h.all.known(key) {
+	if h.all.known(key) || !h.options.all && explained(failure, key) {
 		h.again[key]++
 		return nil
 	}
@@ -47,6 +49,20 @@ func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) err
 		return h.doubt(ctx, f, failure.Doubt)
 	}
 	return h.reduce(ctx, f)
+}
+
+// linux is how a failure names the kernel.
+var linux = regexp.MustCompile(`\(Linux (\d+)\.(\d+)`)
+
+// explained reports whether the crash is known to be a defect of the kernel.
+func explained(failure *vm.Failure, key string) bool {
+	m := linux.FindStringSubmatch(failure.What)
+	if m == nil {
+		return false
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	return slices.ContainsFunc(explore.KnownIn(explore.Version{major, minor}), func(k explore.Known) bool { return strings.HasPrefix(key, k.Key) })
 }
 
 // doubt tells of a crash that may not be the kernel's fault: it is a finding

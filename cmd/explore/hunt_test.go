@@ -138,3 +138,21 @@ func TestDoubt(t *testing.T) {
 	require.Len(t, h.all.list, 1)
 	assert.Equal(t, "1 of 2", h.all.list[0].Rate())
 }
+
+// A crash that is known to be a defect of the kernel is counted, unless all
+// findings are asked for.
+func TestKnownCrash(t *testing.T) {
+	h := newHunt(t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := &session{hunt: h, begin: explore.Begin{Number: 3, Lines: []string{"mkdir $A"}}}
+	failure := &vm.Failure{What: "the kernel panicked (Linux 7.3.4+deb13-amd64)", Console: "RIP: 0010:inactive_task_timer+0xe0/0x580"}
+	const key = "survives: crash in inactive_task_timer"
+	require.NoError(t, h.crashed(ctx, s, failure))
+	assert.Empty(t, h.all.list)
+	assert.Equal(t, 1, h.again[key])
+	h.options.all = true
+	require.NoError(t, h.crashed(ctx, s, failure))
+	require.Len(t, h.all.list, 1)
+	assert.Equal(t, key, h.all.list[0].Violation.Key())
+}
