@@ -17,7 +17,10 @@ var (
 		},
 	}
 	offlineDivides = Defect{
-		Kernels: []Span{{From: Version{5, 10}}},
+		Kernels: []Span{
+			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},
+			{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 4}},
+		},
 		Symptom: "a deadline task that sleeps gets another policy, or ends, and the CPU goes offline that it ran on: at its zero-lag time " +
 			"the kernel divides by the number of CPUs that it shares its promise with, dl_bw_cpus(), which is 0",
 		Signature: &Signature{

@@ -21,9 +21,6 @@ type Known struct {
 	Row string
 }
 
-// everywhere is where nobody has mended a defect yet.
-var everywhere = suite.Span{}
-
 // The series of stable kernels that findings were seen in.
 var (
 	v5_10 = series(5, 10)
@@ -69,9 +66,9 @@ var knownOfTasks = []Known{
 		"a task is moved whose mask has offline CPUs alone: the move succeeds, and the kernel warns that the mask could not be set", v6_12, v7_2, v7_3),
 	finding("survives: crash in inactive_task_timer",
 		"a deadline task that sleeps, and that has ended or was given another class, while the CPU is offline that it ran on last: "+
-			"dl_bw_cpus() of that CPU is 0, and the kernel divides by it", everywhere).shownBy(sleeperRow),
+			"dl_bw_cpus() of that CPU is 0, and the kernel divides by it", v5_10, v6_1, v6_12, v7_2, v7_3).shownBy(sleeperRow),
 	finding("survives: crash in set_cpus_allowed_dl",
-		"such a task that is moved to a cpuset with other CPUs: the same division", everywhere).shownBy(sleeperRow),
+		"such a task that is moved to a cpuset with other CPUs: the same division", v5_10, v6_1, v6_12, v7_2, v7_3).shownBy(sleeperRow),
 }
 
 var knownOfPartitions = []Known{
