@@ -53,6 +53,17 @@ var (
 			Review:   "2027-06-01",
 		},
 	}
+	isolatedPartition = Defect{
+		Kernels: []Span{{From: Version{7, 2}, Until: Version{7, 4}}},
+		Symptom: "a suspend that takes all other CPUs offline is a NULL pointer's page fault if the CPU that stays is in an isolated partition",
+		Signature: &Signature{
+			ID:      "isolated-partition",
+			Test:    `TestScenario/suspend-isolated`,
+			Symptom: `(?s)^(the kernel panicked|the VM ended) while the program ran .*(BUG: unable to handle |BUG: kernel NULL |general protection fault).*\bpartition_sched_domains`,
+			Crash:   true,
+			Review:  "2027-06-01",
+		},
+	}
 	loneIsolated = Defect{
 		Kernels: []Span{{From: Version{6, 12}, Until: Version{6, 13}}},
 		Symptom: "a CPU that alone is isolated, as by isolcpus=1, cannot be taken offline until another one was: EBUSY",

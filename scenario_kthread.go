@@ -36,7 +36,7 @@ var kthreadScenarios = []Scenario{
 		Together: true,
 		Cycle: func(x *Scene, cpu int) error {
 			return sameKernelThreads(x.Machine, fmt.Sprintf("when a partition of cpu%d was made and removed", cpu), "", func() error {
-				return withPartition(x, "-kthreads", affinity.Of(cpu), func(*cpuset.Group) error { return nil })
+				return withPartition(x, "-kthreads", "root", affinity.Of(cpu), func(*cpuset.Group) error { return nil })
 			})
 		},
 	},
@@ -143,7 +143,7 @@ func threadsMoved(before, after map[string]string, online affinity.CPUSet, when 
 // withPartition calls f while there is a partition of the CPUs. The error is an
 // [*Unsupported] if the kernel makes none, as of CPUs that isolcpus= has a say
 // in.
-func withPartition(x *Scene, suffix string, cpus affinity.CPUSet, f func(c *cpuset.Group) error) (err error) {
+func withPartition(x *Scene, suffix, kind string, cpus affinity.CPUSet, f func(c *cpuset.Group) error) (err error) {
 	m := x.Machine
 	shared, err := m.Shared()
 	if err != nil {
@@ -162,12 +162,12 @@ func withPartition(x *Scene, suffix string, cpus affinity.CPUSet, f func(c *cpus
 			err = errors.Join(err, end)
 		}
 	}()
-	if err := errors.Join(c.SetCPUs(cpus), c.SetPartition("root")); err != nil {
+	if err := errors.Join(c.SetCPUs(cpus), c.SetPartition(kind)); err != nil {
 		return err
 	}
-	kind, reason, err := c.Partition()
-	if err == nil && kind != "root" {
-		err = suite.Unsupportedf("no partition of CPUs %v can be made: it is %s, %s", cpus, kind, reason)
+	is, reason, err := c.Partition()
+	if err == nil && is != kind {
+		err = suite.Unsupportedf("no partition of CPUs %v can be made: it is %s, %s", cpus, is, reason)
 	}
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func otherPartitions(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	return withPartition(x, "-valid", affinity.Of(other), func(valid *cpuset.Group) (err error) {
+	return withPartition(x, "-valid", "root", affinity.Of(other), func(valid *cpuset.Group) (err error) {
 		// It has no CPU of its own, and is invalid for this.
 		invalid, err := x.Machine.NewGroup("-invalid")
 		if err != nil {

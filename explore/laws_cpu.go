@@ -182,6 +182,14 @@ func (c *Case) refused() bool {
 	return failed > 0
 }
 
+// wakes reports whether the key is of a task whose CPUs are all offline: it gets
+// others as soon as it runs, whatever the step does.
+func (c *Case) wakes(key Key) bool {
+	return slices.ContainsFunc(c.Before.Tasks, func(task string) bool {
+		return strings.Contains(string(key), task) && c.Before.Has(affinityKey(task)) && c.Before.List(affinityKey(task)).Empty()
+	})
+}
+
 func checkRefused(c *Case) []Violation {
 	if !c.refused() {
 		return nil
@@ -190,7 +198,7 @@ func checkRefused(c *Case) []Violation {
 	// loses its mask, also if the CPU then stays.
 	named, others := touchesCPUs(c.Step)
 	changed := differences(c.Before, c.After, func(key Key) bool {
-		return volatile(key) || (named != nil || others) && (strings.Contains(string(key), "$T") || c.After.Cgroup() == 1 && lostWithCPU(key))
+		return volatile(key) || c.wakes(key) || (named != nil || others) && (strings.Contains(string(key), "$T") || c.After.Cgroup() == 1 && lostWithCPU(key))
 	})
 	if len(changed) == 0 {
 		return nil
