@@ -108,12 +108,12 @@ var knownOfPartitions = []Known{
 			"have CPUs that no sibling has in its cpuset.cpus, and to become valid at first it had not", v7_2),
 	finding("invalid-reason: for the reason cpuset.cpus ",
 		"a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none",
-		v6_1, v6_12, v7_3),
+		v6_1, v6_12, v7_2, v7_3),
 	finding("isolated-list: a CPU of an isolated partition is not in the list",
 		"an isolated partition that becomes valid as a CPU comes online: cpuset.cpus.isolated has those of its CPUs alone that are online", v6_12, v7_2, v7_3),
 	finding("isolated-list: a CPU of no isolated partition is in the list",
 		"a CPU of an isolated partition stays in cpuset.cpus.isolated for good, though all cpusets are removed, when the partition above it is made a member",
-		v6_12, v7_3),
+		v6_12, v7_2, v7_3),
 }
 
 // invalidated begins what is seen of a partition of which CPUs are written to the
