@@ -2,6 +2,7 @@ package explore
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,11 @@ func (c *Case) refusedOffline() bool {
 	return false
 }
 
+// moves reports whether the step moves a task to a cgroup.
+func (c *Case) moves(task string) bool {
+	return slices.ContainsFunc(c.Step.Commands, func(command Command) bool { return command.Op == Write && command.Value == task })
+}
+
 func affinityKey(task string) Key { return Key(task + "#affinity") }
 
 func checkInCpuset(c *Case) []Violation {
@@ -79,6 +85,8 @@ func checkInCpuset(c *Case) []Violation {
 			touches = "a CPU that came online, and " + touches
 		case c.refusedOffline():
 			touches = "an offline that was refused, and " + touches
+		case c.moves(task):
+			touches = "a move, and " + touches
 		}
 		broken = append(broken, Violation{
 			Touches: touches,
