@@ -56,7 +56,7 @@ var knownOfTasks = []Known{
 		"a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: "+
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
 		v6_12, v7_2, v7_3),
-	finding("task-in-cpuset: a move, and ", "the same, where the CPU is online by then, and is that of an isolated partition", v7_2),
+	finding("task-in-cpuset: a move, and ", "the same, where the CPU is online by then, and is that of an isolated partition", v7_2, v7_3),
 	finding("task-in-cpuset: an offline that was refused, and a task in a root",
 		"a task in a partition of one CPU may run on all others for good once that CPU was to go offline and was refused: "+
 			"cpuset_cpus_allowed_fallback() counts on an update of the cpuset that comes only if the operation succeeds",
@@ -88,9 +88,8 @@ var knownOfPartitions = []Known{
 	finding("domains: the root cpuset is not load-balanced, after a write to another cpuset",
 		"an isolated partition that gives CPUs up: they are the root cpuset's again, and are not load-balanced. "+
 			"update_cpumasks_hier() rebuilds the scheduling domains only for a cpuset that is balanced itself", v6_1),
-	finding("partitions-disjoint: root partition and isolated",
-		"a cpuset with CPUs that its parent has not is an invalid partition, and becomes a valid one as its parent does, which keeps the CPUs that they share",
-		v6_12),
+	finding("partitions-disjoint: root partition and ",
+		"an invalid partition becomes a valid one as its parent does, of CPUs that the parent or another one below it keeps", v6_12, v7_3),
 	finding("kernel-log: warning in partition_xcpus_del",
 		"a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them", v6_12, v7_2, v7_3),
 	finding("survives: crash in partition_sched_domains",
