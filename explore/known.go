@@ -72,6 +72,10 @@ var knownOfTasks = []Known{
 		"such a task that is moved to a cpuset with other CPUs: the same division", v5_10, v6_1, v6_12, v7_2, v7_3).shownBy(sleeperRow),
 }
 
+// halfTaken begins what is seen of a partition that becomes valid while CPUs of
+// its are offline: the kernel takes only those from its parent that are online.
+const halfTaken = "a partition has become valid as another CPU came online, and a CPU of its comes online then: "
+
 var knownOfPartitions = []Known{
 	finding("domains: isolated partition is load-balanced",
 		"a cpuset that is given its CPUs after it was made an isolated partition says that it is valid, and is load-balanced with the others", v6_1),
@@ -111,6 +115,9 @@ var knownOfPartitions = []Known{
 		v6_1, v6_12, v7_2, v7_3),
 	finding("isolated-list: a CPU of an isolated partition is not in the list",
 		"an isolated partition that becomes valid as a CPU comes online: cpuset.cpus.isolated has those of its CPUs alone that are online", v6_12, v7_2, v7_3),
+	finding("kernel-log: warning in rebuild_sched_domains_locked", halfTaken+"the kernel warns that they overlap", v7_2, v7_3),
+	finding("partitions-disjoint: root partition and ", halfTaken+"the root cpuset, and those that have its CPUs, have the CPU as well", v7_2, v7_3),
+	finding("domains: the root cpuset is balanced with CPUs of others", halfTaken+"both are balanced with it", v7_2, v7_3),
 	finding("isolated-list: a CPU of no isolated partition is in the list",
 		"a CPU of an isolated partition stays in cpuset.cpus.isolated for good, though all cpusets are removed, when the partition above it is made a member",
 		v6_12, v7_2, v7_3),
