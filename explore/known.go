@@ -63,6 +63,7 @@ var knownOfTasks = []Known{
 		v6_12),
 	finding("task-in-cpuset: a task in a root",
 		"a partition with a task is valid though the one CPU that it is given is offline, and the task runs on the CPUs of others", v6_1),
+	finding("task-in-cpuset: a task in a isolated", "the same in an isolated partition", v6_1),
 	finding("kernel-log: warning in cpuset_attach_task",
 		"a task is moved whose mask has offline CPUs alone: the move succeeds, and the kernel warns that the mask could not be set", v6_12, v7_2, v7_3),
 	finding("survives: crash in inactive_task_timer",
