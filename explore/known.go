@@ -57,8 +57,8 @@ var knownOfTasks = []Known{
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
 		v6_12, v7_2, v7_3),
 	finding("task-in-cpuset: a move, and ", "the same, where the CPU is online by then, and is that of an isolated partition", v7_2, v7_3),
-	finding("task-in-cpuset: an offline that was refused, and a task in a root",
-		"a task in a partition of one CPU may run on all others for good once that CPU was to go offline and was refused: "+
+	finding("task-in-cpuset: an offline that was refused, and a task in a ",
+		"a task in a cpuset of one online CPU may run on all others for good once that CPU was to go offline and was refused: "+
 			"cpuset_cpus_allowed_fallback() counts on an update of the cpuset that comes only if the operation succeeds",
 		v6_12),
 	finding("task-in-cpuset: a task in a root",
