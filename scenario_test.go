@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -107,4 +108,19 @@ func TestGoOn(t *testing.T) {
 	assert.NoError(t, goOn(last, map[string]uint64{"cpu0": 10}))
 	assert.EqualError(t, goOn(last, map[string]uint64{"cpu0": 11, "cpu1": 18}), "cpu1 was idle for 20 ticks, and now for 18")
 	assert.NoError(t, goOn(last, map[string]uint64{"cpu1": 19}), "a tick may be in the other field")
+}
+
+// What a kernel is known to panic in, however it is booted, is left out of the
+// virtual machines of whole runs: what comes after it would be lost.
+func TestPanicking(t *testing.T) {
+	var panicking []string
+	for _, sc := range Default().Scenarios {
+		for _, d := range sc.Known {
+			if d.Signature != nil && d.Signature.Crash && d.Signature.Profiles == nil {
+				assert.True(t, sc.Destructive, sc.Name)
+				panicking = append(panicking, sc.Name)
+			}
+		}
+	}
+	assert.ElementsMatch(t, profile.Panicking, panicking)
 }

@@ -138,6 +138,7 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			if o.sum != "" && from.Sum != o.sum {
 				return fmt.Errorf("-sha256: kernel %s is another one, %s with %s", o.kernels[i], from.Source, from.Sum)
 			}
+			boot.Skip = joined("|", boot.Skip, o.panicking())
 			options := o.booted(&boot, options)
 			options.Out = o.subdir(name, &boot)
 			fmt.Printf("%s: %s\n", boot.Of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", boot.Append))

@@ -29,6 +29,16 @@ func (o *options) subdir(kernel string, p *profile.Profile) string {
 	return dir
 }
 
+// panicking is a pattern for the scenarios that are left out because most kernels
+// panic in them, and -run does not name them; "" if there is none.
+func (o *options) panicking() string {
+	names := slices.DeleteFunc(slices.Clone(profile.Panicking), func(name string) bool { return strings.Contains(o.run, name) })
+	if len(names) == 0 {
+		return ""
+	}
+	return "^TestScenario$/^(" + strings.Join(names, "|") + ")$"
+}
+
 // skipping returns the arguments for a test binary with a pattern added to each
 // -test.skip: the last of these flags counts alone.
 func skipping(args []string, pattern string) []string {

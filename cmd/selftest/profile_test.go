@@ -41,6 +41,16 @@ func TestProfileTests(t *testing.T) {
 	}
 }
 
+// What most kernels panic in runs only if it is named.
+func TestPanicking(t *testing.T) {
+	const all, one = "^TestScenario$/^(deadline-ended|suspend-isolated)$", "^TestScenario$/^(suspend-isolated)$"
+	for run, want := range map[string]string{
+		"": all, "TestScenario": all, "TestScenario/deadline-ended": one, "^TestScenario$/^(deadline-ended|suspend-isolated)$": "",
+	} {
+		assert.Equal(t, want, (&options{run: run}).panicking(), run)
+	}
+}
+
 // What the profile leaves out is left out whatever else the user leaves out.
 func TestProfileSkip(t *testing.T) {
 	for _, tt := range []struct {

@@ -34,6 +34,11 @@ type Profile struct {
 // Default is the name of the profile that boots a kernel as it is.
 const Default = "default"
 
+// Panicking are the scenarios that no kernel has survived yet, or none of the
+// newest. What comes after one of them in a virtual machine is lost, so each runs
+// only where it is named.
+var Panicking = []string{"deadline-ended", "suspend-isolated"}
+
 const suspendOfIsolated = "^TestSuspend$/^last-housekeeping$"
 
 var all = []Profile{
