@@ -27,8 +27,8 @@ var cpuActions = []Action{
 		}
 		return ""
 	}, Draw: drawFail},
-	{Name: "smt", Alone: true, Needs: NeedsFile(cpuDir+"smt/control", "the kernel has no SMT control"), Draw: func(d *Drawer) string {
-		return "echo " + Pick(d, []string{"on", "off"}) + " > " + cpuDir + "smt/control"
+	{Name: "smt", Alone: true, Needs: NeedsFile(smtControl, "the kernel has no SMT control"), Draw: func(d *Drawer) string {
+		return "echo " + Pick(d, []string{"on", "off"}) + " > " + smtControl
 	}},
 	{Name: "suspend", Alone: true, Needs: func(f *Facts) string {
 		if len(f.Levels) == 0 || !f.Exists("/sys/power/state") {

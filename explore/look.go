@@ -34,7 +34,7 @@ var machineFiles = []string{
 // N stands for each present CPU.
 var cpuFiles = []string{
 	cpuDir + "offline", cpuDir + "cpuN/online", cpuDir + "cpuN/hotplug/state", cpuDir + "cpuN/hotplug/target", cpuDir + "cpuN/hotplug/fail",
-	cpuDir + "smt/control", cpuDir + "smt/active",
+	smtControl, cpuDir + "smt/active",
 }
 
 const workqueueDir = "/sys/devices/virtual/workqueue/"

@@ -118,8 +118,9 @@ func (s *Snapshot) Cgroup() int {
 func (s *Snapshot) Online() affinity.CPUSet { return s.List(onlineKey) }
 
 const (
-	cpuDir    = "/sys/devices/system/cpu/"
-	onlineKey = Key(cpuDir + "online")
+	cpuDir     = "/sys/devices/system/cpu/"
+	smtControl = cpuDir + "smt/control"
+	onlineKey  = Key(cpuDir + "online")
 )
 
 // A Group is a cpuset in a snapshot.
