@@ -210,6 +210,34 @@ func TestComplained(t *testing.T) {
 	}
 }
 
+// What the kernel complains of after a known law was broken is told of.
+func TestComplainedLater(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online, "echo 7 > "+online)
+	e.Known = []Known{{Key: "seven: "}}
+	file := logged(t, e)
+	e.Report = func(event Event) {
+		*told = append(*told, event)
+		if event.Begin != nil {
+			_, err := file.WriteString("6,1,1,-;nothing\n")
+			require.NoError(t, err)
+		}
+	}
+	check := e.Runner.Laws[0].Check
+	e.Runner.Laws[0].Check = func(c *Case) []Violation {
+		broken := check(c)
+		if broken != nil {
+			_, err := file.WriteString("4,2,2,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+			require.NoError(t, err)
+		}
+		return broken
+	}
+	require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
+	_, spoilers := findings(*told)
+	require.Len(t, spoilers, 1)
+	assert.Equal(t, "kernel-log: warning in f", spoilers[0].Violation.Key())
+}
+
 // What becomes of a finding that is known is not waited for.
 func TestKnownIsNotWaitedFor(t *testing.T) {
 	const online = cpuDir + "cpu1/online"

@@ -52,7 +52,7 @@ type Observer struct {
 	groups          map[string][]*file // by the path of the cgroup in lines
 	tasks           map[string]*taskFiles
 
-	complaint string // the first that the kernel has logged; "": none
+	complaint *Violation // the first of the kernel's log; nil: none
 
 	readings map[Key]string // the last ones; never changed if a snapshot has them
 	shared   bool           // a snapshot has them
@@ -256,8 +256,9 @@ func (o *Observer) readLog() ([]kmsg.Record, error) {
 	if !enough(log, err) {
 		return nil, err
 	}
-	if broken := complaints(log); broken != nil && o.complaint == "" {
-		o.complaint = broken[0].Seen
+	if broken := complaints(log); broken != nil && o.complaint == nil {
+		o.complaint = &broken[0]
+		o.complaint.Law = logLaw.Name
 	}
 	return log, nil
 }

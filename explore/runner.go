@@ -141,8 +141,22 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 	if err == nil && (w.outcome.Broken != nil || wanted != nil) {
 		err = w.spoiled(rest())
 	}
-	w.outcome.Spoiled = cmp.Or(w.outcome.Spoiled, r.Observer.complaint)
+	w.complained(rest())
 	return w.outcome, err
+}
+
+// complained tells of a complaint of the kernel's: the machine is spoiled, and
+// if it came after another law was broken, that is what the sequence has left.
+func (w *walk) complained(rest []Line) {
+	o, complaint := w.outcome, w.runner.Observer.complaint
+	if complaint == nil {
+		return
+	}
+	o.Spoiled = cmp.Or(o.Spoiled, complaint.Seen)
+	isIt := func(v Violation) bool { return v.Law == logLaw.Name }
+	if o.Left == nil && !slices.ContainsFunc(o.Broken, isIt) {
+		o.Left = &Left{*complaint, slices.Concat(o.Steps, rest)}
+	}
 }
 
 // forgetWarnings lets the kernel's warnings that come once a boot come again.
