@@ -186,7 +186,8 @@ func (c *Case) refused() bool {
 // others as soon as it runs, whatever the step does.
 func (c *Case) wakes(key Key) bool {
 	return slices.ContainsFunc(c.Before.Tasks, func(task string) bool {
-		return strings.Contains(string(key), task) && c.Before.Has(affinityKey(task)) && c.Before.List(affinityKey(task)).Empty()
+		mask := key == affinityKey(task) || strings.HasSuffix(string(key), task+"/status#allowed")
+		return mask && c.Before.Has(affinityKey(task)) && c.Before.List(affinityKey(task)).Empty()
 	})
 }
 

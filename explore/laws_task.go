@@ -116,7 +116,7 @@ func checkTaskset(c *Case) []Violation {
 	was, is := c.Before.List(affinityKey(command.Task)), c.After.List(affinityKey(command.Task))
 	v := Violation{Facts: facts}
 	switch {
-	case can.Empty() && got == 0 && was.Empty():
+	case asked.Intersect(c.Before.Online()).Empty() && got == 0 && was.Empty():
 		// All CPUs of its mask are offline, and it has not run since. It may be
 		// given that mask again: __set_cpus_allowed_ptr_locked() does nothing then.
 		return nil
