@@ -6,7 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,7 +29,7 @@ func TestDocs(t *testing.T) {
 	parts := map[string]string{
 		"transitions": transitionsDoc(tables), "invariants": invariantsDoc(tables),
 		"scenarios": scenariosDoc(tables), "workloads": workloadsDoc(tables), "defects": defectsDoc(tables),
-		"deferrals": deferralsDoc(), "explored": exploredDoc(t),
+		"deferrals": deferralsDoc(), "explored": exploredDoc(t, tables),
 	}
 	for _, file := range []string{"docs/rows.md", "docs/findings.md", "docs/ledger.md", "docs/explorer.md"} {
 		data, err := os.ReadFile(file)
@@ -121,9 +121,8 @@ func only(boot Boot, since, until Version, except []Span, destructive bool) stri
 
 // exploredDoc returns the findings of the explorer, each with the sequence that
 // shows it.
-func exploredDoc(t *testing.T) string {
-	const dir = "explore/testdata/findings/"
-	files, err := filepath.Glob(dir + "*.txt")
+func exploredDoc(t *testing.T, tables Tables) string {
+	recordings, err := explore.Recordings("explore/testdata/findings")
 	require.NoError(t, err)
 	var rows [][]string
 	for _, k := range explore.KnownFindings() {
@@ -132,16 +131,16 @@ func exploredDoc(t *testing.T) string {
 			kernels = append(kernels, span.String())
 		}
 		if k.Row != "" {
+			isRow := func(sc Scenario) bool { return "TestScenario/"+sc.Name == k.Row }
+			assert.True(t, slices.ContainsFunc(tables.Scenarios, isRow), "the suite has no row %s", k.Row)
 			sequences = append(sequences, "none, but the row `"+k.Row+"`")
 		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			require.NoError(t, err)
-			if strings.Contains(string(text), "# "+k.Key) || strings.Contains(string(text), "# also "+k.Key) {
-				sequences = append(sequences, strings.TrimSuffix(filepath.Base(file), ".txt"))
+		for _, r := range recordings {
+			if r.Shows(k) {
+				sequences = append(sequences, r.Name)
 			}
 		}
-		rows = append(rows, []string{strings.Join(kernels, ", "), "`" + strings.TrimSuffix(k.Key, " ") + "`", k.Defect.Symptom, strings.Join(sequences, ", ")})
+		rows = append(rows, []string{strings.Join(kernels, ", "), "`" + strings.Replace(k.Key, "*", "…", 1) + "`", k.Defect.Symptom, strings.Join(sequences, ", ")})
 	}
 	return table([]string{"kernels", "law, and what it touches", "what is seen", "sequence"}, rows)
 }

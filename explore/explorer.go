@@ -175,7 +175,7 @@ func (e *Explorer) tellLeft(n uint64, left *Left) {
 
 // unknown reports whether the key of a finding is a new one.
 func (e *Explorer) unknown(key string) bool {
-	return !slices.Contains(e.found, key) && !explained(e.Known, key)
+	return !slices.Contains(e.found, key) && !IsKnown(e.Known, key)
 }
 
 // Replay runs sequences that are given, and tells of each. It ends a sequence

@@ -143,11 +143,27 @@ func TestBrokenByUndo(t *testing.T) {
 // A finding that is known does not hide what its sequence has left.
 func TestKnownThatSpoils(t *testing.T) {
 	e, told := explorerOf(t, isolatedKey, "echo 7 > "+string(isolatedKey))
-	e.Known = []Known{{Key: "seven: "}}
+	e.Known = []Known{{Key: "seven: it"}}
 	require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
 	_, spoilers := findings(*told)
 	require.Len(t, spoilers, 1)
 	assert.Equal(t, "undone: cpuset.cpus.isolated", spoilers[0].Violation.Key())
+}
+
+// A cgroup that cannot be removed is told of, though the law about what is left
+// says nothing of one that is still there.
+func TestNotRemoved(t *testing.T) {
+	e, told := explorerOf(t, "$A/cpuset.cpus.effective", "mkdir $A", "echo 0 > "+cpuDir+"cpu1/online")
+	e.Known = []Known{{Key: "seven: it"}}
+	e.Runner.Begin = func(n int) {
+		if n == 1 {
+			write(t, e.Runner.Target.Root, "cg/a/cpuset.cpus.effective", "7\n")
+		}
+	}
+	require.ErrorIs(t, e.Run(t.Context()), ErrSpoiled)
+	_, spoilers := findings(*told)
+	require.Len(t, spoilers, 1)
+	assert.Equal(t, "undone: refused, cpuset.cpus.effective", spoilers[0].Violation.Key())
 }
 
 // What the kernel logs after the last step is a finding of the sequence, not
@@ -214,7 +230,7 @@ func TestComplained(t *testing.T) {
 func TestComplainedLater(t *testing.T) {
 	const online = cpuDir + "cpu1/online"
 	e, told := explorerOf(t, online, "echo 7 > "+online)
-	e.Known = []Known{{Key: "seven: "}}
+	e.Known = []Known{{Key: "seven: it"}}
 	file := logged(t, e)
 	e.Report = func(event Event) {
 		*told = append(*told, event)
@@ -242,7 +258,7 @@ func TestComplainedLater(t *testing.T) {
 func TestKnownIsNotWaitedFor(t *testing.T) {
 	const online = cpuDir + "cpu1/online"
 	e, told := explorerOf(t, online, "echo 7 > "+online)
-	e.Known = []Known{{Key: "seven: "}}
+	e.Known = []Known{{Key: "seven: it"}}
 	ctx, cancel := context.WithCancel(t.Context())
 	e.Report = func(event Event) {
 		*told = append(*told, event)

@@ -80,7 +80,7 @@ func checkMember(c *Case) []Violation {
 		}
 		if got := g.Effective(); !got.Equal(want) {
 			broken = append(broken, Violation{
-				Touches: "a member " + under(parent) + c.after(g),
+				Touches: "a member " + under(parent) + c.afterWrite(g),
 				Seen:    fmt.Sprintf("%s is %q, want %q", g.Key("effective"), got, want),
 				Facts:   append(c.After.of("effective", g, parent), c.After.facts(g.Key(""), g.Key("partition"))...),
 			})
@@ -89,16 +89,22 @@ func checkMember(c *Case) []Violation {
 	return broken
 }
 
-// after says that the step in which a law about a cpuset was broken has a write
-// to another one, if it does: what an operation on a CPU leaves, and nothing
-// else, is another defect.
-func (c *Case) after(g Group) string {
-	for _, command := range c.Step.Commands {
-		if command.Op == Write && strings.HasPrefix(command.Path, "$") && !g.Below(c.After.Group(path.Dir(command.Path))) {
+// afterWrite says which cpuset the step has written to in which a law about g was
+// broken, if it did: what an operation on a CPU leaves, and nothing else, is
+// another defect.
+func (c *Case) afterWrite(g Group) string {
+	text := ""
+	for i, command := range c.Step.Commands {
+		dir, file := path.Split(command.Path)
+		if command.Op != Write || !strings.HasPrefix(dir, "$") || !strings.HasPrefix(file, "cpuset.") || c.Result.Errs[i] != 0 {
+			continue
+		}
+		if !g.Below(c.After.Group(path.Clean(dir))) {
 			return ", after a write to another cpuset"
 		}
+		text = ", after a write to it"
 	}
-	return ""
+	return text
 }
 
 // under says what kind of parent a cpuset has.
@@ -129,7 +135,7 @@ func checkDisjoint(c *Case) []Violation {
 				what = "the root cpuset"
 			}
 			broken = append(broken, Violation{
-				Touches: fmt.Sprintf("%s partition and %s", p.Kind(), what),
+				Touches: fmt.Sprintf("%s partition and %s", p.Kind(), what) + c.afterWrite(p),
 				Seen:    fmt.Sprintf("%s is %s, but its CPU %v is in %s too", p.Name, p.Kind(), shared, g.Name),
 				Facts:   append(c.After.of("effective", p, g), c.After.of("partition", p, g)...),
 			})
@@ -158,7 +164,7 @@ func checkCover(c *Case) []Violation {
 		return nil
 	}
 	return []Violation{{
-		Touches: "an online CPU" + c.after(c.After.Group(rootGroup)),
+		Touches: "an online CPU" + c.afterWrite(c.After.Group(rootGroup)),
 		Seen:    fmt.Sprintf("CPU %v is online and in no partition's cpuset.cpus.effective", lost),
 		Facts:   append(facts, c.After.facts(onlineKey)...),
 	}}
@@ -226,7 +232,7 @@ func checkDomains(c *Case) []Violation {
 				continue
 			}
 			broken = append(broken, Violation{
-				Touches: domainTouches(p, got, want) + c.after(p),
+				Touches: domainTouches(p, got, want) + c.afterWrite(p),
 				Seen:    fmt.Sprintf("CPU %d of %s (%s, CPUs %v) is balanced with %q, want %q", cpu, p.Name, p.Kind(), cpus, got, want),
 				Facts:   append(c.After.of("effective", p), append(c.After.of("partition", p), c.After.facts(key)...)...),
 			})

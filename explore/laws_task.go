@@ -2,7 +2,6 @@ package explore
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,8 +52,13 @@ func (s *Snapshot) cpusetOf(task string) (g Group, ok bool) {
 // did not.
 func (c *Case) refusedOffline() bool {
 	for i, command := range c.Step.Commands {
-		_, online := cpuOf(Key(command.Path), "online")
-		if online && command.Value == "0" && i < len(c.Result.Errs) && c.Result.Errs[i] != 0 {
+		if c.Result.Errs[i] == 0 {
+			continue
+		}
+		if _, ok := cpuOf(Key(command.Path), "online"); ok && command.Value == "0" {
+			return true
+		}
+		if cpu, ok := cpuOf(Key(command.Path), "hotplug/target"); ok && c.Before.Readings[keysOf(cpu).online] == "1" {
 			return true
 		}
 	}
@@ -63,7 +67,12 @@ func (c *Case) refusedOffline() bool {
 
 // moves reports whether the step moves a task to a cgroup.
 func (c *Case) moves(task string) bool {
-	return slices.ContainsFunc(c.Step.Commands, func(command Command) bool { return command.Op == Write && command.Value == task })
+	for i, command := range c.Step.Commands {
+		if command.Op == Write && command.Value == task && c.Result.Errs[i] == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func affinityKey(task string) Key { return Key(task + "#affinity") }

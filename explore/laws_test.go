@@ -93,7 +93,7 @@ func testCases(t *testing.T, judged map[string]bool, file, healthy string, base 
 			require.NoError(t, err)
 			cs := &Case{
 				Base: snapshotOf(t, healthy, base), Before: snapshotOf(t, healthy, c.before), After: snapshotOf(t, healthy, c.before, c.after),
-				Step: step, Result: Result{Errs: make([]unix.Errno, 1)},
+				Step: step, Result: Result{Errs: make([]unix.Errno, len(step.Commands))},
 			}
 			if c.result != "" {
 				cs.Result.Errs[0] = errnoOf(t, c.result)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +61,7 @@ func explained(failure *vm.Failure, key string) bool {
 	}
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])
-	return slices.ContainsFunc(explore.KnownIn(explore.Version{major, minor}), func(k explore.Known) bool { return strings.HasPrefix(key, k.Key) })
+	return explore.IsKnown(explore.KnownIn(explore.Version{major, minor}), key)
 }
 
 // doubt tells of a crash that may not be the kernel's fault: it is a finding

@@ -140,7 +140,7 @@ func (o *options) check() error {
 // keyOf returns the key that the first line of a finding's sequence has, or "".
 func keyOf(text string) string {
 	first, _, _ := strings.Cut(text, "\n")
-	key, ok := strings.CutPrefix(first, "# ")
+	key, ok := strings.CutPrefix(strings.TrimSpace(first), "# ")
 	law, _, _ := strings.Cut(key, ": ")
 	if !ok || !slices.ContainsFunc(allLaws(), func(l explore.Law) bool { return l.Name == law }) {
 		return ""

@@ -50,6 +50,7 @@ func TestKeyOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"# domains: isolated partition is load-balanced\n# on bookworm\nmkdir $A\n": "domains: isolated partition is load-balanced",
 		"# survives: crash in f\nmkdir $A\n":                                        "survives: crash in f",
+		"# domains: it\r\nmkdir $A\r\n":                                             "domains: it",
 		"# what I did: this\nmkdir $A\n":                                            "",
 		"mkdir $A\n# domains: later\n":                                              "",
 	} {

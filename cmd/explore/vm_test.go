@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/explore"
 )
 
 const patience = 3 * time.Minute
@@ -62,33 +64,23 @@ func TestDiesAtOnce(t *testing.T) {
 
 // What the explorer has found shows again, on the kernel that it was found on.
 func TestFindings(t *testing.T) {
-	files, err := filepath.Glob("../../explore/testdata/findings/*.txt")
+	const dir = "../../explore/testdata/findings"
+	recordings, err := explore.Recordings(dir)
 	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			path, err := filepath.Abs(file)
+	require.NotEmpty(t, recordings)
+	for _, r := range recordings {
+		t.Run(r.Name, func(t *testing.T) {
+			path, err := filepath.Abs(filepath.Join(dir, r.Name+".txt"))
 			require.NoError(t, err)
-			text, err := os.ReadFile(file)
-			require.NoError(t, err)
-			args := []string{"-replay", path}
-			var keys []string
-			for line := range strings.Lines(string(text)) {
-				word, rest, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "# ")), " ")
-				switch {
-				case !strings.HasPrefix(line, "# ") || word == "also":
-				case word == "on":
-					args = append(args, "-kernel", rest)
-				case word == "profile":
-					args = append(args, "-profile", rest)
-				default:
-					keys = append(keys, word+" "+rest)
-				}
+			args := []string{"-replay", path, "-kernel", r.Kernel}
+			if r.Profile != "" {
+				args = append(args, "-profile", r.Profile)
 			}
-			require.Len(t, keys, 1)
 			code, stdout, _ := run(t, args...)
 			assert.Equal(t, 1, code)
-			assert.Contains(t, stdout, "BROKEN: "+keys[0]+": ")
+			for _, key := range append([]string{r.Key}, r.Also...) {
+				assert.Contains(t, stdout, "BROKEN: "+key+": ")
+			}
 		})
 	}
 }
