@@ -4,18 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/explore"
+	"github.com/hotplugtest/hotplugtest/internal/crash"
 	"github.com/hotplugtest/hotplugtest/vm"
-)
-
-var (
-	crashedIn = regexp.MustCompile(`(?m)RIP: [0-9a-f]+:([A-Za-z_][\w.]*)\+0x|^\S*\s*pc : ([A-Za-z_][\w.]*)\+0x`)
-	thread    = regexp.MustCompile(`\d+`)
 )
 
 // crashFinding makes a finding of the end of a VM.
@@ -24,12 +18,8 @@ func crashFinding(s *session, failure *vm.Failure) *explore.Finding {
 	if s.step >= 0 && s.step+1 < len(steps) {
 		steps = steps[:s.step+1]
 	}
-	touches := thread.ReplaceAllString(strings.SplitN(failure.What, " (Linux", 2)[0], "N")
-	if m := crashedIn.FindStringSubmatch(failure.Console); m != nil {
-		touches = "crash in " + m[1] + m[2]
-	}
 	return &explore.Finding{
-		Violation: explore.Violation{Law: explore.Survives.Name, Touches: touches, Seen: failure.What},
+		Violation: crash.Violation(failure),
 		Steps:     steps, Results: make([]string, len(steps)), Original: len(steps), Shown: 1, Tried: 1,
 		Seed: s.hunt.options.seed, Number: s.begin.Number, Kernel: s.hunt.source, Cgroup: s.begin.Cgroup, Log: strings.Split(failure.Console, "\n"),
 	}
@@ -39,7 +29,7 @@ func crashFinding(s *session, failure *vm.Failure) *explore.Finding {
 func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) error {
 	f := crashFinding(s, failure)
 	key := f.Violation.Key()
-	if h.all.known(key) || !h.options.all && explained(failure, key) {
+	if h.all.known(key) || !h.options.all && crash.Known(failure) {
 		h.again[key]++
 		return nil
 	}
@@ -48,20 +38,6 @@ func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) err
 		return h.doubt(ctx, f, failure.Doubt)
 	}
 	return h.reduce(ctx, f)
-}
-
-// linux is how a failure names the kernel.
-var linux = regexp.MustCompile(`\(Linux (\d+)\.(\d+)`)
-
-// explained reports whether the crash is known to be a defect of the kernel.
-func explained(failure *vm.Failure, key string) bool {
-	m := linux.FindStringSubmatch(failure.What)
-	if m == nil {
-		return false
-	}
-	major, _ := strconv.Atoi(m[1])
-	minor, _ := strconv.Atoi(m[2])
-	return explore.IsKnown(explore.KnownIn(explore.Version{major, minor}), key)
 }
 
 // doubt tells of a crash that may not be the kernel's fault: it is a finding
@@ -125,8 +101,8 @@ func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]exp
 		}
 		at := first + int(s.begin.Number)
 		var failure *vm.Failure
-		switch crash := errors.As(err, &failure); {
-		case crash && crashFinding(s, failure).Violation.Key() == key:
+		switch crashed := errors.As(err, &failure); {
+		case crashed && crashFinding(s, failure).Violation.Key() == key:
 			f.Steps = strings.Split(strings.TrimSpace(explore.FormatSequences(candidates[at])), "\n")
 			f.Results = make([]string, len(f.Steps))
 			return at
