@@ -111,9 +111,10 @@ func (e *explorer) explore(ctx context.Context, k series, name string, flags ...
 	return "", nil
 }
 
-// foundLine is what the explorer prints of a law that is broken, or of a kernel
-// that did not survive, before it reduces the sequence.
-var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|(.*) in sequence \d+, step \d+)$`)
+// foundLine is what the explorer prints of what it stands by: of a law that is
+// broken, of a kernel that did not survive once that is not doubted any more, and
+// of what it does not reduce. That a VM has crashed may be the emulator's doing.
+var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|reducing (.*) in fresh VMs|BROKEN: (.*) \(\d+ of \d+, \d+ steps of \d+\))$`)
 
 // firstFound reads all that the explorer prints, and calls enough at the first
 // thing that it has found. That is what is returned.
@@ -124,11 +125,14 @@ func firstFound(output io.Reader, enough func() error) (found string, err error)
 		if m == nil || found != "" {
 			continue
 		}
-		found = m[3]
+		found = m[3] + m[4]
 		if m[1] != "" {
 			found = fmt.Sprintf("after %s s: %s", m[1], m[2])
 		}
-		err = errors.Join(err, enough())
+		// It may have come to its end by itself.
+		if told := enough(); !errors.Is(told, os.ErrProcessDone) {
+			err = told
+		}
 	}
 	return found, errors.Join(err, lines.Err())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -34,15 +35,38 @@ func TestFlagsFor(t *testing.T) {
 }
 
 func TestFirstFound(t *testing.T) {
-	for output, want := range map[string]string{
-		"trixie: Debian trixie 6.12, 4 CPUs\ntrixie: 3 sequences\n0 findings, in out/findings\n":                                                "",
-		"trixie: after 21 s: domains: isolated: it is; reducing it\ntrixie: after 22 s: x: y; reducing it\ntrixie: BROKEN: domains: isolated\n": "after 21 s: domains: isolated: it is",
-		"trixie/smt: survives: crash in f in sequence 4, step 2\n":                                                                              "survives: crash in f",
+	const inF = "trixie/smt: survives: crash in f in sequence 4, step 2\n"
+	for _, tt := range []struct{ name, output, want string }{
+		{"nothing", "trixie: Debian trixie 6.12, 4 CPUs\ntrixie: 3 sequences\n0 findings, in out/findings\n", ""},
+		{
+			"two laws", "trixie: after 21 s: domains: isolated: it is; reducing it\ntrixie: after 22 s: x: y; reducing it\ntrixie: BROKEN: domains: isolated\n",
+			"after 21 s: domains: isolated: it is",
+		},
+		{"a crash", inF + "trixie/smt: reducing survives: crash in f in fresh VMs\n", "survives: crash in f"},
+		{"a doubted crash", inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: no finding: it does not show again in 3 fresh VMs\n", ""},
+		{
+			"a doubted crash that shows again",
+			inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: reducing survives: crash in f in fresh VMs\n", "survives: crash in f",
+		},
+		{"a crash when the time is over", inF + "trixie/smt: BROKEN: survives: crash in f: the kernel panicked (1 of 1, 2 steps of 2)\n    mkdir $A\n", "survives: crash in f: the kernel panicked"},
 	} {
-		ended := 0
-		found, err := firstFound(strings.NewReader(output), func() error { ended++; return nil })
-		require.NoError(t, err)
-		assert.Equal(t, want, found)
-		assert.Equal(t, want != "", ended == 1, output)
+		t.Run(tt.name, func(t *testing.T) {
+			ended := 0
+			found, err := firstFound(strings.NewReader(tt.output), func() error { ended++; return nil })
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, found)
+			assert.Equal(t, tt.want != "", ended == 1)
+		})
 	}
+}
+
+// The explorer may end by itself as it is told to, which is no failure. That it
+// cannot be told is one.
+func TestFirstFoundEnds(t *testing.T) {
+	const output = "trixie: after 21 s: domains: isolated: it is; reducing it\n"
+	found, err := firstFound(strings.NewReader(output), func() error { return os.ErrProcessDone })
+	require.NoError(t, err)
+	assert.Equal(t, "after 21 s: domains: isolated: it is", found)
+	_, err = firstFound(strings.NewReader(output), func() error { return os.ErrPermission })
+	assert.ErrorIs(t, err, os.ErrPermission)
 }
