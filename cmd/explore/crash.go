@@ -28,29 +28,94 @@ func crashFinding(s *session, failure *vm.Failure) *explore.Finding {
 // crashed tells of a kernel that did not survive, and reduces what it was.
 func (h *hunt) crashed(ctx context.Context, s *session, failure *vm.Failure) error {
 	f := crashFinding(s, failure)
-	key := f.Violation.Key()
-	if h.all.known(key) || !h.options.all && crash.Known(failure) {
-		h.again[key]++
+	if h.counted(f, failure) {
 		return nil
 	}
 	fmt.Printf("%s: %s in sequence %d, step %d\n", h.name, f.Violation.Key(), s.begin.Number, s.step+1)
 	if failure.Doubt != "" {
-		return h.doubt(ctx, f, failure.Doubt)
+		fmt.Printf("%s: %s\n", h.name, failure.Doubt)
+		if shown, err := h.showsAgain(ctx, f); err != nil || !shown {
+			return err
+		}
 	}
-	return h.reduce(ctx, f)
+	return h.finish(ctx, f)
 }
 
-// doubt tells of a crash that may not be the kernel's fault: it is a finding
-// only if the sequence shows it once more.
-func (h *hunt) doubt(ctx context.Context, f *explore.Finding, why string) error {
-	fmt.Printf("%s: %s\n", h.name, why)
+// counted reports whether a crash is one that was found before, or is known to
+// be a defect of the kernel. Then it is counted.
+func (h *hunt) counted(f *explore.Finding, failure *vm.Failure) bool {
+	key := f.Violation.Key()
+	if !h.all.known(key) && (h.options.all || !crash.Known(failure)) {
+		return false
+	}
+	h.again[key]++
+	return true
+}
+
+// doubtTries is how often a crash that may not be the kernel's fault is tried
+// again.
+const doubtTries = 3
+
+// showsAgain reports whether the steps of a crash that may not be the kernel's
+// fault show it once more, which makes it a finding. A VM in which the steps did
+// not come to an end, and did not crash the kernel, says nothing of that: if all
+// are such, the error says why.
+func (h *hunt) showsAgain(ctx context.Context, f *explore.Finding) (bool, error) {
+	key := f.Violation.Key()
 	lines, err := explore.ReadSequences(strings.Join(f.Steps, "\n"))
 	if err != nil {
-		return err
+		return false, err
 	}
-	if h.shows(ctx, f, lines) < 0 {
-		fmt.Printf("%s: no finding: it does not show again in a fresh VM\n", h.name)
+	tried := 0
+	var untold error
+	for range doubtTries {
+		s, err := h.boot(ctx, shrinkLimit, "-law", key, "-replay", explore.FormatSequences(lines...))
+		var failure *vm.Failure
+		crashed := errors.As(err, &failure) && s.begin.Lines != nil
+		switch {
+		case crashed && crashFinding(s, failure).Violation.Key() == key:
+			f.Shown, f.Tried = f.Shown+1, f.Tried+tried+1
+			return true, nil
+		case ctx.Err() != nil:
+			return false, fmt.Errorf("%s may be a finding or not: %w", key, context.Cause(ctx))
+		case crashed:
+			if err := h.another(ctx, s, failure, f.Number); err != nil {
+				return false, err
+			}
+		case err != nil && len(s.tried) == 0:
+			untold = err
+			continue
+		}
+		tried++
+	}
+	if tried == 0 {
+		return false, fmt.Errorf("%s may be a finding or not: %w", key, untold)
+	}
+	fmt.Printf("%s: no finding: %s did not show again in %d fresh VMs\n", h.name, key, tried)
+	return false, nil
+}
+
+// another tells of a crash that came in place of one that was tried again. Its
+// steps are of the sequence with the number.
+func (h *hunt) another(ctx context.Context, s *session, failure *vm.Failure, number uint64) error {
+	f := crashFinding(s, failure)
+	f.Number = number
+	if h.counted(f, failure) {
 		return nil
+	}
+	fmt.Printf("%s: another one in a fresh VM: %s\n", h.name, f.Violation.Key())
+	if failure.Doubt != "" {
+		fmt.Printf("%s: no finding: %s\n", h.name, failure.Doubt)
+		return nil
+	}
+	return h.finish(ctx, f)
+}
+
+// finish reduces a finding and tells of it. If the time to explore is over, or
+// who runs this has interrupted it, the finding stays as it is.
+func (h *hunt) finish(ctx context.Context, f *explore.Finding) error {
+	if ctx.Err() != nil || !time.Now().Before(h.end) {
+		return h.all.add(h, f)
 	}
 	return h.reduce(ctx, f)
 }
@@ -82,10 +147,9 @@ func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 	steps := explore.Shrink(lines[0], first)
 	// The last candidate that was tried is not what is left.
 	if h.shows(ctx, f, [][]explore.Line{steps}) == 0 {
-		f.Shown, f.Tried = 3, 3
-	} else {
-		f.Shown, f.Tried = 2, 3
+		f.Shown++
 	}
+	f.Shown, f.Tried = f.Shown+1, f.Tried+2
 	return h.all.add(h, f)
 }
 

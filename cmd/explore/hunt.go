@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -23,10 +24,14 @@ type hunt struct {
 	all          *findings
 	options      *options
 
+	// runVM is [vm.Run], except in tests.
+	runVM func(ctx context.Context, o vm.Options, argv []string, out, log io.Writer) (int, error)
+
 	stats explore.Stats // of all VMs
 	again map[string]int
 	began time.Time
-	next  uint64 // the number of the next sequence
+	end   time.Time // of the time to explore
+	next  uint64    // the number of the next sequence
 }
 
 // session is what one VM has told so far.
@@ -52,7 +57,7 @@ func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*
 	options.Timeout = limit
 	options.Append += " oops=panic"
 	options.Out = h.dir
-	code, err := vm.Run(ctx, options, append([]string{h.guest}, args...), s, os.Stderr)
+	code, err := h.runVM(ctx, options, append([]string{h.guest}, args...), s, os.Stderr)
 	switch {
 	case err != nil:
 		return s, err
@@ -142,11 +147,11 @@ func (h *hunt) run(ctx context.Context) error {
 		return h.replay(ctx)
 	}
 	h.began = time.Now()
-	end := h.began.Add(h.options.time)
+	h.end = h.began.Add(h.options.time)
 	var quick int
-	for time.Now().Before(end) && ctx.Err() == nil && (h.options.most == 0 || len(h.all.list) < h.options.most) {
+	for time.Now().Before(h.end) && ctx.Err() == nil && (h.options.most == 0 || len(h.all.list) < h.options.most) {
 		began := time.Now()
-		left := time.Until(end)
+		left := time.Until(h.end)
 		s, err := h.boot(ctx, left+shrinkLimit, "-seed", fmt.Sprint(h.options.seed), "-first", fmt.Sprint(h.next),
 			"-length", fmt.Sprint(h.options.length), "-for", left.String(), "-found", h.all.keys(), fmt.Sprintf("-known=%t", !h.options.all),
 			"-findings", fmt.Sprint(max(h.options.most-len(h.all.list), 0)))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,38 +120,4 @@ func TestKeys(t *testing.T) {
 	_, err := (&session{hunt: h}).Write([]byte(strings.Replace(finding, `"Steps"`, `"Also":["domains: more"],"Steps"`, 1)))
 	require.NoError(t, err)
 	assert.Equal(t, "domains: it\ndomains: more", h.all.keys())
-}
-
-// A crash that may be the emulator's doing is no finding if no other machine
-// shows it: here, none boots.
-func TestDoubt(t *testing.T) {
-	h := newHunt(t.TempDir())
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s := &session{hunt: h, begin: explore.Begin{Number: 3, Lines: []string{"mkdir $A"}}}
-	failure := &vm.Failure{What: "the kernel panicked", Doubt: "this may be QEMU's doing"}
-	require.NoError(t, h.crashed(ctx, s, failure))
-	assert.Empty(t, h.all.list)
-	failure.Doubt = ""
-	require.NoError(t, h.crashed(ctx, s, failure))
-	require.Len(t, h.all.list, 1)
-	assert.Equal(t, "1 of 2", h.all.list[0].Rate())
-}
-
-// A crash that is known to be a defect of the kernel is counted, unless all
-// findings are asked for.
-func TestKnownCrash(t *testing.T) {
-	h := newHunt(t.TempDir())
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s := &session{hunt: h, begin: explore.Begin{Number: 3, Lines: []string{"mkdir $A"}}}
-	failure := &vm.Failure{What: "the kernel panicked (Linux 7.3.4+deb13-amd64)", Console: "RIP: 0010:inactive_task_timer+0xe0/0x580"}
-	const key = "survives: crash in inactive_task_timer"
-	require.NoError(t, h.crashed(ctx, s, failure))
-	assert.Empty(t, h.all.list)
-	assert.Equal(t, 1, h.again[key])
-	h.options.all = true
-	require.NoError(t, h.crashed(ctx, s, failure))
-	require.Len(t, h.all.list, 1)
-	assert.Equal(t, key, h.all.list[0].Violation.Key())
 }
