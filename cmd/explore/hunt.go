@@ -157,12 +157,11 @@ func (h *hunt) run(ctx context.Context) error {
 			"-findings", fmt.Sprint(max(h.options.most-len(h.all.list), 0)))
 		h.stats.Add(s.stats)
 		h.progress(s)
+		if h.all.failed != nil {
+			return h.all.failed
+		}
 		for _, f := range s.unfinished() {
-			finish := h.reduce
-			if ctx.Err() != nil { // it was interrupted
-				finish = func(_ context.Context, f *explore.Finding) error { return h.all.add(h, f) }
-			}
-			if err := finish(ctx, f); err != nil {
+			if err := h.finish(ctx, f); err != nil {
 				return err
 			}
 		}
@@ -171,8 +170,6 @@ func (h *hunt) run(ctx context.Context) error {
 		}
 		var failure *vm.Failure
 		switch {
-		case h.all.failed != nil:
-			return h.all.failed
 		case s.begin.Lines == nil:
 			return err // it did not come so far
 		case errors.As(err, &failure):
