@@ -28,6 +28,9 @@ type knockouts struct {
 
 	// guest is [lab.Guest], except in tests.
 	guest func(ctx context.Context, opts vm.Options, pkg string, args ...string) ([]byte, error)
+
+	// selftest is [lab.Runner.Run], except in tests.
+	selftest func(ctx context.Context, out string, args ...string) (*lab.Outcome, error)
 }
 
 // callbackSMP is a machine with two threads a core, on which the kernel has more
@@ -54,7 +57,7 @@ func (l *bench) runCallbacks(ctx context.Context) error {
 		}
 		k := &knockouts{
 			bench: l, kernel: kernel, dir: filepath.Join(l.out, strings.ReplaceAll(kernel, "/", "-"), "callbacks"),
-			key: strings.Join(append([]string{key, callbackSMP}, l.args...), "\n"), guest: lab.Guest,
+			key: strings.Join(append([]string{key, callbackSMP}, l.args...), "\n"), guest: lab.Guest, selftest: l.runner.Run,
 		}
 		functions, err := k.list(ctx)
 		if err != nil {
@@ -140,15 +143,16 @@ func (k *knockouts) vm(name string, timeout time.Duration, pokes ...string) vm.O
 	return vm.Options{Kernel: k.kernel, SMP: callbackSMP, Mem: "1G", Timeout: timeout, Pokes: pokes, Out: filepath.Join(k.dir, name)}
 }
 
-// healthyFirst fails if the suite does on a kernel that is not broken, which
-// would say nothing of the broken ones.
+// healthyFirst fails if the suite or the explorer does on a kernel that is not
+// broken, which would say nothing of the broken ones. A result without the
+// explorer's part does not stand for both.
 func (k *knockouts) healthyFirst(ctx context.Context) error {
 	if !k.healthy {
 		return nil
 	}
 	const name = "healthy"
 	r, err := k.load(name)
-	if err == nil && r == nil {
+	if err == nil && (r == nil || !r.noticed() && !r.Explored) {
 		if r, err = k.look(ctx, name); err == nil {
 			err = k.save(name, r)
 		}
@@ -156,8 +160,8 @@ func (k *knockouts) healthyFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s healthy: %d tests\n", k.kernel, r.Tests)
-	if len(r.Failed) > 0 || r.Died != "" {
+	fmt.Printf("%s healthy: %d tests%s\n", k.kernel, r.Tests, r.until())
+	if r.noticed() {
 		return fmt.Errorf("the suite fails on the healthy kernel, so it says nothing of the broken ones: %v; see %s, and remove it to try again", r, filepath.Join(k.dir, name))
 	}
 	return nil
@@ -205,7 +209,7 @@ func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
 	}
 	r.NoCPU = noCPU
 	if len(r.Failed) > 0 && r.Died == "" {
-		again, err := k.tests(ctx, f+"/again", exactly(r.Failed[0]), "-poke", poke)
+		again, err := k.again(ctx, f+"/again", r, "-poke", poke)
 		switch {
 		case err == nil:
 			r.Again = again.noticed()
@@ -249,7 +253,7 @@ func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*kn
 	if err != nil || r.noticed() {
 		return r, err
 	}
-	explored, err := k.tests(ctx, name+"/explorer", exploration, flags...)
+	explored, err := k.explore(ctx, name+"/explorer", flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -259,24 +263,47 @@ func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*kn
 
 // suite runs the suite until a test fails.
 func (k *knockouts) suite(ctx context.Context, name string, flags ...string) (*knockout, error) {
-	return k.tests(ctx, name, "", flags...)
+	return k.tests(ctx, name, "", nil, flags...)
 }
 
-// exploration is the pattern of the test that explores, and explorationTime how
-// long it does.
+// again runs by itself what failed first in a result.
+func (k *knockouts) again(ctx context.Context, name string, r *knockout, flags ...string) (*knockout, error) {
+	if r.Explored {
+		return k.explore(ctx, name, flags...)
+	}
+	return k.tests(ctx, name, exactly(r.Failed[0]), nil, flags...)
+}
+
+// explorerTest is the test that explores, and explorationTime how long it does.
+// Without a time it is skipped.
 const (
-	exploration     = "^TestExplore$"
+	explorerTest    = "TestExplore"
 	explorationTime = "1m"
 )
 
-// tests runs tests of the suite until one fails.
-func (k *knockouts) tests(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
-	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
-	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args)
-	if run == exploration {
-		args = append(args, "-explore", explorationTime)
+// explore runs the explorer alone. If the VM ends by a crash that is known to be
+// a defect of the kernel as it is, that is not a failure.
+func (k *knockouts) explore(ctx context.Context, name string, flags ...string) (*knockout, error) {
+	r, err := k.tests(ctx, name, exactly(explorerTest), []string{"-explore", explorationTime}, flags...)
+	if err != nil {
+		return nil, err
 	}
-	o, err := k.runner.Run(ctx, filepath.Join(k.dir, name), args...)
+	r.Explored = true
+	if r.Died == "" {
+		return r, nil
+	}
+	known, err := knownCrash(filepath.Join(k.dir, name, testjson.ResultsFile), r.Died)
+	if err == nil && known != "" {
+		r.KnownCrash, r.Died, r.Failed, r.Log = known, "", nil, false
+	}
+	return r, err
+}
+
+// tests runs tests of the suite until one fails.
+func (k *knockouts) tests(ctx context.Context, name, run string, testArgs []string, flags ...string) (*knockout, error) {
+	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
+	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args, testArgs)
+	o, err := k.selftest(ctx, filepath.Join(k.dir, name), args...)
 	if err != nil {
 		return nil, err
 	}

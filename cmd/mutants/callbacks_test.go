@@ -81,7 +81,7 @@ func TestOnlyLog(t *testing.T) {
 // that all takes is of an earlier call.
 func TestResume(t *testing.T) {
 	k := &knockouts{bench: &bench{healthy: true}, kernel: "sid", dir: t.TempDir(), key: "7.2"}
-	require.NoError(t, k.save("healthy", &knockout{Tests: 9}))
+	require.NoError(t, k.save("healthy", &knockout{Tests: 9, Explored: true}))
 	require.NoError(t, k.save(listFile, &knockout{Functions: []string{"notices", "survives"}}))
 	require.NoError(t, k.save("notices", &knockout{Tests: 3, Failed: []string{"TestA/at-return/x/child"}, Again: true}))
 	require.NoError(t, k.save("survives", &knockout{Tests: 9}))

@@ -43,7 +43,7 @@ func TestFirstFound(t *testing.T) {
 			"after 21 s: domains: isolated: it is",
 		},
 		{"a crash", inF + "trixie/smt: reducing survives: crash in f in fresh VMs\n", "survives: crash in f"},
-		{"a doubted crash", inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: no finding: it does not show again in 3 fresh VMs\n", ""},
+		{"a doubted crash", inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: no finding: survives: crash in f did not show again in 3 fresh VMs\n", ""},
 		{
 			"a doubted crash that shows again",
 			inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: reducing survives: crash in f in fresh VMs\n", "survives: crash in f",

@@ -24,6 +24,12 @@ type knockout struct {
 	NoCPU  string        // why no CPU goes offline and comes online
 	Took   time.Duration // with the attempt before
 
+	// Explored says that the explorer has looked as well, of which the failures
+	// are then: the suite had none.
+	Explored bool `json:",omitempty"`
+	// KnownCrash is the key of the crash that ended the explorer's VM, which is a
+	// defect of the kernel with the callback, too.
+	KnownCrash string `json:",omitempty"`
 	// Impossible is why the callback cannot be knocked out.
 	Impossible string `json:",omitempty"`
 	// Functions are the callbacks, in the file of the list alone.
@@ -49,7 +55,7 @@ func (r *knockout) by() string {
 	case r.Impossible != "":
 		return "cannot be knocked out: " + r.Impossible
 	case !r.noticed() && r.NoCPU == "":
-		return "survived"
+		return "survived" + r.until()
 	}
 	var words []string
 	if r.NoCPU != "" {
@@ -69,6 +75,14 @@ func (r *knockout) by() string {
 		text += ", not when it ran alone"
 	}
 	return text
+}
+
+// until says what cut the explorer short, if something did.
+func (r *knockout) until() string {
+	if r.KnownCrash == "" {
+		return ""
+	}
+	return ", explored until a known defect of the kernel ended the VM: `" + r.KnownCrash + "`"
 }
 
 func (r *knockout) String() string {
