@@ -112,8 +112,8 @@ func (e *explorer) explore(ctx context.Context, k series, name string, flags ...
 }
 
 // foundLine is what the explorer prints of what it stands by: of a law that is
-// broken, of a kernel that did not survive once that is not doubted any more, and
-// of what it does not reduce. That a VM has crashed may be the emulator's doing.
+// broken, of a crash that it reduces, and of a finding that it does not reduce. A
+// crash of which it only says in which step it came may be the emulator's doing.
 var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|reducing (.*) in fresh VMs|BROKEN: (.*) \(\d+ of \d+, \d+ steps of \d+\))$`)
 
 // firstFound reads all that the explorer prints, and calls enough at the first

@@ -24,8 +24,8 @@ type knockout struct {
 	NoCPU  string        // why no CPU goes offline and comes online
 	Took   time.Duration // with the attempt before
 
-	// Explored says that the explorer has looked as well, of which the failures
-	// are then: the suite had none.
+	// Explored says that the explorer has looked as well. The failures are its
+	// own then: the suite had none.
 	Explored bool `json:",omitempty"`
 	// KnownCrash is the key of the crash that ended the explorer's VM, which is a
 	// defect of the kernel with the callback, too.
