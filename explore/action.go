@@ -190,9 +190,10 @@ func (d *Drawer) note(l Line) {
 			if _, err := fmt.Sscanf(c.Path, cpuDir+"cpu%d/online", &cpu); err != nil {
 				continue
 			}
-			if c.Value == "0" {
+			switch c.Value {
+			case "0":
 				d.offline = d.offline.With(cpu)
-			} else {
+			case "1":
 				d.offline = d.offline.Without(cpu)
 			}
 		}

@@ -21,6 +21,10 @@ var cpuActions = []Action{
 		cpu := d.CPU(d.Pluggable)
 		return plug(cpu, !d.Offline().Has(cpu))
 	}},
+	{Name: "nonsense", Draw: func(d *Drawer) string {
+		cpu := fmt.Sprintf(cpuDir+"cpu%d/", d.CPU(d.Pluggable))
+		return "echo " + Pick(d, []string{"2", "-1", "maybe"}) + " > " + cpu + "online"
+	}},
 	{Name: "fail", Needs: func(f *Facts) string {
 		if !f.Exists(failFile) || !f.Version.Since(Version{5, 13}) {
 			return "the kernel cannot call off a failure that was injected"

@@ -95,7 +95,15 @@ const halfTaken = "a partition has become valid as another CPU came online, and 
 
 const emptyReason = "a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none"
 
+// lastOfRoot begins what is seen of a partition when the last CPU goes offline
+// that the root cpuset has kept.
+const lastOfRoot = "the root cpuset takes a partition's CPUs as its own last one goes offline, and the partition stays a valid one: "
+
 var knownOfPartitions = []Known{
+	finding("partitions-disjoint: root partition and the root cpuset", lastOfRoot+"both have them", v5_10),
+	finding("partitions-disjoint: root partition and member", lastOfRoot+"so do cpusets that have the root's", v5_10),
+	finding("kernel-log: warning in process_one_work",
+		"workers that belong to one CPU are moved off it when a partition takes it, as all tasks of the root cpuset are: the row kernel-threads shows it too", v5_10),
 	finding("domains: isolated partition is load-balanced, after a write to it",
 		"a cpuset that is given its CPUs after it was made an isolated partition says that it is valid, and is load-balanced with the others", v6_1),
 	finding("domains: the root cpuset is balanced with CPUs of others, after a write to another cpuset",

@@ -41,4 +41,4 @@ var laws = slices.Concat([]Law{
 			return broken
 		},
 	},
-}, cpuLaws, partitionLaws, invalidLaws, v1Laws, []Law{balanceLaw}, taskLaws, []Law{roadLaw})
+}, cpuLaws, machineLaws, partitionLaws, invalidLaws, v1Laws, []Law{balanceLaw}, taskLaws, []Law{ueventLaw, roadLaw})

@@ -86,8 +86,12 @@ func checkCPUFiles(c *Case) []Violation {
 	add := func(touches, seen string, keys ...Key) {
 		broken = append(broken, Violation{Touches: touches, Seen: seen, Facts: s.facts(append(keys, onlineKey)...)})
 	}
-	for _, cpu := range s.pluggable() {
+	offline := Key(cpuDir + "offline")
+	for _, cpu := range c.Base.pluggable() {
 		key, state, target := keysOf(cpu).online, keysOf(cpu).state, keysOf(cpu).target
+		if !online.Has(cpu) && !s.List(offline).Has(cpu) {
+			add("offline", fmt.Sprintf("CPU %d is in neither list: online are %q, offline %q", cpu, online, s.List(offline)), offline)
+		}
 		if on := s.Readings[key] == "1"; on != online.Has(cpu) {
 			add("cpuN/online", fmt.Sprintf("%s is %s, and CPUs %v are online", key, s.Readings[key], online), key)
 		}
@@ -98,12 +102,15 @@ func checkCPUFiles(c *Case) []Violation {
 			add("cpuN/hotplug/state", fmt.Sprintf("%s is %s, and CPUs %v are online", state, s.Readings[state], online), state)
 		}
 	}
-	offline := Key(cpuDir + "offline")
 	if both := s.List(offline).Intersect(online); !both.Empty() {
 		add("offline", fmt.Sprintf("CPU %v is in the lists of both online and offline CPUs", both), offline)
 	}
 	if listed := parseList(strings.ReplaceAll(s.Readings["/proc/stat#cpus"], " ", ",")); !listed.Equal(online) {
 		add("/proc/stat", fmt.Sprintf("/proc/stat has lines of CPUs %v, and CPUs %v are online", listed, online), "/proc/stat#cpus")
+	}
+	const interrupts = Key("/proc/interrupts#cpus")
+	if listed := parseList(strings.ReplaceAll(s.Readings[interrupts], " ", ",")); s.Has(interrupts) && !listed.Equal(online) {
+		add("/proc/interrupts", fmt.Sprintf("/proc/interrupts has columns of CPUs %v, and CPUs %v are online", listed, online), interrupts)
 	}
 	return broken
 }
@@ -163,7 +170,7 @@ func checkOnline(c *Case) []Violation {
 // that fails.
 func volatile(key Key) bool {
 	_, fail := cpuOf(key, "hotplug/fail")
-	return fail || strings.HasSuffix(string(key), "#asked") || strings.HasSuffix(string(key), "#class")
+	return fail || irqMask.MatchString(string(key)) || strings.HasSuffix(string(key), "#asked") || strings.HasSuffix(string(key), "#class")
 }
 
 // refused reports whether all that the line was to do has failed. To inject a

@@ -2,6 +2,9 @@ package explore
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +19,22 @@ var taskLaws = []Law{
 			cpusetsDoc + ", 1.9: a task's \"processor placement is updated immediately\" when its cpuset's is, or when it is moved",
 		State: true,
 		Check: checkInCpuset,
+	},
+	{
+		Name: "task-has-all",
+		Text: "a task may run on all CPUs of its cpuset, or on all those of them that it asked for",
+		Source: cgroupDoc + ", Cpuset; cpuset.cpus.effective: the CPUs that \"are allowed to be used by tasks within the current cgroup\"; " + cpusetSource +
+			": cpuset_update_tasks_cpumask(); 8f9ea86fdf99 (\"sched: Always preserve the user requested cpumask\", v6.2)",
+		Cgroup: 2,
+		State:  true,
+		Check:  checkHasAll,
+	},
+	{
+		Name: "deadline-admitted",
+		Text: "the deadline tasks of a machine need no more than 95 % of its online CPUs",
+		Source: "Documentation/scheduler/sched-deadline.rst, 4.3: the admission control; kernel/sched/deadline.c: dl_bw_deactivate(), before dl_bw_check_overflow(): " +
+			"a CPU that is needed does not go offline",
+		Check: checkAdmitted,
 	},
 	{
 		Name:   "taskset",
@@ -104,6 +123,59 @@ func checkInCpuset(c *Case) []Violation {
 		})
 	}
 	return broken
+}
+
+// checkHasAll does not judge tasks in the root cpuset: the kernel leaves their
+// masks alone.
+func checkHasAll(c *Case) []Violation {
+	var broken []Violation
+	for _, task := range c.After.Tasks {
+		g, ok := c.After.cpusetOf(task)
+		mask := c.After.List(affinityKey(task))
+		if !ok || g.Root() || g.deserted() || mask.Empty() {
+			continue
+		}
+		may := g.Effective().Intersect(c.After.Online())
+		asked, err := parseHex(c.After.Readings[Key(task+"#asked")])
+		if may.Difference(mask).Empty() || err == nil && mask.Equal(asked.Intersect(may)) {
+			continue
+		}
+		if !mask.Difference(may).Empty() {
+			continue // another law is about that
+		}
+		broken = append(broken, Violation{
+			Touches: "a task in a " + g.Kind() + c.afterWrite(g),
+			Seen:    fmt.Sprintf("task %s may run on CPUs %v alone, and its cpuset %s has %v", task, mask, g.Name, g.Effective()),
+			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
+		})
+	}
+	return broken
+}
+
+// dlOptions has the runtime and the period of a deadline task's class.
+var dlOptions = regexp.MustCompile(`^-d -T (\d+) -D \d+ -P (\d+) `)
+
+// checkAdmitted looks at a machine without partitions: each has its own share.
+func checkAdmitted(c *Case) []Violation {
+	if slices.ContainsFunc(c.After.All(), func(g Group) bool { return !g.Root() && g.Valid() }) || c.After.Cgroup() == 1 {
+		return nil
+	}
+	var needed float64
+	for _, task := range c.After.Tasks {
+		if m := dlOptions.FindStringSubmatch(c.After.Readings[Key(task+"#class")]); m != nil {
+			runtime, _ := strconv.ParseFloat(m[1], 64)
+			period, _ := strconv.ParseFloat(m[2], 64)
+			needed += runtime / period
+		}
+	}
+	if online := c.After.Online(); needed > 0.96*float64(online.Count()) {
+		return []Violation{{
+			Touches: "the online CPUs",
+			Seen:    fmt.Sprintf("deadline tasks need %.2f CPUs, and CPUs %v are online", needed, online),
+			Facts:   c.After.facts(onlineKey),
+		}}
+	}
+	return nil
 }
 
 // checkTaskset judges a line that gives one task a mask and does nothing else.

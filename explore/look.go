@@ -1,7 +1,6 @@
 package explore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +10,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/kmsg"
+	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
 // groupFiles are the files of a cpuset that a snapshot has, of those that the
@@ -27,6 +27,7 @@ var groupFiles = []string{
 var machineFiles = []string{
 	cpuDir + "online", "$R/cpuset.cpus.isolated", "$R/cpuset.mems.effective",
 	"$R/cpuset.cpus", "$R/cpuset.mems", string(balanceKey), // of cgroup v1
+	"/proc/irq/default_smp_affinity",
 	cpuDir + "isolated", workqueueDir + "cpumask", workqueueDir + "cpumask_isolated", workqueueDir + "cpumask_requested",
 }
 
@@ -34,20 +35,24 @@ var machineFiles = []string{
 // N stands for each present CPU.
 var cpuFiles = []string{
 	cpuDir + "offline", cpuDir + "cpuN/online", cpuDir + "cpuN/hotplug/state", cpuDir + "cpuN/hotplug/target", cpuDir + "cpuN/hotplug/fail",
-	smtControl, cpuDir + "smt/active",
+	smtControl, string(smtActive), string(presentKey),
 }
 
 const workqueueDir = "/sys/devices/virtual/workqueue/"
 
 // An Observer takes snapshots of a [Target]. Make one with [NewObserver].
 type Observer struct {
-	target *Target
-	log    *kmsg.Log // nil: there is none
-	reader *reader
+	target  *Target
+	log     *kmsg.Log    // nil: there is none
+	uevents *uevent.Conn // nil: nobody listens
+	reader  *reader
 
 	root            *file // the root's effective CPUs
 	machine, cpus   []*file
+	described       []*file          // of CPUs and nodes: they come and go
+	irqs            map[string]*file // masks of interrupts that lines have written
 	stat, schedstat *file
+	interrupts      *file
 	domainKeys      []Key              // of schedstat
 	groups          map[string][]*file // by the path of the cgroup in lines
 	tasks           map[string]*taskFiles
@@ -85,8 +90,10 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 		root = "$R/cpuset.effective_cpus"
 	}
 	o.root = newFile(root, t.Path(string(root)))
+	o.irqs = make(map[string]*file)
 	o.stat, o.schedstat = newFile("/proc/stat#cpus", t.Path("/proc/stat")), newFile("/proc/schedstat", t.Path("/proc/schedstat"))
 	o.stat.records, o.schedstat.records = true, true
+	o.interrupts = newFile("/proc/interrupts#cpus", t.Path("/proc/interrupts"))
 	for _, name := range machineFiles {
 		o.machine = o.add(o.machine, name)
 	}
@@ -99,6 +106,7 @@ func NewObserver(t *Target, log *kmsg.Log) (*Observer, error) {
 			o.cpus = o.add(o.cpus, strings.Replace(name, "cpuN", fmt.Sprintf("cpu%d", cpu), 1))
 		}
 	}
+	o.describe(present)
 	return o, nil
 }
 
@@ -113,7 +121,7 @@ func (o *Observer) add(files []*file, name string) []*file {
 // Close closes the files that are kept open, but for the log.
 func (o *Observer) Close() {
 	o.Forget()
-	for _, f := range slices.Concat(o.machine, o.cpus, []*file{o.root, o.stat, o.schedstat}) {
+	for _, f := range slices.Concat(o.machine, o.cpus, o.described, []*file{o.root, o.stat, o.schedstat, o.interrupts}) {
 		f.close()
 	}
 }
@@ -125,6 +133,11 @@ func (o *Observer) Forget() {
 	}
 	for name := range o.tasks {
 		o.forgetTask(name)
+	}
+	for path, f := range o.irqs {
+		f.close()
+		o.drop(f.key)
+		delete(o.irqs, path)
 	}
 }
 
@@ -188,6 +201,7 @@ func (o *Observer) Look() (*Snapshot, error) { return o.look(true, true, true) }
 // LookAfter is [Observer.Look] right after a line was performed. It leaves out
 // what such a line cannot change, mostly.
 func (o *Observer) LookAfter(l Line) (*Snapshot, error) {
+	o.wrote(l)
 	if o.partial++; o.partial > maxPartial {
 		return o.Look()
 	}
@@ -230,6 +244,12 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 		if err := o.readAll(o.cpus); err != nil {
 			return nil, err
 		}
+		for _, f := range o.described {
+			_ = o.read(f)
+		}
+	}
+	for _, f := range o.irqs {
+		_ = o.read(f)
 	}
 	for _, name := range taskNames {
 		if o.task("$" + name) {
@@ -241,6 +261,9 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 	}
 	var err error
 	if s.Log, err = o.readLog(); err != nil {
+		return nil, err
+	}
+	if s.Uevents, s.Heard, err = o.readUevents(); err != nil {
 		return nil, err
 	}
 	s.Readings, s.state, o.shared = o.readings, o.state, true
@@ -291,85 +314,4 @@ func (o *Observer) lookAtGroups(names []string, changed bool) {
 			}
 		}
 	}
-}
-
-// task reads what there is about a task, and reports whether it lives. One that
-// has ended has no readings.
-func (o *Observer) task(name string) bool {
-	t := o.target
-	pid, err := t.pid(name)
-	if err != nil {
-		o.forgetTask(name)
-		return false
-	}
-	set, err := affinity.Get(pid)
-	if err != nil {
-		o.forgetTask(name)
-		return false
-	}
-	files := o.tasks[name]
-	if files == nil || files.pid != pid {
-		o.forgetTask(name)
-		files = &taskFiles{pid: pid}
-		files.status = newFile(Key("/proc/"+name+"/status#allowed"), t.Path("/proc/"+name+"/status"))
-		files.cgroup = newFile(Key(name+"#cgroup"), t.Path("/proc/"+name+"/cgroup"))
-		o.tasks[name] = files
-	}
-	if !o.has(affinityKey(name)) || !set.Equal(files.affinity) {
-		files.affinity = set
-		o.set(affinityKey(name), set.String())
-	}
-	if asked, ok := t.asked[name]; ok {
-		o.set(Key(name+"#asked"), asked)
-	}
-	if class, ok := t.class[name]; ok {
-		o.set(Key(name+"#class"), class)
-	}
-	if text, err := o.reader.read(files.status); err == nil {
-		_, rest, _ := bytes.Cut(text, []byte("\nCpus_allowed_list:\t"))
-		list, _, _ := bytes.Cut(rest, []byte("\n"))
-		o.set(files.status.key, string(list))
-	}
-	if text, err := o.reader.read(files.cgroup); err == nil && (!o.has(files.cgroup.key) || string(text) != files.cgroup.text) {
-		files.cgroup.text = string(text)
-		o.set(files.cgroup.key, o.group(files.cgroup.text))
-	}
-	return true
-}
-
-func (o *Observer) has(key Key) bool {
-	_, ok := o.readings[key]
-	return ok
-}
-
-func (o *Observer) forgetTask(name string) {
-	if files := o.tasks[name]; files != nil {
-		files.status.close()
-		files.cgroup.close()
-		for _, key := range []Key{files.status.key, files.cgroup.key, affinityKey(name), Key(name + "#asked"), Key(name + "#class")} {
-			o.drop(key)
-		}
-	}
-	delete(o.tasks, name)
-}
-
-// group returns the path in lines of the cgroup that a /proc/PID/cgroup names,
-// by the line of cgroup v1 for cpusets, or if there is none by that of v2,
-// which is the last.
-func (o *Observer) group(text string) string {
-	for line := range strings.Lines(text) {
-		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		controllers, path, _ := strings.Cut(rest, ":")
-		if controllers != "" && !slices.Contains(strings.Split(controllers, ","), "cpuset") {
-			continue
-		}
-		path = strings.TrimSuffix(path, " (deleted)")
-		path = o.target.Vars["R"] + strings.TrimSuffix(path, "/")
-		for _, name := range append(slices.Clone(topGroups), "R") {
-			if rest, ok := strings.CutPrefix(path, o.target.Vars[name]); ok && (rest == "" || rest[0] == '/') {
-				return "$" + name + rest
-			}
-		}
-	}
-	return ""
 }

@@ -31,6 +31,8 @@ func TestLook(t *testing.T) {
 	for path, text := range map[string]string{
 		"sys/devices/system/cpu/present": "0-2\n", "sys/devices/system/cpu/online": "0,2\n", "sys/devices/system/cpu/cpu1/online": "0\n",
 		"proc/stat": stat, "proc/schedstat": schedstat, "cg/cpuset.cpus.effective": "0,2\n",
+		"proc/interrupts": "            CPU0       CPU2       \n  0:         43          0    IO-APIC   2-edge      timer\n",
+		string(describedKey(2, siblingsFile)): "2\n", "sys/devices/system/node/node0/cpulist": "0,2\n", "proc/irq/4/smp_affinity": "f\n",
 	} {
 		write(t, root, path, text)
 	}
@@ -43,6 +45,7 @@ func TestLook(t *testing.T) {
 	s, err := o.Look()
 	require.NoError(t, err)
 	assert.Equal(t, map[Key]string{
+		presentKey: "0-2", "/proc/interrupts#cpus": "0 2", describedKey(2, siblingsFile): "2", "/sys/devices/system/node/node0/cpulist": "0,2",
 		onlineKey: "0,2", cpuDir + "cpu1/online": "0", "$R/cpuset.cpus.effective": "0,2", "$A/cpuset.cpus.effective": "2",
 		"/proc/stat#cpus": "0 2", "/proc/schedstat#cpu0": "05 0f", "/proc/schedstat#cpu2": "", "/proc/schedstat#cpu3": "0000000f,00000001",
 	}, s.Readings)
@@ -50,6 +53,9 @@ func TestLook(t *testing.T) {
 	assert.Equal(t, "$A", s.All()[1].Name)
 
 	write(t, root, "cg/a/cpuset.cpus.effective", "0\n")
+	s, err = o.LookAfter(lines(t, "echo 5 > /proc/irq/4/smp_affinity")[0])
+	require.NoError(t, err)
+	assert.Equal(t, "f", s.Readings["/proc/irq/4/smp_affinity"])
 	s, err = o.Look()
 	require.NoError(t, err)
 	assert.Equal(t, "0", s.Readings["$A/cpuset.cpus.effective"])

@@ -3,9 +3,12 @@ package explore
 import (
 	"bytes"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // proc reads the parts of long files of /proc that are about CPUs.
@@ -16,6 +19,9 @@ func (o *Observer) proc(cpus, domains bool) error {
 			return err
 		}
 		o.set(o.stat.key, statCPUs(text))
+		if text, err := o.reader.read(o.interrupts); err == nil {
+			o.set(o.interrupts.key, interruptCPUs(text))
+		}
 	}
 	if !domains || o.schedstat.absent {
 		return nil
@@ -57,6 +63,13 @@ func statCPUs(stat []byte) string {
 	return string(bytes.TrimSpace(cpus))
 }
 
+// interruptCPUs returns the CPUs that have a column in a text like that of
+// /proc/interrupts, with blanks between.
+func interruptCPUs(interrupts []byte) string {
+	first, _, _ := bytes.Cut(interrupts, []byte("\n"))
+	return string(bytes.Join(bytes.Fields(bytes.ReplaceAll(first, []byte("CPU"), nil)), []byte(" ")))
+}
+
 // domainsOf returns the masks of the scheduling domains of each CPU in a text
 // like that of /proc/schedstat, by their keys. The mask is the second word, or
 // the third since v6.14, where the second is the domain's name.
@@ -81,3 +94,27 @@ func domainsOf(schedstat []byte) map[Key]string {
 }
 
 func domainKey(cpu string) Key { return Key("/proc/schedstat#" + cpu) }
+
+// describe has snapshots tell what the machine says of CPUs besides their state,
+// as far as it does.
+func (o *Observer) describe(present affinity.CPUSet) {
+	for cpu := range present.All() {
+		for _, file := range described {
+			o.described = o.add(o.described, string(describedKey(cpu, file)))
+		}
+	}
+	nodes, _ := filepath.Glob(o.target.Path("/sys/devices/system/node/node*/cpulist"))
+	for _, path := range nodes {
+		o.described = o.add(o.described, "/sys/devices/system/node/"+filepath.Base(filepath.Dir(path))+"/cpulist")
+	}
+}
+
+// wrote has snapshots tell which masks the interrupts have that a line has
+// written to.
+func (o *Observer) wrote(l Line) {
+	for _, c := range l.Commands {
+		if irqMask.MatchString(c.Path) && o.irqs[c.Path] == nil {
+			o.irqs[c.Path] = newFile(Key(c.Path), o.target.Path(c.Path))
+		}
+	}
+}

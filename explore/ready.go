@@ -8,6 +8,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/kmsg"
+	"github.com/hotplugtest/hotplugtest/uevent"
 )
 
 // ErrCannot is wrapped by the error of [Ready] if the machine lacks what the
@@ -56,10 +57,16 @@ func Ready(prefix string, cpus affinity.CPUSet, tables Tables) (_ *Runner, done 
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close(), restore())
 	}
+	conn, err := uevent.Open(nil)
+	if err != nil {
+		o.Close()
+		return nil, nil, errors.Join(err, log.Close(), restore())
+	}
+	o.Listen(conn)
 	done = func() error {
 		o.Close()
 		t.Close()
-		return errors.Join(log.Close(), restore())
+		return errors.Join(conn.Close(), log.Close(), restore())
 	}
 	return NewRunner(t, o, tables.Laws, f), done, nil
 }

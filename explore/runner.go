@@ -279,14 +279,14 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	}
 	// While a sequence is reduced, or another has shown it, what becomes of it is
 	// known.
-	told := w.wanted != nil || r.known != nil && !slices.ContainsFunc(broken, func(v Violation) bool { return !r.known(v) })
-	if told && !r.lags(c.Step, broken) {
+	unimportant := w.wanted != nil || r.known != nil && !slices.ContainsFunc(broken, func(v Violation) bool { return !r.known(v) })
+	if unimportant && !r.lags(c.Step, broken) {
 		return broken, nil
 	}
 	late := *c
 	var later []Violation
 	_, err := r.settle(func(now *Snapshot) bool {
-		now.Log = slices.Concat(late.After.Log, now.Log)
+		now.follow(late.After)
 		late.After = now
 		later = Judge(r.Laws, r.Facts.Version, &late)
 		return later == nil // what the kernel has logged does not heal
@@ -294,7 +294,7 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.After.Log = late.After.Log
+	c.After.Log, c.After.Uevents, c.After.Heard = late.After.Log, late.After.Uevents, late.After.Heard
 	var all []Violation
 	for _, v := range broken {
 		stays := slices.ContainsFunc(later, func(l Violation) bool { return l.Key() == v.Key() })

@@ -246,6 +246,8 @@ func (f Fact) shell(cgroup int) string {
 		return fmt.Sprintf(`prints "dmesg | sed '1,/reproducer $$/d' | grep -q '%s' && echo yes" 'yes'`, part)
 	case file == "/proc/stat":
 		command = `echo $(sed -n 's/^cpu\([0-9][0-9]*\) .*/\1/p' /proc/stat)`
+	case file == "/proc/interrupts":
+		command = `echo $(sed -n '1s/CPU//gp' /proc/interrupts)`
 	case file == "/proc/schedstat":
 		command = `echo $(sed -n '/^` + part + ` /,/^cpu/p' /proc/schedstat | sed '1d;/^cpu/d' | sed 's/^domain[0-9]* \([A-Z]* \)*\([0-9a-f,]*\) .*/\2/')`
 	case part == "allowed":

@@ -27,6 +27,11 @@ type Snapshot struct {
 	// Log is what the kernel has logged since the snapshot before this one.
 	Log []kmsg.Record
 
+	// Uevents are those about CPUs since the snapshot before this one. Heard is
+	// false if they are not known.
+	Uevents []Uevent
+	Heard   bool
+
 	// Groups are the cgroups that lines have made, parents first, by their path
 	// in lines. The root of the hierarchy is not among them.
 	Groups []string
@@ -38,6 +43,7 @@ type Snapshot struct {
 // A Key says what was read. It is the path of a file, in which variables may
 // be, or one of:
 //   - /proc/stat#cpus: the CPUs that have a line, with blanks between
+//   - /proc/interrupts#cpus: the CPUs that have a column, with blanks between
 //   - /proc/schedstat#cpuN: the masks of the CPU's scheduling domains, lowest
 //     first, with blanks between
 //   - /proc/TASK/status#allowed: the CPU list Cpus_allowed_list
@@ -47,6 +53,13 @@ type Snapshot struct {
 //     class; none: it has the one that it had at first
 //   - TASK#cgroup: the cgroup of a task, by its path in lines
 type Key string
+
+// follow has the snapshot tell also of what has happened up to an earlier one of
+// the same step.
+func (s *Snapshot) follow(earlier *Snapshot) {
+	s.Log = slices.Concat(earlier.Log, s.Log)
+	s.Uevents, s.Heard = slices.Concat(earlier.Uevents, s.Uevents), earlier.Heard && s.Heard
+}
 
 // Has reports whether the kernel has what the key stands for.
 func (s *Snapshot) Has(key Key) bool {
@@ -199,7 +212,8 @@ func (g Group) Below(h Group) bool {
 }
 
 // WriteTo writes the snapshot as text: a line KEY: VALUE for each reading, in
-// order, and one "log: LEVEL TEXT" for each record of the log. [ReadSnapshot]
+// order, one "log: LEVEL TEXT" for each record of the log, and one "uevent:
+// ACTION CPU" for each uevent, or for all of them "uevent: none". [ReadSnapshot]
 // reads it.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
@@ -208,6 +222,12 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	for _, r := range s.Log {
 		fmt.Fprintf(&b, "log: %d %s\n", r.Level, r.Text)
+	}
+	for _, e := range s.Uevents {
+		fmt.Fprintf(&b, "uevent: %s %d\n", e.Action, e.CPU)
+	}
+	if s.Heard && s.Uevents == nil {
+		b.WriteString("uevent: none\n")
 	}
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err
@@ -228,7 +248,8 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 			return nil, fmt.Errorf("line %d: %q: want KEY: VALUE", n, line)
 		}
 		value = strings.TrimPrefix(value, " ")
-		if key == "log" {
+		switch key {
+		case "log":
 			var record kmsg.Record
 			level, text, _ := strings.Cut(value, " ")
 			if _, err := fmt.Sscan(level, &record.Level); err != nil {
@@ -236,9 +257,19 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 			}
 			record.Text = text
 			s.Log = append(s.Log, record)
-			continue
+		case "uevent":
+			s.Heard = true
+			var e Uevent
+			if value == "none" {
+				continue
+			}
+			if _, err := fmt.Sscan(value, &e.Action, &e.CPU); err != nil {
+				return nil, fmt.Errorf("line %d: %q: want uevent: ACTION CPU", n, line)
+			}
+			s.Uevents = append(s.Uevents, e)
+		default:
+			s.Readings[Key(key)] = strings.ReplaceAll(value, `\n`, "\n")
 		}
-		s.Readings[Key(key)] = strings.ReplaceAll(value, `\n`, "\n")
 	}
 	s.index()
 	return s, lines.Err()
