@@ -352,7 +352,7 @@ func TestVariants(t *testing.T) {
 	variants := func(names ...string) Tables {
 		return rows(Transition{
 			Name: "Rollback/offline", Source: "its document", Before: Online, After: Online, Err: unix.EAGAIN, RolledBack: true,
-			Variants: func(*Machine, int) ([]string, error) { return names, nil },
+			Variants: func(*Machine) ([]string, error) { return names, nil },
 			Op: func(o *Operation) error {
 				switch o.Variant {
 				case "nothing":
