@@ -43,7 +43,7 @@ func TestChosen(t *testing.T) {
 		}))
 		chosen, err := testpattern.Select(tt.run, tt.skip)
 		require.NoError(t, err)
-		playRows(t, "cpus 0-3", tables, func(r *Runner) { r.chosen = chosen })
+		playRows(t, "cpus 0-3", tables, func(r *Runner) { r.chosen, r.machine.Targets = chosen, []int{3} })
 		assert.ElementsMatch(t, strings.Fields(tt.did), slices.Collect(maps.Keys(did)), "-run %q -skip %q", tt.run, tt.skip)
 	}
 }
