@@ -76,11 +76,11 @@ func untilInTime(cpu int, try func() (sleeperTry, error)) error {
 		}
 	}
 	if len(late) == 0 {
-		return suite.Unsupportedf("a deadline task that is to run on cpu%d was moved to another CPU, %d times", cpu, moved)
+		return suite.Unsupportedf("a deadline task that is to run on cpu%d was moved to another CPU, in %d of %d tries", cpu, moved, tries)
 	}
 	text := fmt.Sprintf("cpu%d was not offline before a deadline task's zero-lag time: after %s", cpu, strings.Join(late, ", "))
 	if moved > 0 {
-		text += fmt.Sprintf("; and %d times the task was moved to another CPU", moved)
+		text += fmt.Sprintf("; in %d of %d tries, the task was moved to another CPU", moved, tries)
 	}
 	return suite.Unsupportedf("%s", text)
 }

@@ -36,8 +36,8 @@ func TestUntilInTime(t *testing.T) {
 		{[]sleeperTry{late, {offline: 2 * time.Second, zeroLag: zeroLag}, late, late, late, good}, 5, "cpu3 was not offline before a deadline task's " +
 			"zero-lag time: after 1.6s of 1.6s, 2s of 1.6s, 1.6s of 1.6s, 1.6s of 1.6s, 1.6s of 1.6s"},
 		{[]sleeperTry{moved, late, moved, moved, moved}, 5, "cpu3 was not offline before a deadline task's zero-lag time: after 1.6s of 1.6s; " +
-			"and 4 times the task was moved to another CPU"},
-		{[]sleeperTry{moved, moved, moved, moved, moved}, 5, "a deadline task that is to run on cpu3 was moved to another CPU, 5 times"},
+			"in 4 of 5 tries, the task was moved to another CPU"},
+		{[]sleeperTry{moved, moved, moved, moved, moved}, 5, "a deadline task that is to run on cpu3 was moved to another CPU, in 5 of 5 tries"},
 	} {
 		made, err := tries(tt.list...)
 		assert.Equal(t, tt.made, made)
