@@ -16,41 +16,60 @@ import (
 func rolledBack(name string, state State, op func(*Operation) error) Transition {
 	return stays("Rollback/"+name, state, Transition{
 		Source: "kernel/cpu.c: cpuN/hotplug/fail makes the callback of a state fail, and what was done before it is undone",
-		Err:    unix.EAGAIN, Op: failing(op), Setup: disarm, Variants: failStates(state), RolledBack: true,
+		Err:    unix.EAGAIN, Op: failing(op), Setup: disarm, Variants: failStates, Able: canFail(state), RolledBack: true,
 	})
 }
 
-// failStates returns the hotplug states at which a CPU in the given state can be
-// made to fail, as variants: 143:sched:active. The kernel refuses those before
-// CPUHP_BRINGUP_CPU while the CPU is online: on its way down they cannot fail
-// (fail_store()). Whether a state does nothing in one of the two directions is
-// not known before it has been tried.
+// failStates returns the hotplug states as variants: 143:sched:active.
 //
-// CPUHP_BRINGUP_CPU itself is left out: where the CPU is kicked in a state of
-// its own before that, since v6.5, it would be left waiting for ever in its
-// first instructions (cpuhp_ap_sync_alive()), and what is undone is what it runs
-// on.
-func failStates(before State) func(m *Machine, cpu int) ([]string, error) {
-	return func(m *Machine, cpu int) ([]string, error) {
-		states, err := m.CPUs.States()
-		if err := errors.Join(err, m.Ensure(cpu, before)); err != nil {
+// CPUHP_BRINGUP_CPU is left out: where the CPU is kicked in a state of its own
+// before that, since v6.5, it would be left waiting for ever in its first
+// instructions (cpuhp_ap_sync_alive()), and what is undone is what it runs on.
+func failStates(m *Machine) ([]string, error) {
+	states, err := m.CPUs.States()
+	var names []string
+	for _, state := range states {
+		if state.Name != "cpu:bringup" {
+			names = append(names, fmt.Sprintf("%d:%s", state.ID, strings.ReplaceAll(state.Name, "/", "-")))
+		}
+	}
+	return names, err
+}
+
+// canFail returns those of the variants at which a CPU in the given state can be
+// made to fail. The kernel refuses those before CPUHP_BRINGUP_CPU while the CPU
+// is online: on its way down they cannot fail (fail_store()). Whether a state
+// does nothing in one of the two directions is not known before it has been
+// tried.
+func canFail(before State) func(m *Machine, cpu int, variants []string) ([]string, error) {
+	return func(m *Machine, cpu int, variants []string) ([]string, error) {
+		if err := m.Ensure(cpu, before); err != nil {
 			return nil, err
 		}
-		var names []string
-		for _, state := range states {
-			if state.Name != "cpu:bringup" && m.CPUs.SetFail(cpu, state.ID) == nil {
-				names = append(names, fmt.Sprintf("%d:%s", state.ID, strings.ReplaceAll(state.Name, "/", "-")))
+		var able []string
+		for _, variant := range variants {
+			state, err := stateOf(variant)
+			if err != nil {
+				return nil, err
+			}
+			if m.CPUs.SetFail(cpu, state) == nil {
+				able = append(able, variant)
 			}
 		}
-		return names, m.CPUs.SetFail(cpu, -1)
+		return able, m.CPUs.SetFail(cpu, -1)
 	}
+}
+
+// stateOf is the number of the state that a variant names.
+func stateOf(variant string) (int, error) {
+	number, _, _ := strings.Cut(variant, ":")
+	return strconv.Atoi(number)
 }
 
 // failing makes an operation fail at the state that the variant names.
 func failing(op func(*Operation) error) func(*Operation) error {
 	return func(o *Operation) error {
-		number, _, _ := strings.Cut(o.Variant, ":")
-		state, err := strconv.Atoi(number)
+		state, err := stateOf(o.Variant)
 		if err != nil {
 			return err
 		}

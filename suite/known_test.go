@@ -66,7 +66,7 @@ func TestKnownTogether(t *testing.T) {
 			"symptom": "seen:     no CPU", "why": "it forgets", "review": "2999-01-01"}]}`), 0o644))
 	tables := rows(with(offline, func(tr *Transition) { tr.Together = true }), Transition{
 		Name: "Rollback", Source: "its document", Before: Online, After: Online, Err: unix.EAGAIN, RolledBack: true,
-		Variants: func(*Machine, int) ([]string, error) { return []string{"one"}, nil },
+		Variants: func(*Machine) ([]string, error) { return []string{"one"}, nil },
 		Op:       func(*Operation) error { return unix.EAGAIN },
 	})
 	tables.Invariants = append(tables.Invariants, Invariant{

@@ -165,7 +165,7 @@ func TestTablesCheck(t *testing.T) {
 		{rows(online, online), `transition "Online": there are two`},
 		{rows(Transition{Name: "A"}), `transition "A": it has no Op`},
 		{rows(Transition{Name: "A", Op: setOnline, Before: Offline, After: Online}), `transition "A": a CPU that comes or goes sends a uevent, and it has none`},
-		{rows(Transition{Name: "A", Op: setOnline, Variants: func(*Machine, int) ([]string, error) { return nil, nil }}),
+		{rows(Transition{Name: "A", Op: setOnline, Variants: func(*Machine) ([]string, error) { return nil, nil }}),
 			`transition "A": it has variants, and is not rolled back`},
 		{Tables{Invariants: []Invariant{{Name: "a/b", Promise: "p", Source: "s", Arm: arm}}}, `invariant "a/b": a slash would make a level of tests of its own`},
 		{Tables{Invariants: []Invariant{{Name: "a", Promise: "p", Arm: arm}}}, `invariant "a": it must have a Promise, a Source and an Arm`},

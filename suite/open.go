@@ -15,6 +15,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/internal/testpattern"
 	"github.com/hotplugtest/hotplugtest/kmsg"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/suspend"
@@ -26,6 +27,7 @@ type Runner struct {
 	machine *Machine
 	tables  Tables
 	require *regexp.Regexp // tests that fail instead of being skipped; nil: none
+	chosen  *testpattern.Selection
 	times   times
 	way     onTheWay
 	undo    undoList
@@ -57,6 +59,9 @@ func Open(opts Options) (r *Runner, err error) {
 	}
 	r.tables = opts.Tables.Clone()
 	if r.require, err = required(opts); err != nil {
+		return nil, err
+	}
+	if r.chosen, err = chosen(); err != nil {
 		return nil, err
 	}
 	if m.known, err = loadKnown(opts.Known); err != nil {

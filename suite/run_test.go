@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,7 +54,10 @@ func play(t *testing.T, f func(t *testing.T)) played {
 	os.Stdout = out
 	defer func() { os.Stdout = stdout }()
 	skip := flag.Lookup("test.skip").Value.String()
-	testing.RunTests(func(pattern, _ string) (bool, error) { return pattern != skip, nil }, []testing.InternalTest{{Name: "T", F: f}})
+	// RunTests runs it as often as -count and -cpu say. A script is played once.
+	var once sync.Once
+	testing.RunTests(func(pattern, _ string) (bool, error) { return pattern != skip, nil },
+		[]testing.InternalTest{{Name: "T", F: func(t *testing.T) { once.Do(func() { f(t) }) }}})
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	p := played{regexp.MustCompile(`(?m)^ +`).ReplaceAllString(string(text), ""), make(map[string]string)}
@@ -348,7 +352,7 @@ func TestVariants(t *testing.T) {
 	variants := func(names ...string) Tables {
 		return rows(Transition{
 			Name: "Rollback/offline", Source: "its document", Before: Online, After: Online, Err: unix.EAGAIN, RolledBack: true,
-			Variants: func(*Machine, int) ([]string, error) { return names, nil },
+			Variants: func(*Machine) ([]string, error) { return names, nil },
 			Op: func(o *Operation) error {
 				switch o.Variant {
 				case "nothing":

@@ -75,9 +75,13 @@ type Transition struct {
 	// the threads are in the root cpuset and in a child.
 	Partition *Partition
 
-	// Variants returns the ways in which it can be done to a CPU, each of
-	// which is a test. They imply Together. nil: there is one way.
-	Variants func(m *Machine, cpu int) ([]string, error)
+	// Variants returns the ways in which it can be done, each of which is a
+	// test. They imply Together. It must not change the machine. nil: there is
+	// one way.
+	Variants func(m *Machine) ([]string, error)
+	// Able returns those of the variants that can be done to a CPU. It may
+	// change the CPU's state. nil: all can.
+	Able func(m *Machine, cpu int, variants []string) ([]string, error)
 }
 
 // Setup prepares the machine. The error is an [*Unsupported] if the machine

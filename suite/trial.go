@@ -95,6 +95,13 @@ func (x *trial) moment(t *testing.T, moment Moment, i int) {
 
 // sharing makes a test of each subject, all of one cycle.
 func (x *trial) sharing(t *testing.T, cpus []int, moment Moment) {
+	var names []string
+	for _, at := range x.sharers(moment) {
+		names = append(names, at.test())
+	}
+	if len(names) > 0 && len(x.chosenOf(t, names)) == 0 {
+		return
+	}
 	all, err := x.together(cpus, moment, "")
 	if err != nil {
 		t.Fatalf("%s: %v", x.tr.Name, err)
@@ -339,54 +346,4 @@ func (x *trial) probes(op Operation, cpus []int, moment Moment) ([]*Probe, error
 		}
 	}
 	return probes, nil
-}
-
-// variants runs a transition once for each of its variants, as a subtest that
-// has all invariants in it.
-func (x *trial) variants(t *testing.T) {
-	m := x.machine
-	cpu := x.cpus[len(x.cpus)-1]
-	names, err := bounded(m, "finding the variants of "+x.tr.Name, func() ([]string, error) { return x.tr.Variants(m, cpu) })
-	if err != nil {
-		t.Fatalf("%s: %v", x.tr.Name, err)
-	}
-	done := 0
-	for i, name := range names {
-		m.log.begin()
-		all, err := x.together([]int{cpu}, AtReturn, name)
-		said := m.log.end()
-		if errors.Is(err, ErrInapplicable) {
-			said.report(t, m.known.log)
-			continue
-		}
-		done++
-		t.Run(name, func(t *testing.T) {
-			counted.test(t)
-			m.known.watch(t)
-			defer said.report(t, m.known.skip)
-			if err != nil {
-				t.Fatalf("%s: %v", x.tr.Name, err)
-			}
-			if failed := operationFailed(all); failed != "" {
-				m.known.skip(t, failed)
-				t.Fatal(failed)
-			}
-			m.known.skip(t, sum(all).reasons(m)...)
-			var whole result
-			for _, at := range x.subjects() {
-				if all[at] != nil {
-					all[at].report(t, m)
-					whole.merge(all[at])
-				}
-			}
-			if i%ownVariants == 0 {
-				x.ownOfVariant(t, cpu, name, &whole)
-			}
-			m.attach(t)
-			whole.attach(t)
-		})
-	}
-	if done == 0 {
-		t.Fatalf("%s: none of %d variants was applicable", x.tr.Name, len(names))
-	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/report"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/internal/testpattern"
 	"github.com/hotplugtest/hotplugtest/vm"
 	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
@@ -177,6 +178,9 @@ func (o *options) check() error {
 	}
 	if o.atOnce < 0 {
 		return fmt.Errorf("-j %d: it takes one virtual machine or more", o.atOnce)
+	}
+	if _, err := testpattern.Parse(o.run); err != nil {
+		return fmt.Errorf("-run %w", err)
 	}
 	var err error
 	o.profiles, err = profile.For(o.profiles, o.arch)

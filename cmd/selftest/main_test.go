@@ -150,6 +150,7 @@ func TestParseError(t *testing.T) {
 		{[]string{"-shell", "-retry", "1"}, "-shell with -retry: a test is tried again without anybody"},
 		{[]string{"-shard", "5"}, `invalid value "5" for flag -shard: it must be a part and the number of parts, such as 2/5`},
 		{[]string{"-retry", "-1"}, "-retry -1: a test can be run again once or more"},
+		{[]string{"-run", "TestA/("}, "-run TestA/(: error parsing regexp: missing closing ): `(`"},
 		{[]string{"-retry", "1", "-soak", "1h"}, "-retry with -soak: a soak is not run again"},
 		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
 		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/junit"
@@ -37,14 +38,20 @@ type guest struct {
 	Origin  origin
 	Options vm.Options
 	Argv    []string
+	LeftOut []string // tests that it does not run because many kernels panic in them
 }
 
 // packagePrefix begins the names that results go under.
 const packagePrefix = "hotplugtest/"
 
-// facts are attributes for the results: which kernel it is.
+// facts are attributes for the results: which kernel it is, and what was left
+// out.
 func (g *guest) facts() []junit.Property {
-	return []junit.Property{{Name: testjson.KernelSource, Value: g.Origin.Source}, {Name: testjson.KernelSum, Value: g.Origin.Sum}}
+	facts := []junit.Property{{Name: testjson.KernelSource, Value: g.Origin.Source}, {Name: testjson.KernelSum, Value: g.Origin.Sum}}
+	if len(g.LeftOut) > 0 {
+		facts = append(facts, junit.Property{Name: testjson.LeftOut, Value: strings.Join(g.LeftOut, ", ") + ": " + whyLeftOut})
+	}
+	return facts
 }
 
 // facts are those of all guests, by package.
@@ -138,7 +145,10 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			if o.sum != "" && from.Sum != o.sum {
 				return fmt.Errorf("-sha256: kernel %s is another one, %s with %s", o.kernels[i], from.Source, from.Sum)
 			}
-			boot.Skip = joined("|", boot.Skip, o.panicking())
+			left, err := o.leaveOut(&boot)
+			if err != nil {
+				return err
+			}
 			options := o.booted(&boot, options)
 			options.Out = o.subdir(name, &boot)
 			fmt.Printf("%s: %s\n", boot.Of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", boot.Append))
@@ -149,9 +159,11 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 				Origin:  from,
 				Options: options,
 				Argv:    o.argv(binary, &boot),
+				LeftOut: left,
 			})
 		}
 	}
+	p.tellLeftOut(os.Stdout)
 	return nil
 }
 

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/internal/profile"
+	"github.com/hotplugtest/hotplugtest/internal/testpattern"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -29,15 +33,52 @@ func (o *options) subdir(kernel string, p *profile.Profile) string {
 	return dir
 }
 
-// panicking is a pattern for the scenarios that are left out because most kernels
-// panic in them, and -run does not name them; "" if there is none.
-func (o *options) panicking() string {
-	names := slices.DeleteFunc(slices.Clone(profile.Panicking), func(name string) bool { return strings.Contains(o.run, name) })
-	if len(names) == 0 {
-		return ""
+// leaveOut adds the scenarios that many kernels panic in to what a profile skips,
+// except those that -run names, as opposed to all scenarios. It returns the
+// tests that would run otherwise.
+func (o *options) leaveOut(boot *profile.Profile) (left []string, err error) {
+	named, err := testpattern.Parse(o.run)
+	if err != nil {
+		return nil, fmt.Errorf("-run %w", err)
 	}
-	return "^TestScenario$/^(" + strings.Join(names, "|") + ")$"
+	chosen, err := testpattern.Select(cmp.Or(o.run, boot.Run), boot.Skip)
+	if err != nil {
+		return nil, err
+	}
+	var rows []string
+	for _, row := range profile.Panicking {
+		test := "TestScenario/" + row
+		if named.Names(test) {
+			continue
+		}
+		rows = append(rows, row)
+		if chosen.Has("TestScenario") && chosen.Has(test) {
+			left = append(left, test)
+		}
+	}
+	if len(rows) > 0 {
+		boot.Skip = joined("|", boot.Skip, "^TestScenario$/^("+strings.Join(rows, "|")+")$")
+	}
+	return left, nil
 }
+
+// tellLeftOut says which tests are left out of the VMs, and how to run them.
+func (p *plan) tellLeftOut(w io.Writer) {
+	var all []string
+	for _, g := range p.VMs {
+		for _, test := range g.LeftOut {
+			if !slices.Contains(all, test) {
+				all = append(all, test)
+			}
+		}
+	}
+	if len(all) > 0 {
+		fmt.Fprintf(w, "left out: %s: %s\n", strings.Join(all, ", "), whyLeftOut)
+	}
+}
+
+// whyLeftOut follows the names of the tests.
+const whyLeftOut = "kernels panic there, and nothing after it would run; -run TestScenario/NAME runs it"
 
 // skipping returns the arguments for a test binary with a pattern added to each
 // -test.skip: the last of these flags counts alone.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/hotplugtest/hotplugtest/internal/junit"
 	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -41,14 +44,54 @@ func TestProfileTests(t *testing.T) {
 	}
 }
 
-// What most kernels panic in runs only if it is named.
-func TestPanicking(t *testing.T) {
-	const all, one = "^TestScenario$/^(deadline-ended|suspend-isolated)$", "^TestScenario$/^(suspend-isolated)$"
-	for run, want := range map[string]string{
-		"": all, "TestScenario": all, "TestScenario/deadline-ended": one, "^TestScenario$/^(deadline-ended|suspend-isolated)$": "",
+// What many kernels panic in runs only if it is named. What would run otherwise
+// is told.
+func TestLeaveOut(t *testing.T) {
+	const ended, suspended = "deadline-ended", "suspend-isolated"
+	both := []string{ended, suspended}
+	for _, tt := range []struct {
+		run, profile  string
+		skipped, told []string
+	}{
+		{"", "", both, both},
+		{"TestScenario", "", both, both},
+		{"TestScenario/.*", "", both, both},
+		{"deadline.*ended", "", both, nil}, // there is no such test
+		{"TestOnline", "", both, nil},
+		{"", "^TestOffline$", both, nil},
+		{"TestScenario/timers", "", both, nil},
+		{"TestScenario/deadline-ended", "^TestOffline$", []string{suspended}, nil},
+		{"TestScenario/dead", "", []string{suspended}, nil},
+		{"/dead.*ended", "", []string{suspended}, nil},
+		{"TestScenario|TestScenario/ended", "", []string{suspended}, []string{suspended}},
+		{"^TestScenario$/^(deadline-ended|suspend-isolated)$", "", nil, nil},
 	} {
-		assert.Equal(t, want, (&options{run: run}).panicking(), run)
+		boot := &profile.Profile{Run: tt.profile, Skip: "TestSkipped"}
+		left, err := (&options{run: tt.run}).leaveOut(boot)
+		require.NoError(t, err)
+		want := "TestSkipped"
+		if tt.skipped != nil {
+			want += "|^TestScenario$/^(" + strings.Join(tt.skipped, "|") + ")$"
+		}
+		assert.Equal(t, want, boot.Skip, tt.run)
+		var told []string
+		for _, row := range tt.told {
+			told = append(told, "TestScenario/"+row)
+		}
+		assert.Equal(t, told, left, tt.run)
 	}
+	_, err := (&options{run: "("}).leaveOut(&profile.Profile{})
+	assert.ErrorContains(t, err, "-run (: ")
+
+	var out strings.Builder
+	p := &plan{VMs: []guest{{}, {LeftOut: []string{"A/b"}}, {LeftOut: []string{"A/b", "A/c"}}}}
+	p.tellLeftOut(&out)
+	assert.Equal(t, "left out: A/b, A/c: "+whyLeftOut+"\n", out.String())
+	assert.Contains(t, p.VMs[2].facts(), junit.Property{Name: "left-out", Value: "A/b, A/c: " + whyLeftOut})
+	assert.Len(t, p.VMs[0].facts(), 2)
+	out.Reset()
+	(&plan{VMs: []guest{{}}}).tellLeftOut(&out)
+	assert.Empty(t, out.String())
 }
 
 // What the profile leaves out is left out whatever else the user leaves out.

@@ -34,8 +34,9 @@ type Profile struct {
 // Default is the name of the profile that boots a kernel as it is.
 const Default = "default"
 
-// Panicking are the scenarios that no kernel has survived yet, or none of the
-// newest. What comes after one of them in a virtual machine is lost, so each runs
+// Panicking are the scenarios that kernels are known to panic in, however they
+// are booted: all so far in deadline-ended, 7.2 and newer in suspend-isolated.
+// What comes after one of them in a virtual machine is lost then, so each runs
 // only where it is named.
 var Panicking = []string{"deadline-ended", "suspend-isolated"}
 

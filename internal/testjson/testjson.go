@@ -25,6 +25,7 @@ const (
 	Attempts       = "attempts"        // of a test that was tried again: "flaky 1/3"
 	NoLonger       = "no-longer"       // of a package: the ID of a known defect that did not show
 	Defect         = "known-defect"    // of a package: the ID of a known defect that showed, and why: "ID: WHY"
+	LeftOut        = "left-out"        // of a package: tests that were not run, and why: "TEST, TEST: WHY"
 	Console        = "console"         // of a package: the file with the kernel's console, from the directory of the results
 	KernelSource   = "kernel-source"   // of a package: which kernel it is, for people: a package and its version, or a path
 	KernelSum      = "kernel-sha256"   // of a package: SHA-256 of the kernel as it was given or downloaded

@@ -1,0 +1,51 @@
+package suite
+
+import (
+	"flag"
+	"slices"
+	"testing"
+
+	"github.com/hotplugtest/hotplugtest/internal/testpattern"
+)
+
+// chosen returns what the flags -run and -skip of package testing select. What
+// does not belong to a test, as a set-up or an operation that serves several,
+// must not be done for tests that are not run. nil: all are run.
+func chosen() (*testpattern.Selection, error) {
+	run, skip := flag.Lookup("test.run"), flag.Lookup("test.skip")
+	if run == nil || skip == nil {
+		return nil, nil // this is no test binary
+	}
+	return testpattern.Select(run.Value.String(), skip.Value.String())
+}
+
+// anyChosen reports whether a test of the transition may be run, all of which
+// are below t. It changes nothing on the machine.
+func (r *Runner) anyChosen(t *testing.T, tr *Transition) bool {
+	if tr.Variants != nil {
+		names, err := r.variantsOf(tr)
+		// What is wrong is said when they are run.
+		return err != nil || len(names) == 0 || len(r.chosenOf(t, names)) > 0
+	}
+	if len(r.tables.Invariants) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(tr.moments(), func(moment Moment) bool {
+		return slices.ContainsFunc(r.tables.Invariants, func(inv Invariant) bool {
+			return r.chosen.Has(t.Name() + "/" + string(moment) + "/" + inv.Name)
+		})
+	})
+}
+
+// chosenOf returns those of the subtests of t that are run.
+func (r *Runner) chosenOf(t *testing.T, names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !r.chosen.Has(t.Name() + "/" + name) })
+}
+
+// test is the name of the subject's test, from that of the moment on.
+func (s subject) test() string {
+	if s.inv.Placed {
+		return s.inv.Name + "/" + s.from.Name
+	}
+	return s.inv.Name
+}
