@@ -67,6 +67,12 @@ func TestParseOutcome(t *testing.T) {
 			noticed: true,
 		},
 		{
+			name:    "the VM ends in a test",
+			data:    events("pass TestA/x", "run TestA/y", "output vm: the guest stands still for 1m30s: no sign of life (Linux 7.2)", "fail TestA/y"),
+			want:    Outcome{Tests: 2, Failed: []string{"TestA/y"}, Died: "the guest stands still for 1m30s: no sign of life (Linux 7.2)"},
+			noticed: true,
+		},
+		{
 			name:    "no test",
 			data:    events("output vm: poke: this kernel has no symbol f", "fail TestMain", "fail "),
 			want:    Outcome{Died: "poke: this kernel has no symbol f"},
