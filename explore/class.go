@@ -1,10 +1,12 @@
 package explore
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +44,25 @@ func parseClass(options string) (*unix.SchedAttr, error) {
 		}
 	}
 	return attr, nil
+}
+
+// SetClass gives a process a scheduling class as chrt(1) does, as far as lines use
+// it: args are its options and the process ID, which comes last. The error is
+// one of sched_setattr(2), or says what the arguments must be.
+func SetClass(args []string) error {
+	if len(args) < 2 {
+		return errors.New(classHelp)
+	}
+	last := len(args) - 1
+	attr, err := parseClass(strings.Join(args[:last], " "))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(args[last])
+	if err != nil {
+		return fmt.Errorf("%q is no process ID", args[last])
+	}
+	return unix.SchedSetAttr(pid, attr, 0)
 }
 
 // ordinary are the options of chrt for the class that a task has at first, and

@@ -1,6 +1,8 @@
 package explore
 
 import (
+	"os/exec"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -10,7 +12,7 @@ import (
 
 // A task gets the scheduling class that chrt(1) would give it, and the snapshot
 // says which.
-func TestChrt(t *testing.T) {
+func TestSetClass(t *testing.T) {
 	target := NewTarget("/", "/none", "")
 	defer target.Close()
 	require.NoError(t, target.StartTasks())
@@ -50,4 +52,22 @@ func TestParseClass(t *testing.T) {
 	}
 	_, err = ParseLine("chrt -o -p 0 1")
 	assert.ErrorIs(t, err, ErrLine)
+}
+
+// What a script's chrt does is what the explorer does.
+func TestChrtOfScripts(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	require.NoError(t, child.Start())
+	t.Cleanup(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	pid := strconv.Itoa(child.Process.Pid)
+	require.NoError(t, SetClass([]string{"-b", "-p", "0", pid}))
+	attr, err := unix.SchedGetAttr(child.Process.Pid, 0)
+	require.NoError(t, err)
+	assert.Equal(t, uint32(unix.SCHED_BATCH), attr.Policy)
+	for _, bad := range [][]string{nil, {pid}, {"-x", "-p", "0", pid}, {"-b", "-p", "0", "me"}} {
+		assert.Error(t, SetClass(bad), bad)
+	}
 }

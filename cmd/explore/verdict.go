@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ func (o *options) judge(ctx context.Context, hunts []*hunt, all *findings) error
 	path, err := busybox.Find(ctx, o.arch)
 	if err != nil {
 		return fmt.Errorf("the scripts were not run: %w", err)
+	}
+	if err := provide(hunts, all); err != nil {
+		return err
 	}
 	var errs []error
 	for _, finding := range all.list {
@@ -45,13 +49,30 @@ func (o *options) judge(ctx context.Context, hunts []*hunt, all *findings) error
 	return errors.Join(errs...)
 }
 
+// provide has the VMs of scripts have a chrt, if one needs it: busybox has none.
+// The program of the guest does for it.
+func provide(hunts []*hunt, all *findings) error {
+	usesChrt := func(f *explore.Finding) bool { return strings.Contains(strings.Join(f.Steps, "\n"), "chrt ") }
+	if len(hunts) == 0 || !slices.ContainsFunc(all.list, usesChrt) {
+		return nil
+	}
+	if err := os.MkdirAll(guestFiles, 0o755); err != nil {
+		return err
+	}
+	return os.Link(hunts[0].guest, filepath.Join(guestFiles, "chrt"))
+}
+
+// guestFiles is what a VM gets beside its program, in the directory in which
+// that runs.
+const guestFiles = "testdata"
+
 // runScript runs a script with busybox in a fresh VM.
 func (h *hunt) runScript(ctx context.Context, busybox, script string) explore.Verdict {
 	var out bytes.Buffer
 	options := h.vm
 	options.Timeout = scriptLimit
 	options.Append += " oops=panic"
-	code, err := vm.Run(ctx, options, []string{busybox, "sh", "-c", script}, &out, os.Stderr)
+	code, err := vm.Run(ctx, options, []string{busybox, "sh", "-c", "PATH=$PATH:$PWD/" + guestFiles + "\n" + script}, &out, os.Stderr)
 	v := explore.Verdict{Kernel: h.source, Output: out.String()}
 	var failure *vm.Failure
 	switch {
