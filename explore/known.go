@@ -86,7 +86,7 @@ var knownOfTasks = []Known{
 		"a deadline task that sleeps, and that has ended or was given another class, while the CPU is offline that it ran on last: "+
 			"dl_bw_cpus() of that CPU is 0, and the kernel divides by it", v5_10, v6_1, v6_12, v7_2, v7_3).shownBy(sleeperRow),
 	finding("survives: crash in set_cpus_allowed_dl",
-		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1),
+		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1, v7_2),
 }
 
 // halfTaken begins what is seen of a partition that becomes valid while CPUs of

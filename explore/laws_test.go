@@ -19,7 +19,7 @@ import (
 
 // lawCase is a case of testdata/laws.txt.
 type lawCase struct {
-	name, step, result     string
+	name, step, result string
 	// readings that differ, as in a snapshot's text; those of base are in all of them
 	base, earlier, before, after []string
 	gone                         []string // keys that have no reading any more

@@ -31,7 +31,7 @@ func TestLook(t *testing.T) {
 	for path, text := range map[string]string{
 		"sys/devices/system/cpu/present": "0-2\n", "sys/devices/system/cpu/online": "0,2\n", "sys/devices/system/cpu/cpu1/online": "0\n",
 		"proc/stat": stat, "proc/schedstat": schedstat, "cg/cpuset.cpus.effective": "0,2\n",
-		"proc/interrupts": "            CPU0       CPU2       \n  0:         43          0    IO-APIC   2-edge      timer\n",
+		"proc/interrupts":                     "            CPU0       CPU2       \n  0:         43          0    IO-APIC   2-edge      timer\n",
 		string(describedKey(2, siblingsFile)): "2\n", "sys/devices/system/node/node0/cpulist": "0,2\n", "proc/irq/4/smp_affinity": "f\n",
 	} {
 		write(t, root, path, text)

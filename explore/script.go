@@ -205,10 +205,27 @@ func (s *script) attempt() {
 			comment += ": " + s.finding.Results[i]
 		}
 		text := tasksetCommand.ReplaceAllString(l.String(), "$0 > /dev/null")
+		if i == len(s.lines)-1 {
+			text = s.sameEnd(text, l)
+		}
 		s.add("\t%s # %s", text, comment)
 	}
 	s.look()
 	s.add("}")
+}
+
+// sameEnd returns the last step so that the kernel is not called broken if it
+// takes what the other refused, or refuses what that took.
+func (s *script) sameEnd(text string, l Line) string {
+	results := s.finding.Results
+	switch {
+	case len(l.Commands) != 1 || len(results) != len(s.lines) || s.law.Name == Survives.Name:
+		return text
+	case results[len(results)-1] == "":
+		return text + " || broken=0"
+	default:
+		return text + " && broken=0"
+	}
 }
 
 // look has the lines that look whether the kernel is broken.
@@ -223,6 +240,11 @@ func (s *script) look() {
 		s.add("\tundo 2>/dev/null")
 		s.add("\texit 125")
 		return
+	}
+	for _, task := range taskNames {
+		if s.uses("$"+task+"#") || s.uses("$"+task+"/status") {
+			s.add("\tkill -0 $%s || broken=0 # of a task that is gone nothing is read", task)
+		}
 	}
 	s.add("\t# A healthy kernel does not say all of this:")
 	// What the shell reads by itself comes first: it may be so for a moment only.
