@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -172,4 +173,18 @@ func TestFindIRQs(t *testing.T) {
 	assert.Empty(t, f.IRQs)
 	f.findIRQs(target, []Action{{Name: "offline"}, {Name: "irq", Alone: true}})
 	assert.Equal(t, []int{4}, f.IRQs)
+}
+
+// A task that wakes up often is stuck if it has not run for a while.
+func TestStuck(t *testing.T) {
+	assert.Equal(t, uint64(7), switches([]byte("Name:\tsh\nvoluntary_ctxt_switches:\t4\nnonvoluntary_ctxt_switches:\t3\n")))
+	long, now := time.Now().Add(-2*stuckTime), time.Now()
+	o := &Observer{tasks: map[string]*taskFiles{"$T1": {}, "$T2": {}}}
+	o.tasks["$T1"].ran(7, long)
+	o.tasks["$T2"].ran(7, long)
+	assert.Equal(t, []string{"$T2"}, o.stuck(), "the first sleeps for ever")
+	o.tasks["$T2"].ran(7, now)
+	assert.Equal(t, []string{"$T2"}, o.stuck())
+	o.tasks["$T2"].ran(8, now)
+	assert.Empty(t, o.stuck())
 }
