@@ -146,19 +146,19 @@ var cpuInPath = regexp.MustCompile(cpuDir + `cpu(\d+)/`)
 // undo is the function that takes the machine back.
 func (s *script) undo() {
 	s.add("undo() {")
+	for _, cpu := range s.plugged() { // first: a task may wait for one to be able to end
+		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)
+	}
 	for _, task := range taskNames {
 		if s.uses("$" + task) {
 			s.add("\t[ ! \"$%s\" ] || { kill $%s; while grep -qs 'State:.[^ZX]' /proc/$%s/status; do :; done; }", task, task, task)
 		}
 	}
-	var made, plugged []string
+	var made []string
 	for _, l := range s.lines {
 		for _, c := range l.Commands {
 			if c.Op == Mkdir && !slices.Contains(made, c.Path) {
 				made = append(made, c.Path)
-			}
-			if m := cpuInPath.FindStringSubmatch(c.Path); m != nil && !slices.Contains(plugged, m[1]) {
-				plugged = append(plugged, m[1])
 			}
 		}
 	}
@@ -172,11 +172,20 @@ func (s *script) undo() {
 	for i, path := range s.restored() {
 		s.add("\techo \"$was%d\" > %s", i, path)
 	}
-	for _, cpu := range plugged {
-		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)
-	}
 	s.add("\t:")
 	s.add("}")
+}
+
+// plugged returns the numbers of the CPUs whose files the steps write to.
+func (s *script) plugged() (cpus []string) {
+	for _, l := range s.lines {
+		for _, c := range l.Commands {
+			if m := cpuInPath.FindStringSubmatch(c.Path); m != nil && !slices.Contains(cpus, m[1]) {
+				cpus = append(cpus, m[1])
+			}
+		}
+	}
+	return cpus
 }
 
 // tasksetCommand prints what it does.
