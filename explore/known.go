@@ -124,6 +124,9 @@ var knownOfPartitions = []Known{
 	finding("partitions-disjoint: root partition and *, after a write to it",
 		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
 		v6_1),
+	finding("partitions-disjoint: root partition and isolated invalid",
+		"an invalid partition without CPUs of its own has those of a valid one, once CPUs went and came that were the last ones of the root cpuset: "+
+			"compute_effective_cpumask() adds the CPUs of partitions to any cpuset that wants to be one", v6_1),
 	finding("domains: the root cpuset is not load-balanced, after a write to another cpuset",
 		"an isolated partition that gives CPUs up: they are the root cpuset's again, and are not load-balanced. "+
 			"update_cpumasks_hier() rebuilds the scheduling domains only for a cpuset that is balanced itself", v6_1),
@@ -157,6 +160,7 @@ var knownOfPartitions = []Known{
 	finding("isolated-list: a CPU of no isolated partition is in the list",
 		"a CPU of an isolated partition stays in cpuset.cpus.isolated for good, though all cpusets are removed, when the partition above it is made a member",
 		v6_12, v7_2, v7_3),
+	finding("undone: cpuset.cpus.isolated", "the same, once all cpusets are removed", v6_12, v7_2, v7_3),
 }
 
 // invalidated begins what is seen of a partition of which CPUs are written to the
