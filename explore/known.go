@@ -125,8 +125,8 @@ var knownOfPartitions = []Known{
 		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
 		v6_1),
 	finding("partitions-disjoint: root partition and isolated invalid",
-		"an invalid partition without CPUs of its own has those of a valid one, once CPUs went and came that were the last ones of the root cpuset: "+
-			"compute_effective_cpumask() adds the CPUs of partitions to any cpuset that wants to be one", v6_1),
+"a partition whose CPUs the root cpuset took as its own last one went is valid again as another CPU comes online, and a cpuset that "+
+			"the kernel has looked at before it then keeps its CPUs: cpuset_hotplug_workfn() looks at each once", v6_1),
 	finding("domains: the root cpuset is not load-balanced, after a write to another cpuset",
 		"an isolated partition that gives CPUs up: they are the root cpuset's again, and are not load-balanced. "+
 			"update_cpumasks_hier() rebuilds the scheduling domains only for a cpuset that is balanced itself", v6_1),
