@@ -125,7 +125,7 @@ var knownOfPartitions = []Known{
 		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
 		v6_1),
 	finding("partitions-disjoint: root partition and isolated invalid",
-"a partition whose CPUs the root cpuset took as its own last one went is valid again as another CPU comes online, and a cpuset that "+
+		"a partition whose CPUs the root cpuset took as its own last one went is valid again as another CPU comes online, and a cpuset that "+
 			"the kernel has looked at before it then keeps its CPUs: cpuset_hotplug_workfn() looks at each once", v6_1),
 	finding("domains: the root cpuset is not load-balanced, after a write to another cpuset",
 		"an isolated partition that gives CPUs up: they are the root cpuset's again, and are not load-balanced. "+
