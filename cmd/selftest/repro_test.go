@@ -45,15 +45,16 @@ func TestRepro(t *testing.T) {
 		return string(said), cmd.ProcessState.ExitCode()
 	}
 	const rest = "[-profile]\n[smt]\n[-append]\n[a='b' \"$c\" ]\n[-run]\n[^TestA$/^7:x:y$]\n[--]\n[-cycles]\n[100]\n"
+	own := "[-out]\n[" + strings.TrimSuffix(script, ".sh") + ".out]\n"
 	said, code := run("")
-	assert.Equal(t, "[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n"+rest, said)
+	assert.Equal(t, own+"[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n"+rest, said)
 	assert.Equal(t, 7, code)
 	said, _ = run("", "my kernel")
-	assert.Equal(t, "[-kernel]\n[my kernel]\n"+rest, said, "another kernel is not poked")
+	assert.Equal(t, own+"[-kernel]\n[my kernel]\n"+rest, said, "another kernel is not poked")
 	said, _ = run("", "sid", "-shell")
-	assert.Equal(t, "[-kernel]\n[sid]\n[-shell]\n"+rest, said)
+	assert.Equal(t, own+"[-kernel]\n[sid]\n[-shell]\n"+rest, said)
 	said, _ = run("", "-gdb")
-	assert.Equal(t, "[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n[-gdb]\n"+rest, said)
+	assert.Equal(t, own+"[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n[-gdb]\n"+rest, said)
 	said, code = run("/nonexistent")
 	assert.Equal(t, script+": there is no hotplugtest in /nonexistent: set HOTPLUGTEST to a clone of it\n", said)
 	assert.Equal(t, 125, code)
