@@ -147,6 +147,9 @@ func parse(args []string) (*options, error) {
 	if _, err := loadKnown(o.known); err != nil {
 		return nil, err
 	}
+	if err := checkSuiteArgs(o.args); err != nil {
+		return nil, fmt.Errorf("after --: %w", err)
+	}
 	return o, nil
 }
 

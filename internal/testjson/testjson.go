@@ -18,6 +18,11 @@ const ResultsFile = "results.json"
 // function for that.
 const Main = "TestMain"
 
+// WrongOption is the key of an attribute of a test that fails because the suite
+// was asked for what this machine does not have. It says what, and nothing is
+// said of the kernel.
+const WrongOption = "wrong-option"
+
 // Keys of attributes that ci/selftest adds to the results.
 const (
 	Known          = "known"           // of a failed test: the ID of the known defect
