@@ -124,7 +124,7 @@ func (g *guest) repro(name, why, release, module string) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("#!/bin/sh")
 	line("# %s fails on Linux %s%s", oneLine(name), release, strings.TrimSuffix(": "+oneLine(why), ": "))
-	line("# Kernel: %s", oneLine(g.Origin.Source))
+	line("# Kernel: %s", oneLine(changed(g.Origin.Source, g.Options)))
 	line("# SHA-256: %s", g.Origin.Sum)
 	line("# %s", oneLine(g.Origin.QEMU))
 	line("#")

@@ -33,6 +33,7 @@ const (
 	LeftOut        = "left-out"        // of a package: tests that were not run, and why: "TEST, TEST: WHY"
 	Console        = "console"         // of a package: the file with the kernel's console, from the directory of the results
 	KernelSource   = "kernel-source"   // of a package: which kernel it is, for people: a package and its version, or a path
+	KernelChanged  = "kernel-changed"  // of a package: the flags that change the running kernel: "-poke f=ret -delay g=1s"
 	KernelSum      = "kernel-sha256"   // of a package: SHA-256 of the kernel as it was given or downloaded
 )
 
