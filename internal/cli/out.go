@@ -13,7 +13,7 @@ import (
 // lockFile is the file in a directory of reports that is locked while a command
 // writes there. It stays: if it were removed, two commands could each have a
 // lock on a file of that name.
-const lockFile = ".lock"
+const lockFile = ".hotplugtest.lock"
 
 // InUse says that another command writes into a directory of reports. The exit
 // status is [Untold] then.
