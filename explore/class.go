@@ -74,16 +74,21 @@ const (
 
 func drawClass(d *Drawer) string {
 	if !d.Version.Since(Version{6, 0}) {
-		// A deadline task in a cpuset has crashed 5.10 in
-		// set_cpus_allowed_dl(), maybe for want of b6e8d40d43ae (v6.0). Each
-		// sequence would end there.
+		// 5.10 divides by zero in set_cpus_allowed_dl() more often than later
+		// kernels, maybe for want of b6e8d40d43ae (v6.0). Each sequence would end
+		// there.
 		return "chrt " + Pick(d, plainClasses) + " $" + Pick(d, taskNames)
 	}
 	class := Pick(d, append(slices.Clone(plainClasses),
 		"-d -T 1000000 -D 100000000 -P 100000000 -p 0", "-d -T 1000000 -D 100000000 -P 100000000 -p 0", "-d -T 400000000 -D 500000000 -P 500000000 -p 0",
+		wholeCPU, wholeCPU,
 		"-d -T 2000000 -D 1000000 -P 1000000 -p 0"))
 	return "chrt " + class + " $" + Pick(d, taskNames)
 }
+
+// wholeCPU are the options for a deadline task that needs a CPU of its own: two
+// of them keep two CPUs from going offline.
+const wholeCPU = "-d -T 1000000000 -D 1000000000 -P 1000000000 -p 0"
 
 // plainClasses are the options of chrt for the classes but SCHED_DEADLINE, one
 // of which must be refused.

@@ -67,6 +67,11 @@ var known = slices.Concat(knownOfTasks, knownOfPartitions, knownOfSiblings, know
 // sequence rarely do that at the right time.
 const sleeperRow = "TestScenario/deadline-ended"
 
+// throttled begins what is seen of a deadline task that has used up its runtime
+// when its CPU goes offline.
+const throttled = "a deadline task that is throttled while its CPU goes offline, and then is given another class, waits on the offline CPU, and never runs again, not " +
+	"even to be killed: "
+
 var knownOfTasks = []Known{
 	finding("task-in-cpuset: a CPU that came online, and *",
 		"a task that is moved into a cpuset while a CPU is offline that the cpuset has not runs on that CPU once it is online: "+
@@ -85,8 +90,10 @@ var knownOfTasks = []Known{
 	finding("survives: crash in inactive_task_timer",
 		"a deadline task that sleeps, and that has ended or was given another class, while the CPU is offline that it ran on last: "+
 			"dl_bw_cpus() of that CPU is 0, and the kernel divides by it", v5_10, v6_1, v6_12, v7_2, v7_3).shownBy(sleeperRow),
+	finding("kernel-log: warning in dl_server_start", throttled+"the kernel warns as it starts the deadline server there", v6_12, v7_2, v7_3),
+	finding("kernel-log: warning in native_smp_send_reschedule", throttled+"the kernel warns as it sends an interrupt there", v7_2, v7_3),
 	finding("survives: crash in set_cpus_allowed_dl",
-		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1),
+		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1, v7_2),
 }
 
 // halfTaken begins what is seen of a partition that becomes valid while CPUs of

@@ -15,7 +15,8 @@ var (
 	warnedAt = regexp.MustCompile(`^WARNING: .*\bat (?:\S+:\d+ )?([A-Za-z_][\w.]*)\+0x`)
 	ripAt    = regexp.MustCompile(`^(?:RIP|pc) ?: (?:[0-9a-f]+:)?([A-Za-z_][\w.]*)\+0x`)
 	// digits has numbers, those with a unit of time too.
-	digits = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*s?\b`)
+	digits    = regexp.MustCompile(`\b(0x)?[0-9a-f]*[0-9][0-9a-f]*s?\b`)
+	cpuNumber = regexp.MustCompile(`CPU#?\d+`)
 	// special may mean something to grep or to a shell.
 	special = regexp.MustCompile(`[^A-Za-z0-9 _:,/#()=+-]+`)
 )
@@ -31,7 +32,7 @@ func grepPattern(text string) string {
 		at = number[1]
 	}
 	b.WriteString(special.ReplaceAllString(text[at:], ".*"))
-	return b.String()
+	return cpuNumber.ReplaceAllString(b.String(), "CPU#*[0-9]*")
 }
 
 // checkLog finds the complaints in what the kernel has logged.
@@ -46,7 +47,7 @@ func complaints(log []kmsg.Record) []Violation {
 		if kind == "" || kind == "backtrace" && len(broken) > 0 {
 			continue
 		}
-		touches, pattern := kind+" "+digits.ReplaceAllString(r.Text, "N"), grepPattern(r.Text)
+		touches, pattern := kind+" "+cpuNumber.ReplaceAllString(digits.ReplaceAllString(r.Text, "N"), "CPUN"), grepPattern(r.Text)
 		switch m := warnedAt.FindStringSubmatch(r.Text); {
 		case m != nil:
 			touches, pattern = "warning in "+m[1], "WARNING: .* "+m[1]+"+0x"
@@ -72,8 +73,12 @@ func complaints(log []kmsg.Record) []Violation {
 // problems has what [kmsg.Record.Problem] says of a record of the kernel's.
 var problems = newMemo(func(text string) string { return kmsg.Record{Text: text}.Problem() })
 
+// refusedSuspend is what the kernel says of a suspend that is refused because
+// deadline tasks need the CPU, as by EBUSY any offline of it is.
+var refusedSuspend = regexp.MustCompile(`Error taking CPU\d+ down: -16$`)
+
 func problem(r kmsg.Record) string {
-	if r.Facility != 0 {
+	if r.Facility != 0 || refusedSuspend.MatchString(r.Text) {
 		return ""
 	}
 	return problems.of(r.Text)

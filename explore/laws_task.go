@@ -30,6 +30,14 @@ var taskLaws = []Law{
 		Check:  checkHasAll,
 	},
 	{
+		Name: "task-runs",
+		Text: "a task that wakes up runs, whatever CPU has gone",
+		Source: "Documentation/core-api/cpu_hotplug.rst: when a CPU goes offline \"all processes are migrated away from this outgoing CPU to new CPUs\"; " +
+			"kernel/sched/core.c: select_fallback_rq()",
+		Lags:  true,
+		Check: checkRuns,
+	},
+	{
 		Name: "deadline-admitted",
 		Text: "the deadline tasks of a machine need no more than 95 % of its online CPUs",
 		Source: "Documentation/scheduler/sched-deadline.rst, 4.3: the admission control; kernel/sched/deadline.c: dl_bw_deactivate(), before dl_bw_check_overflow(): " +
@@ -147,6 +155,23 @@ func checkHasAll(c *Case) []Violation {
 			Touches: "a task in a " + g.Kind() + c.afterWrite(g),
 			Seen:    fmt.Sprintf("task %s may run on CPUs %v alone, and its cpuset %s has %v", task, mask, g.Name, g.Effective()),
 			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
+		})
+	}
+	return broken
+}
+
+// checkRuns leaves out deadline tasks, which wait for their next period.
+func checkRuns(c *Case) []Violation {
+	var broken []Violation
+	for _, task := range c.After.Stuck {
+		class := Key(task + "#class")
+		if strings.HasPrefix(c.After.Readings[class], deadline) {
+			continue
+		}
+		broken = append(broken, Violation{
+			Touches: "a task that wakes up",
+			Seen:    fmt.Sprintf("task %s has not run for more than %v; it may run on CPUs %q", task, stuckTime, c.After.List(affinityKey(task))),
+			Facts:   c.After.facts(affinityKey(task), onlineKey),
 		})
 	}
 	return broken

@@ -19,7 +19,7 @@ import (
 
 // lawCase is a case of testdata/laws.txt.
 type lawCase struct {
-	name, step, result     string
+	name, step, result string
 	// readings that differ, as in a snapshot's text; those of base are in all of them
 	base, earlier, before, after []string
 	gone                         []string // keys that have no reading any more
@@ -190,7 +190,7 @@ func TestLawRows(t *testing.T) {
 
 // A snapshot is the same after it was written and read.
 func TestSnapshotText(t *testing.T) {
-	s := snapshot(t, []string{"log: 4 WARNING: one", "uevent: offline 2"})
+	s := snapshot(t, []string{"log: 4 WARNING: one", "uevent: offline 2", "stuck: $T1"})
 	for _, s := range []*Snapshot{s, snapshot(t, []string{"uevent: none"})} {
 		var b strings.Builder
 		_, err := s.WriteTo(&b)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
@@ -70,6 +71,8 @@ type taskFiles struct {
 	pid            int
 	status, cgroup *file
 	affinity       affinity.CPUSet
+	switches       uint64    // how often it was taken off a CPU
+	since          time.Time // when that was seen to change
 }
 
 // maxPartial is how many looks in a row may leave out what the line before
@@ -256,6 +259,7 @@ func (o *Observer) look(cpus, domains, groups bool) (*Snapshot, error) {
 			s.Tasks = append(s.Tasks, "$"+name)
 		}
 	}
+	s.Stuck = o.stuck()
 	if err := o.proc(cpus, domains); err != nil {
 		return nil, err
 	}

@@ -2,8 +2,11 @@ package explore
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 )
@@ -44,6 +47,7 @@ func (o *Observer) task(name string) bool {
 		_, rest, _ := bytes.Cut(text, []byte("\nCpus_allowed_list:\t"))
 		list, _, _ := bytes.Cut(rest, []byte("\n"))
 		o.set(files.status.key, string(list))
+		files.ran(switches(text), time.Now())
 	}
 	if text, err := o.reader.read(files.cgroup); err == nil && (!o.has(files.cgroup.key) || string(text) != files.cgroup.text) {
 		files.cgroup.text = string(text)
@@ -51,6 +55,41 @@ func (o *Observer) task(name string) bool {
 	}
 	return true
 }
+
+// switchCount matches the lines of /proc/PID/status that say how often a task was
+// taken off a CPU.
+var switchCount = regexp.MustCompile(`(?m)^(?:non)?voluntary_ctxt_switches:\t(\d+)$`)
+
+// switches returns how often a task was taken off a CPU.
+func switches(status []byte) (n uint64) {
+	for _, m := range switchCount.FindAllSubmatch(status, -1) {
+		count, _ := strconv.ParseUint(string(m[1]), 10, 64)
+		n += count
+	}
+	return n
+}
+
+// ran notes how often the task was taken off a CPU by now.
+func (t *taskFiles) ran(switches uint64, now time.Time) {
+	if switches != t.switches || t.since.IsZero() {
+		t.switches, t.since = switches, now
+	}
+}
+
+// stuck returns the tasks that wake up often and have not run for stuckTime.
+func (o *Observer) stuck() (tasks []string) {
+	for _, name := range taskNames {
+		t := o.tasks["$"+name]
+		if t != nil && naps[name].Sec == 0 && time.Since(t.since) > stuckTime {
+			tasks = append(tasks, "$"+name)
+		}
+	}
+	return tasks
+}
+
+// stuckTime is how long a task that wakes up every 20 ms may take to run on a
+// busy machine.
+const stuckTime = time.Second
 
 func (o *Observer) has(key Key) bool {
 	_, ok := o.readings[key]

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -31,7 +32,7 @@ func TestLook(t *testing.T) {
 	for path, text := range map[string]string{
 		"sys/devices/system/cpu/present": "0-2\n", "sys/devices/system/cpu/online": "0,2\n", "sys/devices/system/cpu/cpu1/online": "0\n",
 		"proc/stat": stat, "proc/schedstat": schedstat, "cg/cpuset.cpus.effective": "0,2\n",
-		"proc/interrupts": "            CPU0       CPU2       \n  0:         43          0    IO-APIC   2-edge      timer\n",
+		"proc/interrupts":                     "            CPU0       CPU2       \n  0:         43          0    IO-APIC   2-edge      timer\n",
 		string(describedKey(2, siblingsFile)): "2\n", "sys/devices/system/node/node0/cpulist": "0,2\n", "proc/irq/4/smp_affinity": "f\n",
 	} {
 		write(t, root, path, text)
@@ -172,4 +173,18 @@ func TestFindIRQs(t *testing.T) {
 	assert.Empty(t, f.IRQs)
 	f.findIRQs(target, []Action{{Name: "offline"}, {Name: "irq", Alone: true}})
 	assert.Equal(t, []int{4}, f.IRQs)
+}
+
+// A task that wakes up often is stuck if it has not run for a while.
+func TestStuck(t *testing.T) {
+	assert.Equal(t, uint64(7), switches([]byte("Name:\tsh\nvoluntary_ctxt_switches:\t4\nnonvoluntary_ctxt_switches:\t3\n")))
+	long, now := time.Now().Add(-2*stuckTime), time.Now()
+	o := &Observer{tasks: map[string]*taskFiles{"$T1": {}, "$T2": {}}}
+	o.tasks["$T1"].ran(7, long)
+	o.tasks["$T2"].ran(7, long)
+	assert.Equal(t, []string{"$T2"}, o.stuck(), "the first sleeps for ever")
+	o.tasks["$T2"].ran(7, now)
+	assert.Equal(t, []string{"$T2"}, o.stuck())
+	o.tasks["$T2"].ran(8, now)
+	assert.Empty(t, o.stuck())
 }

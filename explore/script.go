@@ -146,19 +146,19 @@ var cpuInPath = regexp.MustCompile(cpuDir + `cpu(\d+)/`)
 // undo is the function that takes the machine back.
 func (s *script) undo() {
 	s.add("undo() {")
+	for _, cpu := range s.plugged() { // first: a task may wait for one to be able to end
+		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)
+	}
 	for _, task := range taskNames {
 		if s.uses("$" + task) {
 			s.add("\t[ ! \"$%s\" ] || { kill $%s; while grep -qs 'State:.[^ZX]' /proc/$%s/status; do :; done; }", task, task, task)
 		}
 	}
-	var made, plugged []string
+	var made []string
 	for _, l := range s.lines {
 		for _, c := range l.Commands {
 			if c.Op == Mkdir && !slices.Contains(made, c.Path) {
 				made = append(made, c.Path)
-			}
-			if m := cpuInPath.FindStringSubmatch(c.Path); m != nil && !slices.Contains(plugged, m[1]) {
-				plugged = append(plugged, m[1])
 			}
 		}
 	}
@@ -172,11 +172,20 @@ func (s *script) undo() {
 	for i, path := range s.restored() {
 		s.add("\techo \"$was%d\" > %s", i, path)
 	}
-	for _, cpu := range plugged {
-		s.add("\techo 1 > %scpu%s/online", cpuDir, cpu)
-	}
 	s.add("\t:")
 	s.add("}")
+}
+
+// plugged returns the numbers of the CPUs whose files the steps write to.
+func (s *script) plugged() (cpus []string) {
+	for _, l := range s.lines {
+		for _, c := range l.Commands {
+			if m := cpuInPath.FindStringSubmatch(c.Path); m != nil && !slices.Contains(cpus, m[1]) {
+				cpus = append(cpus, m[1])
+			}
+		}
+	}
+	return cpus
 }
 
 // tasksetCommand prints what it does.
@@ -205,10 +214,27 @@ func (s *script) attempt() {
 			comment += ": " + s.finding.Results[i]
 		}
 		text := tasksetCommand.ReplaceAllString(l.String(), "$0 > /dev/null")
+		if i == len(s.lines)-1 {
+			text = s.sameEnd(text, l)
+		}
 		s.add("\t%s # %s", text, comment)
 	}
 	s.look()
 	s.add("}")
+}
+
+// sameEnd returns the last step so that the kernel is not called broken if it
+// takes what the other refused, or refuses what that took.
+func (s *script) sameEnd(text string, l Line) string {
+	results := s.finding.Results
+	switch {
+	case len(l.Commands) != 1 || len(results) != len(s.lines) || s.law.Name == Survives.Name:
+		return text
+	case results[len(results)-1] == "":
+		return text + " || broken=0"
+	default:
+		return text + " && broken=0"
+	}
 }
 
 // look has the lines that look whether the kernel is broken.
@@ -223,6 +249,11 @@ func (s *script) look() {
 		s.add("\tundo 2>/dev/null")
 		s.add("\texit 125")
 		return
+	}
+	for _, task := range taskNames {
+		if s.uses("$"+task+"#") || s.uses("$"+task+"/status") {
+			s.add("\tkill -0 $%s || broken=0 # of a task that is gone nothing is read", task)
+		}
 	}
 	s.add("\t# A healthy kernel does not say all of this:")
 	// What the shell reads by itself comes first: it may be so for a moment only.

@@ -38,6 +38,9 @@ type Snapshot struct {
 
 	// Tasks are the tasks that lines can move, such as "$T1".
 	Tasks []string
+
+	// Stuck are those of them that wake up often and have not run for a second.
+	Stuck []string
 }
 
 // A Key says what was read. It is the path of a file, in which variables may
@@ -213,8 +216,8 @@ func (g Group) Below(h Group) bool {
 
 // WriteTo writes the snapshot as text: a line KEY: VALUE for each reading, in
 // order, one "log: LEVEL TEXT" for each record of the log, and one "uevent:
-// ACTION CPU" for each uevent, or for all of them "uevent: none". [ReadSnapshot]
-// reads it.
+// ACTION CPU" for each uevent, or for all of them "uevent: none", and one "stuck:
+// TASK" for each task of Stuck. [ReadSnapshot] reads it.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(s.Readings)) {
@@ -225,6 +228,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	for _, e := range s.Uevents {
 		fmt.Fprintf(&b, "uevent: %s %d\n", e.Action, e.CPU)
+	}
+	for _, task := range s.Stuck {
+		fmt.Fprintf(&b, "stuck: %s\n", task)
 	}
 	if s.Heard && s.Uevents == nil {
 		b.WriteString("uevent: none\n")
@@ -267,6 +273,8 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 				return nil, fmt.Errorf("line %d: %q: want uevent: ACTION CPU", n, line)
 			}
 			s.Uevents = append(s.Uevents, e)
+		case "stuck":
+			s.Stuck = append(s.Stuck, value)
 		default:
 			s.Readings[Key(key)] = strings.ReplaceAll(value, `\n`, "\n")
 		}

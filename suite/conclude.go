@@ -25,9 +25,7 @@ import (
 // is none, as in most CI systems, the line shows only with -v or -json, or
 // without the dot.
 func (o *Options) Conclude(code int) int {
-	counted.mu.Lock()
-	asked := counted.asked
-	counted.mu.Unlock()
+	asked := counted.wasAsked()
 	all := counted.since(0)
 	switch {
 	case testing.Short(), isSet("test.list"), isSet("test.fuzz"):

@@ -25,8 +25,8 @@ func TestSpread(t *testing.T) {
 	for i := range 200 {
 		d = append(d, time.Duration(200-i)*time.Millisecond)
 	}
-	assert.Equal(t, "min 1.000 ms, median 100.000 ms, p99 198.000 ms, max 200.000 ms", spread(d))
-	assert.Equal(t, "min 1.000 ms, median 1.000 ms, p99 2.000 ms, max 2.000 ms", spread(d[198:]))
+	assert.Equal(t, "min 1.000 ms, median 100.500 ms, p99 198.000 ms, max 200.000 ms", spread(d))
+	assert.Equal(t, "min 1.000 ms, median 1.500 ms, p99 2.000 ms, max 2.000 ms", spread(d[198:]))
 	assert.Equal(t, "1.500 ms", spread([]time.Duration{1500 * time.Microsecond}))
 }
 
@@ -35,12 +35,12 @@ func TestTimes(t *testing.T) {
 	assert.Empty(t, s.Times())
 	s.times.add("Online", &result{toReturn: []time.Duration{4e6, 2e6}, toUevent: []time.Duration{1500e3}})
 	s.times.add("Suspend/mem-core", &result{toReturn: []time.Duration{1e9}})
-	s.times.add("Online", &result{toReturn: []time.Duration{12e6}, windows: []time.Duration{5e6}})
+	s.times.add("Online", &result{toReturn: []time.Duration{12e6}, windows: []time.Duration{59741e3, 58008e3}})
 	assert.Equal(t, strings.Join([]string{
 		"times: transition                        count  min       median    p99       max, in ms",
 		"times: Online            write           3      2.000     4.000     12.000    12.000",
 		"times: Online            to the uevent   1      1.500     1.500     1.500     1.500",
-		"times: Online            promise broken  1      5.000     5.000     5.000     5.000",
+		"times: Online            promise broken  2      58.008    58.874    59.741    59.741",
 		"times: Suspend/mem-core  write           1      1000.000  1000.000  1000.000  1000.000",
 		"",
 	}, "\n"), s.Times())

@@ -58,10 +58,18 @@ func (v verdicts) nothing() string {
 		}
 		return first.reason
 	}
-	if pattern := flag.Lookup("test.run").Value.String(); pattern != "" {
+	pattern := flag.Lookup("test.run").Value.String()
+	switch asked := counted.wasAsked(); {
+	case asked && pattern != "":
 		return fmt.Sprintf("no test of the suite matches -run %q", pattern)
+	case asked:
+		return "no test of the suite was left to run"
+	// Nobody knows whether a test matches that has not come to the suite: it
+	// may have skipped itself before.
+	case pattern != "":
+		return fmt.Sprintf("no test that matches -run %q has run the suite", pattern)
 	}
-	return "no test of the suite was left to run"
+	return "no test has run the suite"
 }
 
 // summary is the last line of a run. bad says that the run has failed.
@@ -113,6 +121,13 @@ func (c *tally) ask() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = true
+}
+
+// wasAsked reports whether the suite was to be run.
+func (c *tally) wasAsked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
 }
 
 // test counts t when it ends. It must be called first in t: cleanups that can

@@ -70,6 +70,13 @@ func script(t *testing.T, env string) {
 	t.Run("beside", func(t *testing.T) { t.Error("it is not the suite's") })
 }
 
+// It is somebody's test that has the suite, and does not come to it.
+func TestSkippedBefore(t *testing.T) {
+	if os.Getenv(scriptEnv) != "" {
+		t.Skip("not on this machine")
+	}
+}
+
 // The last line of a run, and its exit status.
 func TestConclude(t *testing.T) {
 	if env := os.Getenv(scriptEnv); env != "" {
@@ -108,7 +115,10 @@ func TestConclude(t *testing.T) {
 		{name: "short", run: "TestOnline", env: "alone", args: []string{"-test.short"}},
 		{name: "other tests", run: "TestVersion$"},
 		{name: "no such test", run: "NoSuch"},
-		{name: "no such test of the suite", run: "NoSuch", env: "alone", code: 1, last: nothing + `no test of the suite matches -run "NoSuch"`},
+		{name: "no such test of the suite", run: "NoSuch", env: "alone", code: 1, last: nothing + `no test that matches -run "NoSuch" has run the suite`},
+		{name: "a test skips before the suite", run: "TestSkippedBefore", env: "alone", code: 1,
+			last: nothing + `no test that matches -run "TestSkippedBefore" has run the suite`},
+		{name: "all are left out", env: "alone", args: []string{"-test.skip=."}, code: 1, last: nothing + "no test has run the suite"},
 		{name: "a list", run: "TestOnline", env: "alone", args: []string{"-test.list=TestOnline"}},
 		{name: "a benchmark", run: "^$", env: "alone", args: []string{"-test.bench=NoSuch"}},
 

@@ -30,8 +30,12 @@ func (f *findings) keys() string {
 // add tells of a finding and writes it.
 func (f *findings) add(h *hunt, finding *explore.Finding) error {
 	f.list = append(f.list, finding)
+	rate := finding.Rate()
+	if finding.Shown == 1 && finding.Tried > 1 {
+		rate += ", not again"
+	}
 	fmt.Printf("%s: BROKEN: %s: %s (%s, %d steps of %d)\n", h.name, finding.Violation.Key(), finding.Violation.Seen,
-		finding.Rate(), len(finding.Steps), finding.Original)
+		rate, len(finding.Steps), finding.Original)
 	for i, step := range finding.Steps {
 		if i < len(finding.Results) {
 			step += "  # " + orOK(finding.Results[i])
@@ -78,9 +82,13 @@ func (o *options) conclude(ctx context.Context, hunts []*hunt, all *findings) er
 		}
 		fmt.Printf("%s: %v\n", h.name, h.stats)
 		for _, key := range slices.Sorted(maps.Keys(h.again)) {
-			fmt.Printf("%s: %d more times: %s\n", h.name, h.again[key], key)
+			what := "known, -all shows it"
+			if all.known(key) {
+				what = "found again"
+			}
+			fmt.Printf("%s: %s (%d): %s\n", h.name, what, h.again[key], key)
 		}
 	}
-	fmt.Printf("%d findings, in %s\n", len(all.list), all.dir)
+	fmt.Printf("findings: %d, in %s\n", len(all.list), all.dir)
 	return errors.Join(errs...)
 }

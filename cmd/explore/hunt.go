@@ -208,13 +208,23 @@ func (h *hunt) replay(ctx context.Context) error {
 		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
 		return h.all.add(h, crashFinding(s, failure))
 	}
+	sequences, parseErr := explore.ReadSequences(h.options.sequences)
+	if parseErr != nil {
+		return parseErr
+	}
 	for _, tried := range s.tried {
 		for i, step := range tried.Steps {
+			if i == len(sequences[tried.Number]) {
+				fmt.Printf("%s: and to undo that:\n", h.name)
+			}
 			fmt.Printf("%s: %s  # %s\n", h.name, step, orOK(tried.Results[i]))
 		}
+		if tried.Broken == nil {
+			fmt.Printf("%s: not broken\n", h.name)
+		}
 		for _, v := range tried.Broken {
-			fmt.Printf("%s: BROKEN: %s: %s\n", h.name, v.Key(), v.Seen)
 			if h.all.known(v.Key()) {
+				fmt.Printf("%s: BROKEN: %s: %s\n", h.name, v.Key(), v.Seen)
 				continue
 			}
 			f := &explore.Finding{

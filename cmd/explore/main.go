@@ -72,7 +72,7 @@ func parse(args []string) (*options, error) {
 	})
 	profile.Flag(flags, &o.profiles)
 	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "`GOARCH` of the kernel")
-	flags.DurationVar(&o.time, "for", 10*time.Minute, "`time` to explore each kernel")
+	flags.DurationVar(&o.time, "for", 10*time.Minute, "`time` to explore each kernel; to reduce what is found then, and to run the scripts, takes minutes more")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides what is drawn")
 	flags.IntVar(&o.length, "length", 40, "`steps` of a sequence")
 	flags.IntVar(&o.most, "findings", 0, "end after this `number` of findings (default: go on)")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/stat"
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // percent is a place on an axis, as SVG has it.
@@ -92,15 +93,9 @@ func (r *Report) windows() (list []windows, more int) {
 
 func (t *test) windows() windows {
 	w := windows{Column: t.column.Name, Test: t.Name, Class: classes[t.Verdict], Link: t.number, longest: t.Longest()}
-	var count, below uint64
+	var count uint64
 	for _, s := range t.window {
 		count += s.Count
-	}
-	median := time.Duration(-1)
-	for _, s := range t.window {
-		if below += s.Count; median < 0 && 2*below >= count {
-			median = s.Value
-		}
 		if len(w.Dots) < mostDots-1 {
 			w.Dots = append(w.Dots, onLog(s.Value))
 		}
@@ -108,6 +103,7 @@ func (t *test) windows() windows {
 	if len(t.window) >= mostDots {
 		w.Dots = append(w.Dots, onLog(w.longest))
 	}
+	median := middle(t.window, count)
 	w.Median = onLog(median)
 	w.Text = milliseconds(w.longest) + " ms"
 	if count > 1 {
@@ -117,6 +113,20 @@ func (t *test) windows() windows {
 		w.Text += fmt.Sprintf("; %d of %s probes", count, t.Probes)
 	}
 	return w
+}
+
+// middle is the median of count samples in their order.
+func middle(sorted suite.Samples, count uint64) time.Duration {
+	var below uint64
+	for i, s := range sorted {
+		switch below += s.Count; {
+		case 2*below > count:
+			return s.Value
+		case 2*below == count:
+			return stat.Between(s.Value, sorted[i+1].Value)
+		}
+	}
+	return 0
 }
 
 // operations are the lines of the plot of a transition: one for each kernel.
