@@ -133,14 +133,14 @@ func (f *Facts) given(usable affinity.CPUSet, why map[int]string, root string) (
 	}
 	allowed, err := affinity.ParseList(f.Options.CPUs)
 	if err != nil {
-		return usable, fmt.Errorf("-cpus: %w", err)
+		return usable, &wrongOption{fmt.Sprintf("-cpus: %v", err)}
 	}
 	for cpu := range allowed.Difference(usable).All() {
 		reason := "it is not online"
 		if f.Online.Has(cpu) {
 			reason = why[cpu]
 		}
-		return usable, fmt.Errorf("-cpus %s: cpu%d cannot be used: %s", f.Options.CPUs, cpu, reason)
+		return usable, &wrongOption{fmt.Sprintf("-cpus %s: cpu%d cannot be used: %s", f.Options.CPUs, cpu, reason)}
 	}
 	return allowed, nil
 }

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -157,6 +158,7 @@ func TestLearn(t *testing.T) {
 			if tt.err != "" {
 				require.ErrorContains(t, err, tt.err)
 				assert.Equal(t, tt.options.CPUs == "", IsUnsupported(err), "what was asked for wrongly is no skip")
+				assert.Equal(t, tt.options.CPUs != "", errors.As(err, new(*wrongOption)))
 				return
 			}
 			require.NoError(t, err)

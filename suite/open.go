@@ -15,6 +15,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/internal/testpattern"
 	"github.com/hotplugtest/hotplugtest/kmsg"
 	"github.com/hotplugtest/hotplugtest/machine"
@@ -264,6 +265,9 @@ func (r *Runner) Close() error {
 func SkipOrFail(t *testing.T, err error, opts Options) {
 	t.Helper()
 	counted.group(t)
+	if wrong := new(wrongOption); errors.As(err, &wrong) {
+		t.Attr(testjson.WrongOption, wrong.text)
+	}
 	if !IsUnsupported(err) {
 		t.Fatal(err)
 	}

@@ -18,6 +18,12 @@ func Unsupportedf(format string, args ...any) error {
 	return &Unsupported{fmt.Sprintf(format, args...)}
 }
 
+// wrongOption is the error that says what was asked for wrongly. Nothing is
+// wrong with the kernel, but the test fails: a skip would hide it.
+type wrongOption struct{ text string }
+
+func (w *wrongOption) Error() string { return w.text }
+
 // IsUnsupported reports whether err is an [*Unsupported], or one with more
 // context. Errors that were joined must all be: a skip must not hide what else
 // went wrong.

@@ -65,7 +65,17 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.BoolVar(&o.Packed, "packed", false, "boot a bzImage as it is, not the kernel unpacked from it: that takes longer, but wakes from S3")
-	flags.DurationVar(&o.Timeout, "timeout", 0, "bound on the VM's `time`, boot included (default the program's -test.timeout, and 2m to boot)")
+	flags.Func("timeout", "bound on the VM's `time`, boot included (default the program's -test.timeout, and 2m to boot)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return errors.New("parse error")
+		}
+		if d <= 0 {
+			return errors.New("a virtual machine takes time")
+		}
+		o.Timeout = d
+		return nil
+	})
 	flags.Func("module", "load a `module` of the kernel's before the program starts, from its package or directory; parameters may follow: 'null_blk nr_devices=1'; may be repeated", func(s string) error {
 		if len(strings.Fields(s)) == 0 {
 			return errors.New("no module")

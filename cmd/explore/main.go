@@ -177,6 +177,11 @@ func (o *options) prepare(ctx context.Context, tmp, binary string, all *findings
 // explore does all of it.
 func (o *options) explore(ctx context.Context) error {
 	runtime.LockOSThread() // QEMU ends with it
+	unlock, err := cli.LockOut(o.vm.Out)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	tmp, err := os.MkdirTemp("", "explore-")
 	if err != nil {
 		return err

@@ -131,6 +131,16 @@ func (l *bench) check(flags *flag.FlagSet) (err error) {
 
 // run tests each kernel, and each mutant of it.
 func (l *bench) run(ctx context.Context) (err error) {
+	// Runs for several kernels can share -out: each has a directory below it.
+	var dirs []string
+	for _, name := range l.names {
+		dirs = append(dirs, filepath.Join(l.out, strings.ReplaceAll(name, "/", "-")))
+	}
+	unlock, err := cli.LockOut(dirs...)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if l.exploreTime > 0 {
 		return l.exploreAll(ctx)
 	}

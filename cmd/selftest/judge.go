@@ -17,7 +17,7 @@ func judge(results io.Reader, screen io.Writer) (*verdicts, error) {
 	t := times{w: screen}
 	v := &verdicts{
 		parents: make(map[test]bool), known: make(map[test]string), output: make(map[test]string), release: make(map[string]string),
-		ran: make(map[string]bool), empty: make(map[string]bool), fresh: make(map[string]bool),
+		ran: make(map[string]bool), empty: make(map[string]bool), fresh: make(map[string]bool), wrong: make(map[string]string),
 	}
 	for e, err := range testjson.Read(results) {
 		if err != nil {
@@ -69,8 +69,9 @@ type verdicts struct {
 	// and those in which -run matched none, though perhaps the beginning of
 	// one's name
 	empty  map[string]bool
-	fresh  map[string]bool // and those in which a test has failed that is not known
-	failed bool            // a test has, by no known defect, or something else when tests had run
+	fresh  map[string]bool   // and those in which a test has failed that is not known
+	wrong  map[string]string // and those in which the suite was asked for what is not there: what
+	failed bool              // a test has, by no known defect, or something else when tests had run
 }
 
 func (v *verdicts) take(e testjson.Event) {
@@ -86,6 +87,10 @@ func (v *verdicts) take(e testjson.Event) {
 		v.known[test{e.Package, e.Test}] = e.Value
 	case e.Action == "attr" && e.Key == testjson.NoLonger && e.Test == "":
 		v.gone = append(v.gone, test{e.Package, e.Value})
+	case e.Action == "attr" && e.Key == testjson.WrongOption && e.Test != "":
+		v.wrong[e.Package] = e.Value
+	case e.Action == "fail" && v.wrong[e.Package] != "":
+		// No test began. A kernel is not to be blamed for a command line.
 	case e.Verdict() && e.Test == "":
 		// The package fails if a test does, and then that tells.
 		known := !v.fresh[e.Package] && v.hasKnown(e.Package)

@@ -147,6 +147,9 @@ func parse(args []string) (*options, error) {
 	if _, err := loadKnown(o.known); err != nil {
 		return nil, err
 	}
+	if err := checkSuiteArgs(o.args); err != nil {
+		return nil, fmt.Errorf("after --: %w", err)
+	}
 	return o, nil
 }
 
@@ -226,9 +229,11 @@ func (o *options) test(ctx context.Context) error {
 	if err := o.checkBaseline(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.vm.Out, 0o755); err != nil {
+	unlock, err := cli.LockOut(o.vm.Out)
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	if err := o.removeReports(); err != nil {
 		return err
 	}
@@ -268,11 +273,15 @@ func (o *options) test(ctx context.Context) error {
 // removeReports removes those of an earlier run. Nobody is to take them for
 // those of a run that made none.
 func (o *options) removeReports() error {
-	dirs := []string{filepath.Join(o.vm.Out, report.ReproDir)}
+	repros := filepath.Join(o.vm.Out, report.ReproDir)
+	dirs := []string{repros}
 	for _, kernel := range fileNames(o.kernels) {
 		for _, boot := range o.profiles {
 			dirs = append(dirs, againDirs(o.subdir(kernel, &boot))...)
 		}
+	}
+	if err := unused(repros); err != nil {
+		return err
 	}
 	for _, dir := range dirs {
 		if err := os.RemoveAll(dir); err != nil {
@@ -285,6 +294,23 @@ func (o *options) removeReports() error {
 		}
 	}
 	return nil
+}
+
+// unused returns an error if a script that an earlier run wrote is running: its
+// reports are beside it.
+func unused(repros string) error {
+	entries, _ := os.ReadDir(repros) // an earlier run need not have been
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(repros, e.Name()))
+		}
+	}
+	unlock, err := cli.LockOut(dirs...)
+	if err == nil {
+		unlock()
+	}
+	return err
 }
 
 // tool is the path of a program that makes the reports, which is built beside

@@ -154,6 +154,8 @@ func TestParseError(t *testing.T) {
 		{[]string{"-retry", "1", "-soak", "1h"}, "-retry with -soak: a soak is not run again"},
 		{[]string{"-soak-continue"}, "-soak-continue without -soak"},
 		{[]string{"-timeout", "soon"}, `invalid value "soon" for flag -timeout: parse error`},
+		{[]string{"-timeout", "-5s"}, `invalid value "-5s" for flag -timeout: a virtual machine takes time`},
+		{[]string{"-timeout", "0s"}, `invalid value "0s" for flag -timeout: a virtual machine takes time`},
 		{
 			[]string{"-profile", "isolcpu"},
 			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, nohz_full-maxcpus, threadirqs, lowres, smt, nosmt, nosmt-maxcpus, maxcpus, hot-add, numa, modules, cgroup-v1, cgroup-v1-v2mode, sched-ext, sleep, and all`,
@@ -271,6 +273,7 @@ func TestJudge(t *testing.T) {
 		pass   = `{"Action":"pass","Package":"p"}` + "\n"
 		fail   = `{"Action":"fail","Package":"p"}` + "\n"
 		known  = `{"Action":"attr","Package":"p","Test":"TestA","Key":"known","Value":"x"}` + "\n"
+		wrong  = `{"Action":"attr","Package":"p","Test":"TestA","Key":"wrong-option","Value":"-cpus 9: no"}` + "\n"
 		main   = `{"Action":"fail","Package":"p","Test":"TestMain"}` + "\n"
 	)
 	for _, tt := range []struct {
@@ -296,6 +299,8 @@ func TestJudge(t *testing.T) {
 		{"a known one failed, and the machine was left changed", known + failed + main + fail, false, true},
 		{"a known one failed, and the machine was left changed on another kernel", known + failed + fail + strings.ReplaceAll(passed+main+fail, `"p"`, `"q"`), true, true},
 		{"it is known in another kernel", strings.ReplaceAll(known+failed+fail, `"p"`, `"q"`) + failed + fail, false, true},
+		{"a CPU that is not there", wrong + failed + strings.ReplaceAll(wrong+failed, "TestA", "TestB") + fail, false, false},
+		{"a CPU that is not there on one kernel", wrong + failed + fail + strings.ReplaceAll(failed+fail, `"p"`, `"q"`), false, true},
 		{"a test prints such a line", `{"Action":"output","Test":"TestA","Output":"{\"Action\":\"pass\",\"Test\":\"TestB\"}\n"}` + "\n", false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

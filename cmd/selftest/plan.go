@@ -48,10 +48,35 @@ const packagePrefix = "hotplugtest/"
 // out.
 func (g *guest) facts() []junit.Property {
 	facts := []junit.Property{{Name: testjson.KernelSource, Value: g.Origin.Source}, {Name: testjson.KernelSum, Value: g.Origin.Sum}}
+	if flags := changing(g.Options); flags != "" {
+		facts = append(facts, junit.Property{Name: testjson.KernelChanged, Value: flags})
+	}
 	if len(g.LeftOut) > 0 {
 		facts = append(facts, junit.Property{Name: testjson.LeftOut, Value: strings.Join(g.LeftOut, ", ") + ": " + whyLeftOut})
 	}
 	return facts
+}
+
+// changing returns the flags that change the text of the running kernel, or "":
+// with them it is not the one that its package has.
+func changing(o vm.Options) string {
+	var flags []string
+	addFlag(&flags, "-poke", o.Pokes...)
+	addFlag(&flags, "-delay", o.Delays...)
+	return strings.Join(quoted(flags), " ")
+}
+
+// changed returns a kernel for people, with the flags that change it.
+func changed(kernel string, o vm.Options) string {
+	if flags := changing(o); flags != "" {
+		return kernel + " changed by " + flags
+	}
+	return kernel
+}
+
+// heading is what a run prints of a VM before it begins.
+func heading(name, kernel string, o vm.Options, boot *profile.Profile) string {
+	return fmt.Sprintf("%s: %s\n", boot.Of(name), joined(", ", changed(kernel, o), o.SMP+" CPUs", boot.Append))
 }
 
 // facts are those of all guests, by package.
@@ -151,7 +176,7 @@ func (o *options) plan(ctx context.Context, p *plan, tmp, binary string) error {
 			}
 			options := o.booted(&boot, options)
 			options.Out = o.subdir(name, &boot)
-			fmt.Printf("%s: %s\n", boot.Of(name), joined(", ", prepared.Kernel(), options.SMP+" CPUs", boot.Append))
+			fmt.Print(heading(name, prepared.Kernel(), options, &boot))
 			o.tellDebug(os.Stdout, options, prepared.Symbols())
 			p.VMs = append(p.VMs, guest{
 				Package: packagePrefix + boot.Of(name),

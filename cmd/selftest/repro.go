@@ -124,14 +124,14 @@ func (g *guest) repro(name, why, release, module string) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("#!/bin/sh")
 	line("# %s fails on Linux %s%s", oneLine(name), release, strings.TrimSuffix(": "+oneLine(why), ": "))
-	line("# Kernel: %s", oneLine(g.Origin.Source))
+	line("# Kernel: %s", oneLine(changed(g.Origin.Source, g.Options)))
 	line("# SHA-256: %s", g.Origin.Sum)
 	line("# %s", oneLine(g.Origin.QEMU))
 	line("#")
 	line("# Runs the test on this kernel again, in a virtual machine, from any directory. The status is 1 if it fails, 0 if")
 	line("# it passes, and 125 if that cannot be told, as when the kernel is not the one above any more. With a kernel as argument,")
 	line("# as in ci/selftest -kernel, it runs on that one, without -poke. Flags of ci/selftest may follow: -shell, -gdb. The reports")
-	line("# are in the directory out.")
+	line("# are beside this script, in a directory of the same name that ends in .out, or where -out says.")
 	line("suite=${HOTPLUGTEST:-%s}", quote(module))
 	line(`if ! [ -x "$suite/ci/selftest" ]; then`)
 	line(`	echo "$0: there is no hotplugtest in $suite: set HOTPLUGTEST to a clone of it" >&2`)
@@ -141,6 +141,8 @@ func (g *guest) repro(name, why, release, module string) string {
 	line("'' | -*) set -- -kernel %s \"$@\" ;;", strings.Join(quoted(append([]string{g.Origin.Kernel, "-sha256", g.Origin.Sum}, g.Origin.Broken...)), " "))
 	line("*) kernel=$1; shift; set -- -kernel \"$kernel\" \"$@\" ;;")
 	line("esac")
+	// The default -out may be that of the run which wrote this script.
+	line(`set -- -out "${0%%.sh}.out" "$@"`)
 	flags := append(slices.Clone(g.Origin.Flags), "-run", pattern([]string{name}))
 	if len(g.Origin.Args) > 0 {
 		flags = append(append(flags, "--"), g.Origin.Args...)

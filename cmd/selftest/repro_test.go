@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // A script for a failure calls ci/selftest with the flags of the run, from any
@@ -22,7 +24,7 @@ func TestRepro(t *testing.T) {
 	p := &plan{VMs: []guest{{Package: "hotplugtest/bookworm/smt", Origin: origin{
 		Kernel: "bookworm", Source: "Debian bookworm linux-image-6.1", Sum: "abc", QEMU: "qemu-system-x86_64 -smp 4 -append 'a b'",
 		Flags: []string{"-profile", "smt", "-append", `a='b' "$c" `}, Broken: []string{"-poke", "f=ret"}, Args: []string{"-cycles", "100"},
-	}}}}
+	}, Options: vm.Options{Pokes: []string{"f=ret"}}}}}
 	v := of(t, strings.ReplaceAll(events(t, "TestA/7:x:y kernel 6.1.0", "TestA/7:x:y:     a.go:1: it is `lost`\n        $(touch x)", "TestA/7:x:y fail", "TestA fail"), `"p"`, `"hotplugtest/bookworm/smt"`))
 	var screen strings.Builder
 	require.NoError(t, p.writeRepros(v, module, out, &screen))
@@ -30,7 +32,7 @@ func TestRepro(t *testing.T) {
 	script := filepath.Join(out, "repro/bookworm-smt-TestA-7-x-y.sh")
 	text, err := os.ReadFile(script)
 	require.NoError(t, err)
-	assert.True(t, strings.HasPrefix(string(text), "#!/bin/sh\n# TestA/7:x:y fails on Linux 6.1.0: it is `lost`\n# Kernel: Debian bookworm linux-image-6.1\n# SHA-256: abc\n# qemu-system-x86_64 -smp 4 -append 'a b'\n#\n"), "%s", text)
+	assert.True(t, strings.HasPrefix(string(text), "#!/bin/sh\n# TestA/7:x:y fails on Linux 6.1.0: it is `lost`\n# Kernel: Debian bookworm linux-image-6.1 changed by -poke f=ret\n# SHA-256: abc\n# qemu-system-x86_64 -smp 4 -append 'a b'\n#\n"), "%s", text)
 
 	run := func(env string, args ...string) (string, int) {
 		cmd := exec.Command(script, args...)
@@ -45,15 +47,16 @@ func TestRepro(t *testing.T) {
 		return string(said), cmd.ProcessState.ExitCode()
 	}
 	const rest = "[-profile]\n[smt]\n[-append]\n[a='b' \"$c\" ]\n[-run]\n[^TestA$/^7:x:y$]\n[--]\n[-cycles]\n[100]\n"
+	own := "[-out]\n[" + strings.TrimSuffix(script, ".sh") + ".out]\n"
 	said, code := run("")
-	assert.Equal(t, "[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n"+rest, said)
+	assert.Equal(t, own+"[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n"+rest, said)
 	assert.Equal(t, 7, code)
 	said, _ = run("", "my kernel")
-	assert.Equal(t, "[-kernel]\n[my kernel]\n"+rest, said, "another kernel is not poked")
+	assert.Equal(t, own+"[-kernel]\n[my kernel]\n"+rest, said, "another kernel is not poked")
 	said, _ = run("", "sid", "-shell")
-	assert.Equal(t, "[-kernel]\n[sid]\n[-shell]\n"+rest, said)
+	assert.Equal(t, own+"[-kernel]\n[sid]\n[-shell]\n"+rest, said)
 	said, _ = run("", "-gdb")
-	assert.Equal(t, "[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n[-gdb]\n"+rest, said)
+	assert.Equal(t, own+"[-kernel]\n[bookworm]\n[-sha256]\n[abc]\n[-poke]\n[f=ret]\n[-gdb]\n"+rest, said)
 	said, code = run("/nonexistent")
 	assert.Equal(t, script+": there is no hotplugtest in /nonexistent: set HOTPLUGTEST to a clone of it\n", said)
 	assert.Equal(t, 125, code)

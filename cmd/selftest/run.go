@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,6 +93,8 @@ func verdict(v *verdicts, runErr error) error {
 	switch {
 	case v.failed:
 		return errFailed
+	case len(v.wrong) > 0:
+		return errors.New(slices.Sorted(maps.Values(v.wrong))[0])
 	case runErr != nil:
 		return errUntold
 	case !v.passed() && len(v.known) == 0:

@@ -260,6 +260,15 @@ func TestFail(t *testing.T) {
 			stderr: `selftest: no test ran and passed: does -run match any, and are they all skipped\?`,
 		},
 		{
+			name: "a CPU that is not there", args: "-run TestSameValue -- -cpus 9",
+			stdout: `.*-cpus 9: cpu9 cannot be used: it is not online`,
+			stderr: `selftest: -cpus 9: cpu9 cannot be used: it is not online`,
+		},
+		{
+			name: "a flag that the suite does not have", args: "-run TestSameValue -- -nosuch", code: 2,
+			stderr: `selftest: after --: flag provided but not defined: -nosuch .*`,
+		},
+		{
 			name: "one CPU", args: "-smp 1", code: 2,
 			stderr: `selftest: -smp 1: the suite needs two CPUs or more, one to take offline and one that stays .*`,
 		},

@@ -90,6 +90,12 @@ func (w *widen) run(ctx context.Context) (err error) {
 	runtime.LockOSThread() // QEMU ends with it
 	ctx, cancel := context.WithTimeoutCause(ctx, w.limit, errOver)
 	defer cancel()
+	// Runs for several kernels can share -out: each has a directory below it.
+	unlock, err := cli.LockOut(w.reports())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	prepared, err := vm.Prepare(ctx, w.vm, runtime.GOARCH, os.Stderr)
 	if err != nil {
 		return err

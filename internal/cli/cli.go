@@ -108,6 +108,9 @@ func (p *Program) Run(parseErr error, do func(context.Context) error) int {
 	case !errors.As(err, &told):
 		p.say(err.Error())
 		told = &Told{}
+		if errors.As(err, new(*InUse)) {
+			told.Status = Untold
+		}
 	}
 	if ctx.Err() != nil {
 		// Also after a verdict: the interrupt may have made a test fail.

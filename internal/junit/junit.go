@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
@@ -62,7 +63,8 @@ type properties struct {
 // Mark corrects a report. A skipped test case whose property
 // [testjson.Known] names a defect gets the message "known: ID", and the text of
 // the failure as output. Of all others the text is the reason alone, without
-// the lines that package testing prints of each test. There is nothing to do if
+// the lines that package testing prints of each test, and the message of a
+// failure is its first line. There is nothing to do if
 // gotestsum did not get as far as to write a report.
 func Mark(file string, notes Notes) error {
 	data, err := os.ReadFile(file)
@@ -114,6 +116,7 @@ func (c *testcase) note(more []Property) {
 func (c *testcase) mark() {
 	if c.Failure != nil {
 		c.Failure.Text = WithoutFrames(c.Failure.Text)
+		c.explain()
 	}
 	if c.Skipped == nil {
 		return
@@ -129,6 +132,22 @@ func (c *testcase) mark() {
 	}
 	c.Output = strings.TrimLeft(text, "\n")
 	c.Skipped.Message = testjson.KnownPrefix + c.Properties.List[i].Value
+}
+
+// explain makes the message of a failure the first line that the test reported:
+// gotestsum's is the same for all. A test that reported nothing fails because
+// one below it did, and keeps it.
+func (c *testcase) explain() {
+	texts := known.Texts(c.Failure.Text)
+	if len(texts) == 0 {
+		return
+	}
+	line, _, _ := strings.Cut(texts[0], "\n")
+	for i := range c.Failure.Attrs {
+		if c.Failure.Attrs[i].Name.Local == "message" {
+			c.Failure.Attrs[i].Value = strings.TrimSpace(line)
+		}
+	}
 }
 
 // WithoutFrames returns the output of a test without the lines that package

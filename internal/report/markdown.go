@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
 )
 
 // mostListed is how many failures and skips the summary lists.
@@ -17,7 +19,11 @@ func (r *Report) Markdown(w io.Writer) error {
 	b.WriteString("| kernel | Linux | passed | skipped | known | failed | longest window |\n|---|---|---|---|---|---|---|\n")
 	for _, c := range r.columns {
 		t := c.tally()
-		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d | %s |\n", escaped(c.Name), escaped(c.Facts["kernel"]),
+		linux := c.Facts["kernel"]
+		if flags := c.Facts[testjson.KernelChanged]; flags != "" {
+			linux += " changed by " + flags
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d | %s |\n", escaped(c.Name), escaped(linux),
 			t.n[passed], t.n[skipped], t.n[broken], t.bad(), c.longest())
 	}
 	n := 0

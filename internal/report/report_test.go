@@ -306,6 +306,19 @@ func TestMarkdown(t *testing.T) {
 `, b.String())
 }
 
+// A kernel that was changed is not the one of its package: it must not be
+// reported as that.
+func TestChanged(t *testing.T) {
+	dir := results(t, t.TempDir(), "sid - kernel-changed: -poke f=ret", "sid TestA kernel: 7.2", "sid TestA pass")
+	r, err := Read([]string{dir})
+	require.NoError(t, err)
+	var b strings.Builder
+	require.NoError(t, r.Markdown(&b))
+	assert.Contains(t, b.String(), "| sid | 7.2 changed by -poke f=ret | 1 |")
+	assert.Contains(t, parse(t, html(t, dir)).text, "changed by -poke f=ret")
+	assert.NotContains(t, html(t, sample(t, t.TempDir())), "changed by")
+}
+
 // go test skips what fails by a known defect, and says there what that is.
 func TestKnownToGoTest(t *testing.T) {
 	r, err := Read([]string{results(t, t.TempDir(), "6.12.1 TestA skip,known=busy known: busy: it is busy", "6.12.1 TestB pass")})

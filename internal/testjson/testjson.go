@@ -18,6 +18,11 @@ const ResultsFile = "results.json"
 // function for that.
 const Main = "TestMain"
 
+// WrongOption is the key of an attribute of a test that fails because the suite
+// was asked for what this machine does not have. It says what, and nothing is
+// said of the kernel.
+const WrongOption = "wrong-option"
+
 // Keys of attributes that ci/selftest adds to the results.
 const (
 	Known          = "known"           // of a failed test: the ID of the known defect
@@ -28,6 +33,7 @@ const (
 	LeftOut        = "left-out"        // of a package: tests that were not run, and why: "TEST, TEST: WHY"
 	Console        = "console"         // of a package: the file with the kernel's console, from the directory of the results
 	KernelSource   = "kernel-source"   // of a package: which kernel it is, for people: a package and its version, or a path
+	KernelChanged  = "kernel-changed"  // of a package: the flags that change the running kernel: "-poke f=ret -delay g=1s"
 	KernelSum      = "kernel-sha256"   // of a package: SHA-256 of the kernel as it was given or downloaded
 )
 

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/known"
+	"github.com/hotplugtest/hotplugtest/internal/testpattern"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// checkSuiteArgs says what of the arguments for the test binary cannot be. In
+// the virtual machine, a wrong command line would look like a kernel on which
+// tests fail.
+func checkSuiteArgs(args []string) error {
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	var o suite.Options
+	o.Flags(flags)
+	// The other flags of the test binary.
+	flags.Duration("explore", 0, "")
+	flags.Uint64("explore-seed", 0, "")
+	flags.String("explore-out", "", "")
+	flags.Bool("restore", false, "")
+	testFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("%v", err) // -help is no help here
+	}
+	// Flags after such a word would not count. After "--" nobody takes them for flags.
+	if n := flags.NArg(); n > 0 && args[max(len(args)-n-1, 0)] != "--" {
+		return fmt.Errorf("unexpected %q: only flags can follow", flags.Arg(0))
+	}
+	return checkSuite(&o)
+}
+
+// checkSuite says what of the suite's options cannot be, on any machine.
+func checkSuite(o *suite.Options) error {
+	switch {
+	case o.Cycles < 0:
+		return fmt.Errorf("-cycles %d: a CPU is probed once or more", o.Cycles)
+	case o.Cpusets < 0:
+		return fmt.Errorf("-cpusets %d: there are no fewer than none", o.Cpusets)
+	case o.Soak < 0:
+		return fmt.Errorf("-soak %v: a soak takes time", o.Soak)
+	case o.Settle < 0:
+		return fmt.Errorf("-settle %v: a pause takes time", o.Settle)
+	}
+	if _, err := affinity.ParseList(o.CPUs); err != nil {
+		return fmt.Errorf("-cpus %q: %w", o.CPUs, err)
+	}
+	if _, err := regexp.Compile(o.Require); err != nil {
+		return fmt.Errorf("-require %w", err)
+	}
+	for _, file := range o.Known {
+		// The virtual machine has no other files of this one's.
+		if file != known.Builtin && !strings.HasPrefix(filepath.Clean(file), "testdata/") {
+			return fmt.Errorf("-known %s: the virtual machine does not have this file: give -known before the --", file)
+		}
+	}
+	_, err := loadKnown(o.Known)
+	return err
+}
+
+// testFlags defines the flags of package testing. Their values go nowhere.
+func testFlags(flags *flag.FlagSet) {
+	testing.Init()
+	flag.CommandLine.VisitAll(func(f *flag.Flag) {
+		if strings.HasPrefix(f.Name, "test.") {
+			flags.Var(&testFlag{name: f.Name, like: f.Value}, f.Name, "")
+		}
+	})
+}
+
+// testFlag takes what a flag of package testing does.
+type testFlag struct {
+	name string
+	like flag.Value
+}
+
+func (f *testFlag) String() string { return "" }
+
+func (f *testFlag) IsBoolFlag() bool {
+	b, ok := f.like.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
+}
+
+func (f *testFlag) Set(text string) error {
+	switch f.name {
+	case "test.run", "test.skip", "test.list", "test.bench", "test.fuzz":
+		_, err := testpattern.Parse(text)
+		return err
+	case "test.v":
+		if text == "test2json" {
+			return nil
+		}
+	}
+	getter, ok := f.like.(flag.Getter)
+	if !ok {
+		return nil
+	}
+	var err error
+	switch getter.Get().(type) {
+	case bool:
+		_, err = strconv.ParseBool(text)
+	case int:
+		_, err = strconv.ParseInt(text, 0, strconv.IntSize)
+	case uint:
+		_, err = strconv.ParseUint(text, 0, strconv.IntSize)
+	case time.Duration:
+		_, err = time.ParseDuration(text)
+	}
+	if err != nil {
+		return errors.New("parse error")
+	}
+	return nil
+}
