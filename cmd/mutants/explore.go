@@ -37,7 +37,8 @@ func (l *bench) exploreAll(ctx context.Context) error {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("building the explorer: %w", err)
 	}
-	var summary strings.Builder
+	var summary, table strings.Builder
+	table.WriteString("| kernel | mutant | broken | found |\n|---|---|---|---|\n")
 	for _, k := range l.kernels {
 		chosen := l.chosen(k)
 		if len(chosen) == 0 {
@@ -64,6 +65,7 @@ func (l *bench) exploreAll(ctx context.Context) error {
 				n++
 			}
 			fmt.Printf("%-5s %s: %s\n", k.name, m.name, found)
+			fmt.Fprintf(&table, "| %s | `%s` | %s | %s |\n", k.name, m.name, m.breaks, strings.ReplaceAll(found, "|", `\|`))
 		}
 		fmt.Fprintf(&summary, "%-5s %d of %d mutants found by the explorer\n", k.name, n, len(chosen))
 	}
@@ -71,7 +73,10 @@ func (l *bench) exploreAll(ctx context.Context) error {
 		return errors.New("there is no such mutant")
 	}
 	fmt.Print(summary.String())
-	return nil
+	if l.markdown == "" {
+		return nil
+	}
+	return os.WriteFile(l.markdown, []byte(table.String()), 0o644)
 }
 
 // flagsFor returns the flags of a mutant that the explorer has as well.
@@ -114,7 +119,7 @@ func (e *explorer) explore(ctx context.Context, k series, name string, flags ...
 // foundLine is what the explorer prints of what it stands by: of a law that is
 // broken, of a crash that it reduces, and of a finding that it does not reduce. A
 // crash of which it only says in which step it came may be the emulator's doing.
-var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|reducing (.*) in fresh VMs|BROKEN: (.*) \(\d+ of \d+, \d+ steps of \d+\))$`)
+var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|reducing (.*) in fresh VMs|BROKEN: (.*) \(\d+ of \d+(?:, not again)?, \d+ steps of \d+\))$`)
 
 // firstFound reads all that the explorer prints, and calls enough at the first
 // thing that it has found. That is what is returned.

@@ -16,10 +16,9 @@ func TestParseExplore(t *testing.T) {
 	assert.Equal(t, 3*time.Minute, l.exploreTime)
 	assert.Equal(t, []string{"-seed", "7"}, l.args)
 	for args, want := range map[string]string{
-		"-explore -1s":            "-explore -1s: it takes time",
-		"-explore 1m -rows":       "-rows is for the suite, not for -explore",
-		"-explore 1m -callbacks":  "-explore is for the mutants of the table, not for -callbacks",
-		"-explore 1m -markdown x": "-markdown is for the suite, not for -explore",
+		"-explore -1s":           "-explore -1s: it takes time",
+		"-explore 1m -rows":      "-rows is for the suite, not for -explore",
+		"-explore 1m -callbacks": "-explore is for the mutants of the table, not for -callbacks",
 	} {
 		_, err := parse(strings.Fields(args))
 		assert.ErrorContains(t, err, want, args)
@@ -48,6 +47,7 @@ func TestFirstFound(t *testing.T) {
 			"a doubted crash that shows again",
 			inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: reducing survives: crash in f in fresh VMs\n", "survives: crash in f",
 		},
+		{"a finding that did not show again", "trixie: BROKEN: domains: it: so it is (1 of 2, not again, 41 steps of 41)\n", "domains: it: so it is"},
 		{"a crash when the time is over", inF + "trixie/smt: BROKEN: survives: crash in f: the kernel panicked (1 of 1, 2 steps of 2)\n    mkdir $A\n", "survives: crash in f: the kernel panicked"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

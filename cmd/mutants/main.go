@@ -74,7 +74,7 @@ func parse(args []string) (*bench, error) {
 	flags.BoolVar(&l.healthy, "healthy", true, "without -rows, run the suite on the healthy kernels first: it must pass there")
 	flags.BoolVar(&l.delays, "delays", true, "delay what a mutant's delays say: without them, what only a delay shows survives")
 	flags.StringVar(&l.out, "out", "out/mutants", "`directory` for the reports of each run")
-	flags.StringVar(&l.markdown, "markdown", "", "write the score as a Markdown table to this `file`")
+	flags.StringVar(&l.markdown, "markdown", "", "write the score, or with -explore what was found, as a Markdown table to this `file`")
 	var err error
 	if l.args, err = program.Parse(flags, args); err != nil {
 		return l, err
@@ -105,7 +105,7 @@ func (l *bench) check(flags *flag.FlagSet) (err error) {
 	flags.Visit(func(f *flag.Flag) {
 		table := slices.Contains([]string{"short", "rows", "delays", "markdown", "explore"}, f.Name)
 		switch {
-		case l.exploreTime != 0 && slices.Contains([]string{"rows", "markdown"}, f.Name):
+		case l.exploreTime != 0 && f.Name == "rows":
 			err = fmt.Errorf("-%s is for the suite, not for -explore", f.Name)
 		case l.callbacks && table:
 			err = fmt.Errorf("-%s is for the mutants of the table, not for -callbacks", f.Name)
