@@ -29,7 +29,7 @@ func TestDocs(t *testing.T) {
 	parts := map[string]string{
 		"transitions": transitionsDoc(tables), "invariants": invariantsDoc(tables),
 		"scenarios": scenariosDoc(tables), "workloads": workloadsDoc(tables), "defects": defectsDoc(tables),
-		"deferrals": deferralsDoc(), "explored": exploredDoc(t, tables),
+		"deferrals": deferralsDoc(), "explored": exploredDoc(t, tables), "laws": lawsDoc(),
 	}
 	for _, file := range []string{"docs/rows.md", "docs/findings.md", "docs/ledger.md", "docs/explorer.md"} {
 		data, err := os.ReadFile(file)
@@ -143,6 +143,19 @@ func exploredDoc(t *testing.T, tables Tables) string {
 		rows = append(rows, []string{strings.Join(kernels, ", "), "`" + strings.Replace(k.Key, "*", "…", 1) + "`", k.Defect.Symptom, strings.Join(sequences, ", ")})
 	}
 	return table([]string{"kernels", "law, and what it touches", "what is seen", "sequence"}, rows)
+}
+
+// lawsDoc returns what the explorer holds a kernel to.
+func lawsDoc() string {
+	var rows [][]string
+	for _, law := range append(explore.Default().Laws, explore.Survives) {
+		text := only("", law.Since, Version{}, nil, false)
+		if law.Cgroup != 0 {
+			text = strings.TrimPrefix(text+fmt.Sprintf("; cgroup v%d", law.Cgroup), "; ")
+		}
+		rows = append(rows, []string{"`" + law.Name + "`", law.Text, text, law.Source})
+	}
+	return table([]string{"law", "what is promised", "only", "source"}, rows)
 }
 
 func transitionsDoc(tables Tables) string {

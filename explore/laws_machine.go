@@ -31,7 +31,7 @@ var machineLaws = []Law{
 	{
 		Name:   "present",
 		Text:   "an operation on a CPU leaves the list of CPUs that are present",
-		Source: cpusDoc + ", present: \"CPUs that have been identified as being present in the system\"",
+		Source: "Documentation/admin-guide/cputopology.rst, present: \"CPUs that have been identified as being present in the system\"",
 		State:  true,
 		Check: func(c *Case) []Violation {
 			if c.After.Readings[presentKey] == c.Base.Readings[presentKey] {

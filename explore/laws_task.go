@@ -40,7 +40,7 @@ var taskLaws = []Law{
 	{
 		Name: "deadline-admitted",
 		Text: "the deadline tasks of a machine need no more than 95 % of its online CPUs",
-		Source: "Documentation/scheduler/sched-deadline.rst, 4.3: the admission control; kernel/sched/deadline.c: dl_bw_deactivate(), before dl_bw_check_overflow(): " +
+		Source: "Documentation/scheduler/sched-deadline.rst, 4: the admission control; kernel/sched/deadline.c: dl_bw_deactivate(), before dl_bw_check_overflow(): " +
 			"a CPU that is needed does not go offline",
 		Check: checkAdmitted,
 	},
