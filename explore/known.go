@@ -92,6 +92,9 @@ var knownOfTasks = []Known{
 			"dl_bw_cpus() of that CPU is 0, and the kernel divides by it", v5_10, v6_1, v6_12, v7_2, v7_3).shownBy(sleeperRow),
 	finding("kernel-log: warning in dl_server_start", throttled+"the kernel warns as it starts the deadline server there", v6_12, v7_2, v7_3),
 	finding("kernel-log: warning in native_smp_send_reschedule", throttled+"the kernel warns as it sends an interrupt there", v7_2, v7_3),
+	finding("deadline-admitted: the online CPUs",
+		"a deadline task that sleeps, and ran last on a CPU that is offline, is not counted, and the last CPU goes that it needs: dl_add_task_root_domain() "+
+			"adds it to the root domain of that CPU, which has none", v6_1),
 	finding("survives: crash in set_cpus_allowed_dl",
 		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1, v7_2),
 }
