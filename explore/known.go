@@ -103,6 +103,11 @@ var knownOfTasks = []Known{
 // its are offline: the kernel takes only those from its parent that are online.
 const halfTaken = "a partition has become valid as another CPU came online, and a CPU of its comes online then: "
 
+// partly begins what is seen of an isolated partition that was given some of its
+// CPUs alone, as a sibling had the others.
+const partly = "an isolated partition that has some of its CPUs, as a sibling had the others, takes those that the sibling has given back once its last one " +
+	"goes offline: "
+
 const emptyReason = "a cpuset without CPUs that is made a partition below one that is none, and is given CPUs then, is invalid for the reason that it has none"
 
 // lastOfRoot begins what is seen of a partition when the last CPU goes offline
@@ -124,6 +129,9 @@ var knownOfPartitions = []Known{
 		"an isolated partition of CPUs that are all offline: it says that it is valid, and has the CPUs of the root cpuset", v6_1),
 	finding("domains: root partition is load-balanced, after a write to it",
 		"a partition of one CPU that is given it after it was made a partition is load-balanced with others", v6_1),
+	finding("domains: root partition is balanced with CPUs of others, after a write to it", "the same of several CPUs", v6_1),
+	finding("member-effective: a member below the root, after a write to it",
+		"a partition whose CPUs are all offline that is made a member has no CPU, where it should have its parent's", v6_1),
 	finding("partitions-disjoint: root partition and *, after a write to it",
 		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
 		v6_1),
@@ -160,6 +168,12 @@ var knownOfPartitions = []Known{
 	finding("partitions-disjoint: root partition and member", halfTaken+"so have cpusets that have the root's CPUs", v6_12, v7_2, v7_3),
 	finding("domains: root partition is not load-balanced", halfTaken+"it is not load-balanced any more", v6_12),
 	finding("domains: the root cpuset is balanced with CPUs of others", halfTaken+"both are balanced with it", v7_2, v7_3),
+	finding("partitions-disjoint: isolated partition and the root cpuset", partly+"the root cpuset keeps them", v7_2, v7_3),
+	finding("partitions-disjoint: isolated partition and member", partly+"so do cpusets that have the root's", v7_2, v7_3),
+	finding("partitions-disjoint: isolated partition and root invalid", partly+"so do those that want to be partitions", v7_2, v7_3),
+	finding("partitions-disjoint: isolated partition and *, after a write to another cpuset", partly+"the same, where one step does both", v7_2, v7_3),
+	finding("domains: isolated partition is load-balanced", partly+"they are still load-balanced", v7_2, v7_3),
+	finding("domains: isolated partition is load-balanced, after a write to another cpuset", partly+"the same, where one step does both", v7_2, v7_3),
 	finding("isolated-list: a CPU of no isolated partition is in the list",
 		"a CPU of an isolated partition stays in cpuset.cpus.isolated for good, though all cpusets are removed, when the partition above it is made a member",
 		v6_12, v7_2, v7_3),
