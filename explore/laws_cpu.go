@@ -253,11 +253,20 @@ func differences(a, b *Snapshot, pass func(Key) bool) []Key {
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		was, wasThere := a.Readings[key]
 		is, isThere := b.Readings[key]
-		if (was != is || wasThere != isThere) && !pass(key) {
+		if (was != is || wasThere != isThere) && !onlyReason(was, is) && !pass(key) {
 			keys = append(keys, key)
 		}
 	}
 	return keys
+}
+
+// onlyReason reports whether two readings are of a partition that is invalid for
+// one reason and for another: of several that hold, the kernel names the one
+// that it has met first.
+func onlyReason(was, is string) bool {
+	wasKind, _, wasInvalid := strings.Cut(was, " invalid")
+	isKind, _, isInvalid := strings.Cut(is, " invalid")
+	return wasInvalid && isInvalid && wasKind == isKind
 }
 
 // name returns the end of a key that is the same for any cgroup, CPU and task.
