@@ -78,6 +78,9 @@ var knownOfTasks = []Known{
 			"cpuset_attach() does nothing if both cpusets have the same effective CPUs, and a task in the root cpuset keeps offline CPUs in its mask",
 		v6_12, v7_2, v7_3),
 	finding("task-in-cpuset: a move, and *", "the same, where the CPU is online by then, and is that of an isolated partition", v7_2, v7_3),
+	finding("task-has-all: a move, and *",
+		"a task that was moved into the root cpuset while a CPU was offline, and then back, has not the CPU once it is online, and its cpuset has: "+
+			"the same cpuset_attach()", v6_12, v7_2, v7_3),
 	finding("task-in-cpuset: an offline that was refused, and a task in a *",
 		"a task in a cpuset of one online CPU may run on all others for good once that CPU was to go offline and was refused: "+
 			"cpuset_cpus_allowed_fallback() counts on an update of the cpuset that comes only if the operation succeeds",
@@ -130,6 +133,10 @@ var knownOfPartitions = []Known{
 	finding("domains: root partition is load-balanced, after a write to it",
 		"a partition of one CPU that is given it after it was made a partition is load-balanced with others", v6_1),
 	finding("domains: root partition is balanced with CPUs of others, after a write to it", "the same of several CPUs", v6_1),
+	finding("domains: root partition is load-balanced, after a write to another cpuset", "the partition above such a one, which has one CPU left", v6_1),
+	finding("domains: root partition is balanced with CPUs of others, after a write to another cpuset", "the same, where it has several CPUs left", v6_1),
+	finding("there-and-back: cpuset.cpus.effective, cpuset.cpus.partition, schedstat#cpuN",
+		"a partition that was invalid as it wanted all CPUs of its parent stays so when it wants fewer, until a CPU goes and comes", v6_1),
 	finding("member-effective: a member below the root, after a write to it",
 		"a partition whose CPUs are all offline that is made a member has no CPU, where it should have its parent's", v6_1),
 	finding("partitions-disjoint: root partition and *, after a write to it",

@@ -151,8 +151,12 @@ func checkHasAll(c *Case) []Violation {
 		if !mask.Difference(may).Empty() {
 			continue // another law is about that
 		}
+		touches := "a task in a " + g.Kind() + c.afterWrite(g)
+		if c.moves(task) {
+			touches = "a move, and " + touches
+		}
 		broken = append(broken, Violation{
-			Touches: "a task in a " + g.Kind() + c.afterWrite(g),
+			Touches: touches,
 			Seen:    fmt.Sprintf("task %s may run on CPUs %v alone, and its cpuset %s has %v", task, mask, g.Name, g.Effective()),
 			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
 		})
