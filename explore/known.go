@@ -97,9 +97,9 @@ var knownOfTasks = []Known{
 	finding("kernel-log: warning in native_smp_send_reschedule", throttled+"the kernel warns as it sends an interrupt there", v7_2, v7_3),
 	finding("deadline-admitted: the online CPUs",
 		"a deadline task that sleeps, and ran last on a CPU that is offline, is not counted, and the last CPU goes that it needs: dl_add_task_root_domain() "+
-			"adds it to the root domain of that CPU, which has none", v6_1),
+			"adds it to the root domain of that CPU, which has none", v6_1, v6_12),
 	finding("survives: crash in set_cpus_allowed_dl",
-		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1, v7_2),
+		"a deadline task that sleeps is moved to a cpuset with other CPUs while the CPU is offline that it ran on last: the same division", v5_10, v6_1, v6_12, v7_2),
 }
 
 // halfTaken begins what is seen of a partition that becomes valid while CPUs of
@@ -152,6 +152,9 @@ var knownOfPartitions = []Known{
 		"an invalid partition becomes a valid one as its parent does, of CPUs that the parent or another one below it keeps", v6_12, v7_3),
 	finding("kernel-log: warning in partition_xcpus_del",
 		"a warning in partition_xcpus_del() when fewer CPUs are written to the cpuset.cpus.exclusive of a partition that wanted all of them", v6_12, v7_2, v7_3),
+	finding("survives: crash in select_fallback_rq",
+		"the last CPU goes offline that no isolated partition has, and a task wakes up there: select_fallback_rq() gives it the CPUs of the housekeeping mask, "+
+			"which isolated partitions are not in, finds none of them online, and is a BUG()", v7_2, v7_3),
 	finding("survives: crash in partition_sched_domains",
 		"a suspend that takes all other CPUs offline is a NULL pointer's page fault if CPU 0 is in an isolated partition", v7_2, v7_3),
 	finding("kernel-log: warning in update_prstate",

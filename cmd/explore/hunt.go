@@ -206,7 +206,7 @@ func (h *hunt) replay(ctx context.Context) error {
 	var failure *vm.Failure
 	if errors.As(err, &failure) {
 		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
-		return h.all.add(h, crashFinding(s, failure))
+		return h.replayed(ctx, crashFinding(s, failure))
 	}
 	sequences, parseErr := explore.ReadSequences(h.options.sequences)
 	if parseErr != nil {
@@ -231,11 +231,7 @@ func (h *hunt) replay(ctx context.Context) error {
 				Violation: v, Steps: tried.Steps, Results: tried.Results, Original: len(tried.Steps), Shown: 1, Tried: 1,
 				Kernel: h.source, Cgroup: s.begin.Cgroup, Log: tried.Log,
 			}
-			finish := h.all.add
-			if h.options.reduce {
-				finish = func(h *hunt, f *explore.Finding) error { return h.reduce(ctx, f) }
-			}
-			if err := finish(h, f); err != nil {
+			if err := h.replayed(ctx, f); err != nil {
 				return err
 			}
 		}
@@ -244,6 +240,15 @@ func (h *hunt) replay(ctx context.Context) error {
 		return nil // the finding says why
 	}
 	return err
+}
+
+// replayed tells of what a sequence that was given has shown, reduced if that is
+// wanted.
+func (h *hunt) replayed(ctx context.Context, f *explore.Finding) error {
+	if h.options.reduce {
+		return h.reduce(ctx, f)
+	}
+	return h.all.add(h, f)
 }
 
 // spoiled reports whether the last sequence that was tried broke a law: then
