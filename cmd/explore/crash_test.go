@@ -98,6 +98,20 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
+// A sequence that is given and crashes the kernel is reduced if that is wanted.
+func TestReplayedCrash(t *testing.T) {
+	same := boot{said: replayed, err: crashIn("f")}
+	for want, boots := range map[string][]boot{"1 of 1": {same}, "3 of 3": {same, same, same}} {
+		h := newHunt(t.TempDir())
+		h.options.sequences, h.options.reduce = "mkdir $A\nrmdir $A\n", want == "3 of 3"
+		h.play(t, boots...)
+		require.NoError(t, h.replay(t.Context()))
+		require.Len(t, h.all.list, 1)
+		assert.Equal(t, want, h.all.list[0].Rate())
+		assert.Equal(t, []string{"mkdir $A"}, h.all.list[0].Steps)
+	}
+}
+
 // Who interrupts it is not told that the crash does not show again.
 func TestDoubtInterrupted(t *testing.T) {
 	why := errors.New("interrupted")
