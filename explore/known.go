@@ -161,7 +161,7 @@ var knownOfPartitions = []Known{
 		"a warning in update_prstate() when a cpuset is made a partition of which all CPUs are offline that no sibling claims", v7_2, v7_3),
 	finding("undone: cpuset.cpus.effective, schedstat#cpuN",
 		"what becomes of a partition of which all CPUs are offline: the root cpuset does not get the CPU back when it is removed, and once online again "+
-			"it is in no partition and no scheduling domain", v7_2),
+			"it is in no partition and no scheduling domain", v7_2, v7_3),
 	finding("invalid-reason: for no reason",
 		"a partition is invalid, and no reason is given, when the last CPU of its parent, or its own, goes offline", v7_2, v7_3),
 	finding("kernel-log: warning in update_parent_effective_cpumask",
