@@ -140,11 +140,11 @@ func checkNodes(c *Case) []Violation {
 	if len(keys) == 0 || !twice && all.Equal(c.After.Online()) {
 		return nil
 	}
-	return []Violation{{
-		Touches: "cpulist",
-		Seen:    fmt.Sprintf("the NUMA nodes have CPUs %v, one of them twice: %t, and CPUs %v are online", all, twice, c.After.Online()),
-		Facts:   c.After.facts(append(keys, onlineKey)...),
-	}}
+	seen := fmt.Sprintf("the NUMA nodes have CPUs %v, and CPUs %v are online", all, c.After.Online())
+	if twice {
+		seen = "two NUMA nodes have the same CPU"
+	}
+	return []Violation{{Touches: "cpulist", Seen: seen, Facts: c.After.facts(append(keys, onlineKey)...)}}
 }
 
 const smtActive = Key(cpuDir + "smt/active")
