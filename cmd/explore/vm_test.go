@@ -62,7 +62,8 @@ func TestDiesAtOnce(t *testing.T) {
 	assert.Contains(t, stderr, "explore: bookworm: the kernel panicked before the program started")
 }
 
-// What the explorer has found shows again, on the kernel that it was found on.
+// What the explorer has found shows again, on the kernel that it was found on, in
+// one of ten tries.
 func TestFindings(t *testing.T) {
 	const dir = "../../explore/testdata/findings"
 	recordings, err := explore.Recordings(dir)
@@ -70,8 +71,12 @@ func TestFindings(t *testing.T) {
 	require.NotEmpty(t, recordings)
 	for _, r := range recordings {
 		t.Run(r.Name, func(t *testing.T) {
-			path, err := filepath.Abs(filepath.Join(dir, r.Name+".txt"))
+			text, err := os.ReadFile(filepath.Join(dir, r.Name+".txt"))
 			require.NoError(t, err)
+			// Some take a task that wakes up at the right moment. The first that shows
+			// it is the last one.
+			path := filepath.Join(t.TempDir(), "sequences.txt")
+			require.NoError(t, os.WriteFile(path, []byte(strings.Repeat(string(text)+"\n", 10)), 0o644))
 			args := []string{"-replay", path, "-kernel", r.Kernel}
 			if r.Profile != "" {
 				args = append(args, "-profile", r.Profile)
