@@ -37,6 +37,33 @@ func (r *Runner) anyChosen(t *testing.T, tr *Transition) bool {
 	})
 }
 
+// leaveOut names the tests of the transition, none of which is chosen.
+func (r *Runner) leaveOut(t *testing.T, tr *Transition) {
+	if tr.Variants != nil {
+		names, err := r.variantsOf(tr)
+		if err != nil {
+			t.Fatalf("%s: %v", tr.Name, err)
+		}
+		nameOnly(t, names)
+		return
+	}
+	var names []string
+	for i := range r.tables.Invariants {
+		names = append(names, r.tables.Invariants[i].Name)
+	}
+	for _, moment := range tr.moments() {
+		t.Run(string(moment), func(t *testing.T) { nameOnly(t, names) })
+	}
+}
+
+// nameOnly tells package testing of subtests of t that are not run. If it knows
+// of none, it takes t itself for a test that has run.
+func nameOnly(t *testing.T, names []string) {
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { t.Fatal("this test was not to be run") })
+	}
+}
+
 // chosenOf returns those of the subtests of t that are run.
 func (r *Runner) chosenOf(t *testing.T, names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !r.chosen.Has(t.Name() + "/" + name) })

@@ -84,6 +84,7 @@ func (r *Runner) transition(t *testing.T, tr *Transition) {
 		r.skip(t, errDestructive)
 	}
 	if !r.anyChosen(t, tr) {
+		r.leaveOut(t, tr)
 		return
 	}
 	m.known.watch(t)

@@ -100,6 +100,7 @@ func (x *trial) sharing(t *testing.T, cpus []int, moment Moment) {
 		names = append(names, at.test())
 	}
 	if len(names) > 0 && len(x.chosenOf(t, names)) == 0 {
+		nameOnly(t, names)
 		return
 	}
 	all, err := x.together(cpus, moment, "")
