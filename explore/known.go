@@ -142,6 +142,8 @@ var knownOfPartitions = []Known{
 	finding("partitions-disjoint: root partition and *, after a write to it",
 		"a cpuset that is given its CPUs after it was made a partition, or whose CPUs are all offline, is a valid one, and other cpusets have its CPUs as well",
 		v6_1),
+	finding("partitions-disjoint: root partition and *, after a write to another cpuset",
+		"a partition whose CPUs are all offline is a valid one, and has those of others once a sibling is written to", v6_1),
 	finding("partitions-disjoint: root partition and isolated invalid",
 		"a partition whose CPUs the root cpuset took as its own last one went is valid again as another CPU comes online, and a cpuset that "+
 			"the kernel has looked at before it then keeps its CPUs: cpuset_hotplug_workfn() looks at each once", v6_1),
