@@ -135,6 +135,8 @@ var knownOfPartitions = []Known{
 	finding("domains: root partition is balanced with CPUs of others, after a write to it", "the same of several CPUs", v6_1),
 	finding("domains: root partition is load-balanced, after a write to another cpuset", "the partition above such a one, which has one CPU left", v6_1),
 	finding("domains: root partition is balanced with CPUs of others, after a write to another cpuset", "the same, where it has several CPUs left", v6_1),
+	finding("partitions-cover: an online CPU, after a write to another cpuset",
+		"the CPUs of a partition that is given an empty cpuset.cpus are in no cpuset any more, for good", v6_1),
 	finding("there-and-back: cpuset.cpus.effective, cpuset.cpus.partition, schedstat#cpuN",
 		"a partition that was invalid as it wanted all CPUs of its parent stays so when it wants fewer, until a CPU goes and comes", v6_1),
 	finding("member-effective: a member below the root, after a write to it",
