@@ -124,13 +124,18 @@ func checkInCpuset(c *Case) []Violation {
 		case c.moves(task):
 			touches = "a move, and " + touches
 		}
-		broken = append(broken, Violation{
-			Touches: touches,
-			Seen:    fmt.Sprintf("task %s may run on CPU %v, and its cpuset %s has %q", task, outside, g.Name, g.Effective()),
-			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
-		})
+		broken = append(broken, c.misplaced(task, g, touches, "CPU "+outside.String()))
 	}
 	return broken
+}
+
+// misplaced is the violation of a task whose mask does not fit its cpuset g.
+func (c *Case) misplaced(task string, g Group, touches, cpus string) Violation {
+	return Violation{
+		Touches: touches,
+		Seen:    fmt.Sprintf("task %s may run on %s, and its cpuset %s has %q", task, cpus, g.Name, g.Effective()),
+		Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
+	}
 }
 
 // checkHasAll does not judge tasks in the root cpuset: the kernel leaves their
@@ -155,11 +160,7 @@ func checkHasAll(c *Case) []Violation {
 		if c.moves(task) {
 			touches = "a move, and " + touches
 		}
-		broken = append(broken, Violation{
-			Touches: touches,
-			Seen:    fmt.Sprintf("task %s may run on CPUs %v alone, and its cpuset %s has %v", task, mask, g.Name, g.Effective()),
-			Facts:   c.After.facts(affinityKey(task), Key(task+"#cgroup"), g.Key("effective")),
-		})
+		broken = append(broken, c.misplaced(task, g, touches, "CPUs "+mask.String()+" alone"))
 	}
 	return broken
 }

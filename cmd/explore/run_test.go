@@ -20,8 +20,8 @@ const explored = `{"Begin":{"Number":7,"Why":"explore","Lines":["mkdir $A"]}}` +
 
 var spoiler = strings.Replace(finding, "Finding", "Spoiler", 1)
 
-// last has each VM of the hunt last so long: the n-th one ends as that of
-// boots. Beyond them, nothing is found.
+// last has each VM of the hunt last so long, by the fake clock of a synctest
+// bubble: the n-th one ends as that of boots. Beyond them, nothing is found.
 func (h *hunt) last(each time.Duration, boots ...boot) (booted *int) {
 	booted = new(int)
 	h.runVM = func(_ context.Context, _ vm.Options, _ []string, out, _ io.Writer) (int, error) {
