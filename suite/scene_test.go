@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -97,28 +98,27 @@ func TestHangBelowCleanup(t *testing.T) {
 
 // Nothing that a scenario is made of is waited for without end.
 func TestHangBesideCycle(t *testing.T) {
-	locked := make(chan struct{})
-	defer close(locked)
-	hangs := func(*Scene) error { <-locked; return nil }
-	for what, sc := range map[string]Scenario{
-		"the setup of sc":     {Name: "sc", Setup: hangs},
-		"the last look of sc": {Name: "sc", Hold: hangs},
-		"the beginning of actor": {Name: "sc", Actors: []Actor{{Name: "actor", Begin: func(a *Act) (func() error, error) {
-			return nil, hangs(a.Scene)
-		}}}},
+	for what, scenario := range map[string]func(hangs func(*Scene) error) Scenario{
+		"the setup of sc": func(hangs func(*Scene) error) Scenario {
+			return Scenario{Name: "sc", Setup: hangs}
+		},
+		"the last look of sc": func(hangs func(*Scene) error) Scenario {
+			return Scenario{Name: "sc", Hold: hangs}
+		},
+		"the beginning of actor": func(hangs func(*Scene) error) Scenario {
+			return Scenario{Name: "sc", Actors: []Actor{{Name: "actor", Begin: func(a *Act) (func() error, error) {
+				return nil, hangs(a.Scene)
+			}}}}
+		},
 	} {
-		r, _ := scriptedRunner(t, "cpus 0-3", Tables{})
-		r.machine.limits.op, r.machine.limits.whole = 20*time.Millisecond, 20*time.Millisecond
-		played := make(chan error, 1)
-		go func() {
+		synctest.Test(t, func(t *testing.T) {
+			locked := make(chan struct{})
+			defer close(locked)
+			sc := scenario(func(*Scene) error { <-locked; return nil })
+			r, _ := scriptedRunner(t, "cpus 0-3", Tables{})
+			r.machine.limits.op, r.machine.limits.whole = 20*time.Millisecond, 20*time.Millisecond
 			_, err := r.machine.NewScene().play(&sc, 1)
-			played <- err
-		}()
-		select {
-		case err := <-played:
 			assert.ErrorContains(t, err, what+" has not finished within 20ms\n")
-		case <-time.After(TaskTimeout):
-			t.Errorf("%s is waited for", what)
-		}
+		})
 	}
 }
