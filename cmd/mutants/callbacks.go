@@ -31,6 +31,9 @@ type knockouts struct {
 
 	// selftest is [lab.Runner.Run], except in tests.
 	selftest func(ctx context.Context, out string, args ...string) (*lab.Outcome, error)
+
+	// explore is [explorer.explore], except in tests.
+	explore func(ctx context.Context, kernel, out string, length time.Duration, flags ...string) (found string, err error)
 }
 
 // callbackSMP is a machine with two threads a core, on which the kernel has more
@@ -42,8 +45,13 @@ const callbackSMP = "4,cores=2,threads=2"
 const testTimeout = 5 * time.Minute
 
 // runCallbacks knocks out the callbacks of each kernel, and prints the tables.
-func (l *bench) runCallbacks(ctx context.Context) error {
+func (l *bench) runCallbacks(ctx context.Context) (err error) {
 	runtime.LockOSThread() // QEMU ends with it
+	e, err := newExplorer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
 	begun := time.Now()
 	var told []error
 	for _, kernel := range l.names {
@@ -57,7 +65,7 @@ func (l *bench) runCallbacks(ctx context.Context) error {
 		}
 		k := &knockouts{
 			bench: l, kernel: kernel, dir: filepath.Join(l.out, strings.ReplaceAll(kernel, "/", "-"), "callbacks"),
-			key: strings.Join(append([]string{key, callbackSMP}, l.args...), "\n"), guest: lab.Guest, selftest: l.runner.Run,
+			key: strings.Join(append([]string{key, callbackSMP}, l.args...), "\n"), guest: lab.Guest, selftest: l.runner.Run, explore: e.explore,
 		}
 		functions, err := k.list(ctx)
 		if err != nil {
@@ -160,7 +168,7 @@ func (k *knockouts) healthyFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s healthy: %d tests%s\n", k.kernel, r.Tests, r.until())
+	fmt.Printf("%s healthy: %d tests\n", k.kernel, r.Tests)
 	if r.noticed() {
 		return fmt.Errorf("the suite fails on the healthy kernel, so it says nothing of the broken ones: %v; see %s, and remove it to try again", r, filepath.Join(k.dir, name))
 	}
@@ -208,7 +216,7 @@ func (k *knockouts) knockOut(ctx context.Context, f string) (*knockout, error) {
 		return nil, err
 	}
 	r.NoCPU = noCPU
-	if len(r.Failed) > 0 && r.Died == "" {
+	if r.noticed() && r.Died == "" {
 		again, err := k.again(ctx, f+"/again", r, "-poke", poke)
 		switch {
 		case err == nil:
@@ -253,56 +261,39 @@ func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*kn
 	if err != nil || r.noticed() {
 		return r, err
 	}
-	explored, err := k.explore(ctx, name+"/explorer", flags...)
-	if err != nil {
-		return nil, err
-	}
-	explored.Tests += r.Tests
-	return explored, nil
+	r.Found, err = k.minute(ctx, name, flags...)
+	r.Explored = true
+	return r, err
+}
+
+// explorationTime is for how long the explorer looks.
+const explorationTime = time.Minute
+
+// minute explores. It is not cut short by what is known to be a defect of the
+// kernel with the callback, too.
+func (k *knockouts) minute(ctx context.Context, name string, flags ...string) (found string, err error) {
+	return k.explore(ctx, k.kernel, filepath.Join(k.dir, name, "explorer"), explorationTime, append([]string{"-smp", callbackSMP}, flags...)...)
 }
 
 // suite runs the suite until a test fails.
 func (k *knockouts) suite(ctx context.Context, name string, flags ...string) (*knockout, error) {
-	return k.tests(ctx, name, "", nil, flags...)
+	return k.tests(ctx, name, "", flags...)
 }
 
 // again runs by itself what failed first in a result.
-func (k *knockouts) again(ctx context.Context, name string, r *knockout, flags ...string) (*knockout, error) {
-	if r.Explored {
-		return k.explore(ctx, name, flags...)
+func (k *knockouts) again(ctx context.Context, name string, r *knockout, flags ...string) (again *knockout, err error) {
+	if len(r.Failed) > 0 {
+		return k.tests(ctx, name, exactly(r.Failed[0]), flags...)
 	}
-	return k.tests(ctx, name, exactly(r.Failed[0]), nil, flags...)
-}
-
-// explorerTest is the test that explores, and explorationTime how long it does.
-// Without a time it is skipped.
-const (
-	explorerTest    = "TestExplore"
-	explorationTime = "1m"
-)
-
-// explore runs the explorer alone. If the VM ends by a crash that is known to be
-// a defect of the kernel as it is, that is not a failure.
-func (k *knockouts) explore(ctx context.Context, name string, flags ...string) (*knockout, error) {
-	r, err := k.tests(ctx, name, exactly(explorerTest), []string{"-explore", explorationTime}, flags...)
-	if err != nil {
-		return nil, err
-	}
-	r.Explored = true
-	if r.Died == "" {
-		return r, nil
-	}
-	known, err := knownCrash(filepath.Join(k.dir, name, testjson.ResultsFile), r.Died)
-	if err == nil && known != "" {
-		r.KnownCrash, r.Died, r.Failed, r.Log = known, "", nil, false
-	}
-	return r, err
+	again = &knockout{}
+	again.Found, err = k.minute(ctx, name, flags...)
+	return again, err
 }
 
 // tests runs tests of the suite until one fails.
-func (k *knockouts) tests(ctx context.Context, name, run string, testArgs []string, flags ...string) (*knockout, error) {
+func (k *knockouts) tests(ctx context.Context, name, run string, flags ...string) (*knockout, error) {
 	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
-	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args, testArgs)
+	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args)
 	o, err := k.selftest(ctx, filepath.Join(k.dir, name), args...)
 	if err != nil {
 		return nil, err

@@ -12,31 +12,39 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// explorer is the command explore, which looks for mutants in place of the
-// suite.
-type explorer struct {
-	*bench
-	program string
-}
+// explorer is the command explore, built for this run.
+type explorer struct{ dir, program string }
 
-// exploreAll explores each mutant for a time, and prints which of them the
-// explorer finds by itself.
-func (l *bench) exploreAll(ctx context.Context) error {
+func newExplorer(ctx context.Context) (*explorer, error) {
 	dir, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	e := &explorer{l, filepath.Join(dir, "explore")}
+	e := &explorer{dir, filepath.Join(dir, "explore")}
 	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", e.program, "./cmd/explore")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
-		return fmt.Errorf("building the explorer: %w", err)
+		return nil, errors.Join(fmt.Errorf("building the explorer: %w", err), e.Close())
 	}
+	return e, nil
+}
+
+// Close removes the command.
+func (e *explorer) Close() error { return os.RemoveAll(e.dir) }
+
+// exploreAll explores each mutant for a time, and prints which of them the
+// explorer finds by itself.
+func (l *bench) exploreAll(ctx context.Context) (err error) {
+	e, err := newExplorer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
 	var summary, table strings.Builder
 	table.WriteString("| kernel | mutant | broken | found |\n|---|---|---|---|\n")
 	for _, k := range l.kernels {
@@ -45,7 +53,7 @@ func (l *bench) exploreAll(ctx context.Context) error {
 			continue
 		}
 		if l.healthy {
-			found, err := e.explore(ctx, k, "healthy")
+			found, err := e.explore(ctx, k.suite, l.reports(k, "healthy"), l.exploreTime, l.args...)
 			if err == nil && found != "" {
 				err = fmt.Errorf("the explorer finds something on the healthy kernel, so it says nothing of the broken ones: %s", found)
 			}
@@ -55,7 +63,7 @@ func (l *bench) exploreAll(ctx context.Context) error {
 		}
 		n := 0
 		for _, m := range chosen {
-			found, err := e.explore(ctx, k, m.name, e.flagsFor(k, m)...)
+			found, err := e.explore(ctx, k.suite, l.reports(k, m.name), l.exploreTime, append(l.explorerFlags(k, m), l.args...)...)
 			switch {
 			case err != nil:
 				return fmt.Errorf("%s of %s: %w", m.name, k.name, err)
@@ -79,20 +87,20 @@ func (l *bench) exploreAll(ctx context.Context) error {
 	return os.WriteFile(l.markdown, []byte(table.String()), 0o644)
 }
 
-// flagsFor returns the flags of a mutant that the explorer has as well.
-func (e *explorer) flagsFor(k series, m *mutant) []string {
-	flags := e.breaking(k, m)
+// explorerFlags returns the flags of a mutant that the explorer has as well.
+func (l *bench) explorerFlags(k series, m *mutant) []string {
+	flags := l.breaking(k, m)
 	if i := slices.Index(flags, "-run"); i >= 0 { // it has no tests
 		flags = slices.Delete(flags, i, i+2)
 	}
 	return flags
 }
 
-// explore explores one kernel until something is found, and returns what that is
-// and after how long, or "". It is not reduced: the kernel is broken on purpose.
-func (e *explorer) explore(ctx context.Context, k series, name string, flags ...string) (found string, err error) {
-	out := e.reports(k, name)
-	args := slices.Concat([]string{"-kernel", k.suite, "-for", e.exploreTime.String(), "-scripts=false", "-out", out}, flags, e.args)
+// explore explores one kernel for a time, until something is found, and returns
+// what that is and after how long, or "". It is not reduced: the kernel is
+// broken on purpose.
+func (e *explorer) explore(ctx context.Context, kernel, out string, length time.Duration, flags ...string) (found string, err error) {
+	args := append([]string{"-kernel", kernel, "-for", length.String(), "-scripts=false", "-out", out}, flags...)
 	cmd := exec.CommandContext(ctx, e.program, args...)
 	interrupt := func() error { return cmd.Process.Signal(unix.SIGINT) }
 	cmd.Cancel, cmd.Stderr = interrupt, os.Stderr

@@ -26,10 +26,10 @@ func TestParseExplore(t *testing.T) {
 }
 
 // The explorer has no tests to choose from.
-func TestFlagsFor(t *testing.T) {
-	e := &explorer{bench: &bench{delays: true}}
+func TestExplorerFlags(t *testing.T) {
+	l := &bench{delays: true}
 	m := &mutant{pokes: all("f=ret"), delays: "g=1ms", flags: []string{"-profile", "smt", "-run", "x", "-smp", "2"}}
-	assert.Equal(t, []string{"-poke", "f=ret", "-delay", "g=1ms", "-profile", "smt", "-smp", "2"}, e.flagsFor(kernels[0], m))
+	assert.Equal(t, []string{"-poke", "f=ret", "-delay", "g=1ms", "-profile", "smt", "-smp", "2"}, l.explorerFlags(kernels[0], m))
 	assert.Equal(t, []string{"-profile", "smt", "-run", "x", "-smp", "2"}, m.flags)
 }
 

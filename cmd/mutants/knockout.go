@@ -24,12 +24,10 @@ type knockout struct {
 	NoCPU  string        // why no CPU goes offline and comes online
 	Took   time.Duration // with the attempt before
 
-	// Explored says that the explorer has looked as well. The failures are its
-	// own then: the suite had none.
-	Explored bool `json:",omitempty"`
-	// KnownCrash is the key of the crash that ended the explorer's VM, which is a
-	// defect of the kernel with the callback, too.
-	KnownCrash string `json:",omitempty"`
+	// Explored says that the explorer has looked as well, as no test failed, and
+	// Found what it found, if it did.
+	Explored bool   `json:",omitempty"`
+	Found    string `json:",omitempty"`
 	// Impossible is why the callback cannot be knocked out.
 	Impossible string `json:",omitempty"`
 	// Functions are the callbacks, in the file of the list alone.
@@ -44,10 +42,12 @@ func (r *knockout) functions() []string {
 	return r.Functions
 }
 
-// noticed reports whether a test failed, or the VM ended.
-func (r *knockout) noticed() bool { return len(r.Failed) > 0 || r.Died != "" }
+// noticed reports whether a test failed, the VM ended, or the explorer found
+// something.
+func (r *knockout) noticed() bool { return len(r.Failed) > 0 || r.Died != "" || r.Found != "" }
 
-// by says who noticed: the test that failed first, the crash, or nobody.
+// by says who noticed: the test that failed first, the crash, the explorer, or
+// nobody.
 func (r *knockout) by() string {
 	switch {
 	case r == nil:
@@ -55,7 +55,7 @@ func (r *knockout) by() string {
 	case r.Impossible != "":
 		return "cannot be knocked out: " + r.Impossible
 	case !r.noticed() && r.NoCPU == "":
-		return "survived" + r.until()
+		return "survived"
 	}
 	var words []string
 	if r.NoCPU != "" {
@@ -67,22 +67,17 @@ func (r *knockout) by() string {
 	if r.Died != "" {
 		words = append(words, "the VM: "+r.Died)
 	}
+	if r.Found != "" {
+		words = append(words, "the explorer: "+strings.ReplaceAll(r.Found, "|", `\|`))
+	}
 	text := strings.Join(words, " ")
 	if r.Log {
 		text += " by the kernel's log"
 	}
-	if len(r.Failed) > 0 && r.Died == "" && !r.Again {
+	if r.noticed() && r.Died == "" && !r.Again {
 		text += ", not when it ran alone"
 	}
 	return text
-}
-
-// until says what cut the explorer short, if something did.
-func (r *knockout) until() string {
-	if r.KnownCrash == "" {
-		return ""
-	}
-	return ", explored until a known defect of the kernel ended the VM: `" + r.KnownCrash + "`"
 }
 
 func (r *knockout) String() string {

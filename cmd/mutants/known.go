@@ -1,15 +1,10 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest"
-	"github.com/hotplugtest/hotplugtest/internal/crash"
-	"github.com/hotplugtest/hotplugtest/internal/testjson"
-	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // versions are the kernels of Debian's suites.
@@ -35,29 +30,4 @@ func leaveOut(kernel string) []string {
 		return nil
 	}
 	return []string{"-test.skip", "^TestScenario$/^(" + strings.Join(names, "|") + ")$"}
-}
-
-// knownCrash returns the key of the crash by which the VM of a run died, if that
-// is known to be a defect of the kernel; otherwise "". The file has the run's
-// results, with what the kernel said of the crash.
-func knownCrash(file, died string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	var console strings.Builder
-	for e, err := range testjson.Read(f) {
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
-		}
-		if line, ok := strings.CutPrefix(e.Output, vm.ConsolePrefix); ok {
-			console.WriteString(strings.TrimSuffix(line, "\n") + "\n")
-		}
-	}
-	failure := &vm.Failure{What: died, Console: console.String()}
-	if !crash.Known(failure) {
-		return "", nil
-	}
-	return crash.Violation(failure).Key(), nil
 }
