@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
@@ -93,6 +94,27 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 		o.Delays = append(o.Delays, s)
 		return err
 	})
+}
+
+// Changes returns the flags that change the text of the running kernel, as a
+// shell reads them, or "": with them the kernel is not the one of its package.
+func (o *Options) Changes() string {
+	var flags []string
+	for _, s := range o.Pokes {
+		flags = append(flags, "-poke", s)
+	}
+	for _, s := range o.Delays {
+		flags = append(flags, "-delay", s)
+	}
+	return cli.Quoted(flags...)
+}
+
+// Changed returns a kernel for people, with the flags that change it.
+func (o *Options) Changed(kernel string) string {
+	if flags := o.Changes(); flags != "" {
+		return kernel + " changed by " + flags
+	}
+	return kernel
 }
 
 // boots is the file to boot. At every reset, and a wakeup from S3 is one, QEMU

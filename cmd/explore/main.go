@@ -166,7 +166,7 @@ func (o *options) prepare(ctx context.Context, tmp, binary string, all *findings
 		}
 		for _, p := range o.profiles {
 			hunts = append(hunts, &hunt{
-				name: p.Of(kernel), source: p.Of(prepared.Kernel()), dir: filepath.Join(o.vm.Out, p.Of(filepath.Base(kernel))),
+				name: p.Of(kernel), source: options.Changed(p.Of(prepared.Kernel())), dir: filepath.Join(o.vm.Out, p.Of(filepath.Base(kernel))),
 				vm: p.Options(options), guest: binary, all: all, options: o, runVM: vm.Run,
 			})
 		}

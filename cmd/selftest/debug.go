@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/hotplugtest/hotplugtest/internal/busybox"
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -57,16 +58,16 @@ func (o *options) tellDebug(w io.Writer, options vm.Options, symbols string) {
 	}
 	command := "gdb"
 	if o.arch != runtime.GOARCH {
-		command = "gdb-multiarch -ex " + quote("set architecture "+gdbArchitectures[o.arch])
+		command = "gdb-multiarch -ex " + cli.Quoted("set architecture "+gdbArchitectures[o.arch])
 	}
-	command += " -ex " + quote("target remote "+options.GDB)
+	command += " -ex " + cli.Quoted("target remote "+options.GDB)
 	if symbols != "" {
-		command += " " + quote(symbols)
+		command += " " + cli.Quoted(symbols)
 	}
 	when := "before its first instruction"
 	if len(options.Pokes)+len(options.Delays) > 0 {
 		when = "when the kernel has booted and its text is changed"
-		command = fmt.Sprintf("until [ -S %s ]; do sleep 1; done; %s", quote(options.GDB), command)
+		command = fmt.Sprintf("until [ -S %s ]; do sleep 1; done; %s", cli.Quoted(options.GDB), command)
 	}
 	fmt.Fprintf(w, "gdb: %s, the virtual machine waits for this, and for continue:\n\n    %s\n\n", when, command)
 }

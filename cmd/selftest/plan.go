@@ -48,7 +48,7 @@ const packagePrefix = "hotplugtest/"
 // out.
 func (g *guest) facts() []junit.Property {
 	facts := []junit.Property{{Name: testjson.KernelSource, Value: g.Origin.Source}, {Name: testjson.KernelSum, Value: g.Origin.Sum}}
-	if flags := changing(g.Options); flags != "" {
+	if flags := g.Options.Changes(); flags != "" {
 		facts = append(facts, junit.Property{Name: testjson.KernelChanged, Value: flags})
 	}
 	if len(g.LeftOut) > 0 {
@@ -57,26 +57,9 @@ func (g *guest) facts() []junit.Property {
 	return facts
 }
 
-// changing returns the flags that change the text of the running kernel, or "":
-// with them it is not the one that its package has.
-func changing(o vm.Options) string {
-	var flags []string
-	addFlag(&flags, "-poke", o.Pokes...)
-	addFlag(&flags, "-delay", o.Delays...)
-	return strings.Join(quoted(flags), " ")
-}
-
-// changed returns a kernel for people, with the flags that change it.
-func changed(kernel string, o vm.Options) string {
-	if flags := changing(o); flags != "" {
-		return kernel + " changed by " + flags
-	}
-	return kernel
-}
-
 // heading is what a run prints of a VM before it begins.
 func heading(name, kernel string, o vm.Options, boot *profile.Profile) string {
-	return fmt.Sprintf("%s: %s\n", boot.Of(name), joined(", ", changed(kernel, o), o.SMP+" CPUs", boot.Append))
+	return fmt.Sprintf("%s: %s\n", boot.Of(name), joined(", ", o.Changed(kernel), o.SMP+" CPUs", boot.Append))
 }
 
 // facts are those of all guests, by package.

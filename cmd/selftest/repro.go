@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/report"
@@ -37,7 +37,7 @@ type origin struct {
 func (o *options) origin(kernel string, prepared *vm.VM, p *profile.Profile) (origin, error) {
 	sum, err := sha256File(prepared.File())
 	line := prepared.CommandLine(o.booted(p, o.vm))
-	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, QEMU: strings.Join(quoted(line), " "), Flags: o.flags(p), Args: o.args}
+	from := origin{Kernel: kernel, Source: prepared.Kernel(), Sum: sum, QEMU: cli.Quoted(line...), Flags: o.flags(p), Args: o.args}
 	addFlag(&from.Broken, "-poke", o.vm.Pokes...)
 	return from, err
 }
@@ -124,7 +124,7 @@ func (g *guest) repro(name, why, release, module string) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("#!/bin/sh")
 	line("# %s fails on Linux %s%s", oneLine(name), release, strings.TrimSuffix(": "+oneLine(why), ": "))
-	line("# Kernel: %s", oneLine(changed(g.Origin.Source, g.Options)))
+	line("# Kernel: %s", oneLine(g.Options.Changed(g.Origin.Source)))
 	line("# SHA-256: %s", g.Origin.Sum)
 	line("# %s", oneLine(g.Origin.QEMU))
 	line("#")
@@ -132,13 +132,13 @@ func (g *guest) repro(name, why, release, module string) string {
 	line("# it passes, and 125 if that cannot be told, as when the kernel is not the one above any more. With a kernel as argument,")
 	line("# as in ci/selftest -kernel, it runs on that one, without -poke. Flags of ci/selftest may follow: -shell, -gdb. The reports")
 	line("# are beside this script, in a directory of the same name that ends in .out, or where -out says.")
-	line("suite=${HOTPLUGTEST:-%s}", quote(module))
+	line("suite=${HOTPLUGTEST:-%s}", cli.Quoted(module))
 	line(`if ! [ -x "$suite/ci/selftest" ]; then`)
 	line(`	echo "$0: there is no hotplugtest in $suite: set HOTPLUGTEST to a clone of it" >&2`)
 	line("	exit 125")
 	line("fi")
 	line("case ${1-} in")
-	line("'' | -*) set -- -kernel %s \"$@\" ;;", strings.Join(quoted(append([]string{g.Origin.Kernel, "-sha256", g.Origin.Sum}, g.Origin.Broken...)), " "))
+	line("'' | -*) set -- -kernel %s \"$@\" ;;", cli.Quoted(append([]string{g.Origin.Kernel, "-sha256", g.Origin.Sum}, g.Origin.Broken...)...))
 	line("*) kernel=$1; shift; set -- -kernel \"$kernel\" \"$@\" ;;")
 	line("esac")
 	// The default -out may be that of the run which wrote this script.
@@ -147,27 +147,9 @@ func (g *guest) repro(name, why, release, module string) string {
 	if len(g.Origin.Args) > 0 {
 		flags = append(append(flags, "--"), g.Origin.Args...)
 	}
-	line(`exec "$suite/ci/selftest" "$@" %s`, strings.Join(quoted(flags), " "))
+	line(`exec "$suite/ci/selftest" "$@" %s`, cli.Quoted(flags...))
 	return b.String()
 }
-
-func quoted(words []string) []string {
-	list := make([]string, len(words))
-	for i, word := range words {
-		list[i] = quote(word)
-	}
-	return list
-}
-
-// quote quotes a word for the shell.
-func quote(word string) string {
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./=:,+-]+$`)
 
 // oneLine makes a text fit for a comment of a script.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -100,7 +100,7 @@ func (w *widen) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s: %s\n", w.vm.Kernel, prepared.Kernel())
+	fmt.Printf("%s: %s\n", w.vm.Kernel, w.vm.Changed(prepared.Kernel()))
 	runner, err := lab.NewRunner(ctx)
 	if err != nil {
 		return err
