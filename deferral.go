@@ -126,7 +126,8 @@ var knownDeferrals = []deferral{
 		Why:    "it tells who polls or watches cpuset.cpus.partition. The file itself has changed before, and poll(2) promises no time",
 	},
 	{
-		Kind: ledger.Work, Function: "rebuild_sd_workfn", When: "whether the governor schedutil sets the frequency of the CPU, and of no other one that is online",
+		Kind: ledger.Work, Function: "rebuild_sd_workfn", Via: regexp.MustCompile(`^(sugov_|sched_cpufreq_governor_change|cpufreq_)`),
+		When:   "whether the governor schedutil sets the frequency of the CPU, and of no other one that is online",
 		Source: "kernel/sched/cpufreq_schedutil.c: sugov_eas_rebuild_sd(), before v6.7 sched_cpufreq_governor_change(); CONFIG_ENERGY_MODEL",
 		Why:    "it looks anew whether the scheduler can place tasks by the energy that they take. The scheduling domains are right before, and stay as they are",
 	},

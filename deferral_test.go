@@ -50,6 +50,7 @@ func TestDeferralsJudge(t *testing.T) {
 	}
 	unknown := []ledger.Deferral{
 		left(ledger.Work, "cpuset_hotplug_workfn", "queue_work_on", "sched_cpu_activate"),
+		left(ledger.Work, "rebuild_sd_workfn", "queue_work_on", "cpuset_handle_hotplug", "sched_cpu_activate"),
 		left(ledger.Work, "kfree_rcu_monitor"), left(ledger.Thread, "idle_inject/3", "wake_up_process"), left(ledger.Thread, "cpuhp/3"),
 		left(ledger.DelayedWork, "", "enqueue_timer", "queue_delayed_work_on", "sched_cpu_activate"),
 	}
