@@ -79,7 +79,7 @@ func (f maskFile) write(cpus affinity.CPUSet) error {
 func (f maskFile) is(want affinity.CPUSet, when string) error {
 	cpus, err := sysfs.Read(f.path, affinity.ParseMask)
 	if err == nil && !cpus.Equal(want) {
-		err = fmt.Errorf("%s%s is of CPUs %v, and CPUs %v were written", when, f.path, cpus, want)
+		err = fmt.Errorf("%s%s is of CPUs %v, not of %v", when, f.path, cpus, want)
 	}
 	return err
 }
@@ -90,15 +90,13 @@ func masksKept(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range maskFiles {
-		if !exists(f.path) {
-			continue
-		}
-		// What was requested of the workqueues is more than the mask while
-		// somebody has an isolated partition, and would be lost.
-		if requested, err := sysfs.Read(f.path+"_requested", affinity.ParseMask); err == nil && f.is(requested, "") != nil {
-			continue
-		}
+	// All are read before the first operation: a mask that it narrows is not
+	// to be taken for what somebody has set.
+	files, err := setMasks()
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
 		masks := []affinity.CPUSet{affinity.Of(stays, cpu)}
 		if f.alone {
 			masks = append(masks, affinity.Of(cpu))
@@ -110,13 +108,38 @@ func masksKept(x *Scene, cpu int) error {
 	return nil
 }
 
+// A setMask is a mask, as somebody has set it.
+type setMask struct {
+	maskFile
+	before affinity.CPUSet
+}
+
+// setMasks reads the masks that may be written.
+func setMasks() (list []setMask, err error) {
+	for _, f := range maskFiles {
+		if !exists(f.path) {
+			continue
+		}
+		before, err := sysfs.Read(f.path, affinity.ParseMask)
+		if err != nil {
+			return nil, err
+		}
+		// What was requested of the workqueues is more than the mask while
+		// somebody has an isolated partition, and would be lost.
+		if requested, err := sysfs.Read(f.path+"_requested", affinity.ParseMask); err == nil && !requested.Equal(before) {
+			continue
+		}
+		list = append(list, setMask{f, before})
+	}
+	return list, nil
+}
+
 // kept has the CPU go offline and come back with each of the masks.
-func (f maskFile) kept(x *Scene, cpu int, masks []affinity.CPUSet) (err error) {
-	before, err := sysfs.ReadFile(f.path)
-	if err != nil {
+func (f setMask) kept(x *Scene, cpu int, masks []affinity.CPUSet) (err error) {
+	if err := f.is(f.before, fmt.Sprintf("since cpu%d has been offline, ", cpu)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sysfs.WriteFile(f.path, before)) }()
+	defer func() { err = errors.Join(err, sysfs.WriteFile(f.path, f.before.Mask())) }()
 	for _, mask := range masks {
 		if err := f.write(mask); err != nil {
 			return err
