@@ -51,6 +51,8 @@ type Instance struct {
 	copy   io.Writer
 	parser parser
 
+	recording bool // Read may come between an event and its stack
+
 	lostBefore map[statistic]uint64 // by the last Clear
 }
 
@@ -184,9 +186,18 @@ func (i *Instance) Enable(event, filter string) error {
 	return i.set(filepath.Join(dir, "enable"), "1")
 }
 
+// InTask is a filter for events outside of interrupts and softirqs: the bits are
+// TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ of include/linux/trace_events.h.
+const InTask = "!(common_flags & 0x18)"
+
 // Stacks has the kernel's stack recorded with each event of a kind, if the event
-// matches the filter or the filter is empty. The event must be enabled, too.
-// Errors are those of [Instance.Enable].
+// matches the filter or the filter is empty. The event must be enabled, too, and
+// with no other filter that lets less through: the stack of an event that is not
+// recorded would look like that of the one before it. Errors are those of
+// [Instance.Enable].
+//
+// If the filter is [InTask], or that and more, Read need not wait for the stacks
+// of other events.
 func (i *Instance) Stacks(event, filter string) error {
 	dir, err := i.event(event)
 	if err != nil {
@@ -196,7 +207,14 @@ func (i *Instance) Stacks(event, filter string) error {
 	if filter != "" {
 		trigger += " if " + filter
 	}
-	return i.set(filepath.Join(dir, "trigger"), trigger)
+	if err := i.set(filepath.Join(dir, "trigger"), trigger); err != nil {
+		return err
+	}
+	if i.parser.stacked == nil {
+		i.parser.stacked = make(map[string]bool)
+	}
+	i.parser.stacked[filepath.Base(dir)] = filter == InTask || strings.HasPrefix(filter, InTask+" && ")
+	return nil
 }
 
 // event returns the directory of an event that the kernel has.
@@ -236,10 +254,22 @@ func (i *Instance) SetPIDs(tids ...int) error {
 }
 
 // Start begins to record, or goes on.
-func (i *Instance) Start() error { return i.set("tracing_on", "1") }
+func (i *Instance) Start() error { return i.record(true) }
 
 // Stop ends the recording. What was recorded can still be read.
-func (i *Instance) Stop() error { return i.set("tracing_on", "0") }
+func (i *Instance) Stop() error { return i.record(false) }
+
+func (i *Instance) record(on bool) error {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	err := i.set("tracing_on", value)
+	if err == nil {
+		i.recording = on
+	}
+	return err
+}
 
 // Mark records an event named [Marker] whose Args are the text, in the name of
 // the calling thread. Nothing is recorded, and the error is [unix.EBADF], while
