@@ -246,9 +246,18 @@ func (i *Instance) SetPIDs(tids ...int) error {
 	if len(tids) == 0 {
 		return nil
 	}
-	value := strings.Join(words, " ")
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		return &Error{Package: "tracefs", Op: "write", Path: i.path("set_event_pid"), Value: value, Err: err}
+	return i.write(fd, "set_event_pid", strings.Join(words, " "))
+}
+
+// write writes a value to one of the instance's files, which is open. It fails
+// if the kernel takes a part only.
+func (i *Instance) write(fd int, name, value string) error {
+	n, err := unix.Write(fd, []byte(value))
+	if err == nil && n < len(value) {
+		err = fmt.Errorf("%w: %d of %d bytes", io.ErrShortWrite, n, len(value))
+	}
+	if err != nil {
+		return &Error{Package: "tracefs", Op: "write", Path: i.path(name), Value: value, Err: err}
 	}
 	return nil
 }
@@ -273,10 +282,6 @@ func (i *Instance) record(on bool) error {
 
 // Mark records an event named [Marker] whose Args are the text, in the name of
 // the calling thread. Nothing is recorded, and the error is [unix.EBADF], while
-// the recording is off.
-func (i *Instance) Mark(text string) error {
-	if _, err := unix.Write(i.marker, []byte(text)); err != nil {
-		return &Error{Package: "tracefs", Op: "write", Path: i.path("trace_marker"), Value: text, Err: err}
-	}
-	return nil
-}
+// the recording is off. The error wraps [io.ErrShortWrite] if the text is longer
+// than what the kernel records of one, about 1000 bytes.
+func (i *Instance) Mark(text string) error { return i.write(i.marker, "trace_marker", text) }

@@ -2,8 +2,10 @@ package tracefs_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -87,4 +89,13 @@ func TestReadInTask(t *testing.T) {
 	require.NoError(t, i.Start())
 	say(1, line("sh", 12, 0, "..s.", "workqueue_queue_work: a"))
 	assert.Equal(t, []string{"a []"}, read(t, i))
+}
+
+// A mark of which the kernel records a part is not the mark that was asked for.
+func TestMarkShort(t *testing.T) {
+	i, _ := instanceOfFiles(t)
+	require.NoError(t, i.Mark("one"))
+	err := i.Mark(strings.Repeat("x", 1<<20)) // more than a pipe takes
+	assert.ErrorIs(t, err, io.ErrShortWrite)
+	assert.ErrorContains(t, err, "trace_marker: short write: ")
 }
