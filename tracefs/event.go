@@ -129,8 +129,11 @@ const stackName = "<stack trace>"
 var recorders = []string{"__traceiter_", "trace_event_", "event_triggers_", "__trace_stack", "stacktrace_trigger"}
 
 // lostLine matches the line that stands for events that were overwritten before
-// they were read.
-var lostLine = regexp.MustCompile(`^CPU:([0-9]+) \[LOST (?:([0-9]+) )?EVENTS\]$`)
+// they were read. The kernel prints tooBig in place of an entry that is longer
+// than what it prints at once (v6.7).
+var lostLine = regexp.MustCompile(`^CPU:[0-9]+ \[LOST (?:[0-9]+ )?EVENTS\]$`)
+
+const tooBig = "[LINE TOO BIG]"
 
 // A parser parses the text of trace or trace_pipe line by line.
 type parser struct {
@@ -183,7 +186,10 @@ func (p *parser) line(line string) error {
 		p.endBegun()
 		return p.event(e, text)
 	}
-	if match := lostLine.FindStringSubmatch(line); match != nil {
+	if line == tooBig {
+		p.entries++
+	}
+	if line == tooBig || lostLine.MatchString(line) {
 		p.lost = append(p.lost, line)
 		return nil
 	}

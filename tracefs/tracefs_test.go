@@ -48,7 +48,7 @@ func TestParse(t *testing.T) {
 
 func TestParseError(t *testing.T) {
 	first := line("sh", 12, 0, ".....", "tracing_mark_write: a")
-	for _, lost := range []string{"CPU:2 [LOST 17 EVENTS]", "CPU:2 [LOST EVENTS]"} {
+	for _, lost := range []string{"CPU:2 [LOST 17 EVENTS]", "CPU:2 [LOST EVENTS]", "[LINE TOO BIG]"} {
 		events, err := tracefs.Parse(first + lost + "\n" + first)
 		require.ErrorIs(t, err, tracefs.ErrLost)
 		assert.EqualError(t, err, "tracefs: events were lost: "+lost)
