@@ -29,6 +29,9 @@ func TestParse(t *testing.T) {
 	assert.Equal(t, defaultDelay, w.delay)
 	assert.Equal(t, strings.Fields("-kernel bookworm -smp 2 -poke f=ret"), w.flags())
 	assert.Equal(t, strings.Fields("-cycles 2"), w.args)
+	w, err = parse([]string{"-kernel", "sid", "-module", "null_blk nr_devices=1"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"-kernel", "sid", "-module", "null_blk nr_devices=1"}, w.flags())
 	for args, want := range map[string]string{
 		"-by 1us":      "-by 1µs: a delay is of whole milliseconds, from 1ms to 10s",
 		"-for 0s":      "-for 0s: it takes time",
