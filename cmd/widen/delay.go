@@ -109,6 +109,9 @@ func (r *run) String() string {
 	if r.noticed() {
 		text += fmt.Sprintf(", %d FAILED, %d of them again: %s", len(r.Failed), len(r.Again), r.outcome())
 	}
+	if r.DiedAgain != "" {
+		text += "; again the VM: " + r.DiedAgain
+	}
 	return text
 }
 

@@ -101,7 +101,7 @@ func found(file string) *state {
 				Pattern: "^TestOnline$", Tests: 9, Failed: []string{"TestOnline/at-return/affinity/child", "TestOnline/at-return/effective"},
 				Again: []string{"TestOnline/at-return/effective"},
 			},
-			"kills":  {Pattern: "^TestOffline$", Tests: 3, Died: "it panicked"},
+			"kills":  {Pattern: "^TestOffline$", Tests: 3, Died: "it panicked", DiedAgain: "it hangs"},
 			"passes": {Tests: 9, Took: 1500 * time.Millisecond},
 			"cannot": {Impossible: "this kernel has no symbol cannot"},
 		},
@@ -110,15 +110,16 @@ func found(file string) *state {
 
 func TestTable(t *testing.T) {
 	s := found("")
-	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-cycles", "2"}, state: s}
+	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-rows=[ab]"}, state: s}
 	assert.Equal(t, "| delayed by 500ms | why | rows that failed | tests | again |\n|---|---|---|---|---|\n"+
 		"| `fails` | unfinished at the return, cpuhp/3 | TestOnline/{affinity,effective} | 2 of 9 | 1 |\n"+
-		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0 |\n\n"+
-		"    ci/selftest -kernel bookworm -delay fails=500ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 -cycles 2\n"+
-		"    ci/selftest -kernel bookworm -delay kills=500ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 -cycles 2\n\n"+
+		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0<br>the VM: it hangs |\n\n"+
+		"    ci/selftest -kernel bookworm -delay fails=500ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 '-rows=[ab]'\n"+
+		"    ci/selftest -kernel bookworm -delay kills=500ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 '-rows=[ab]'\n\n"+
 		"cannot be delayed: this kernel has no symbol cannot\n3 functions delayed, 2 noticed, 1 left: call it again to go on\n", s.table(w))
 	assert.Equal(t, "9 tests in 0s, 2 FAILED, 1 of them again: TestOnline/{affinity,effective}", s.Runs["fails"].String())
 	assert.Equal(t, "9 tests in 2s", s.Runs["passes"].String())
+	assert.Equal(t, "3 tests in 0s, 0 FAILED, 0 of them again: (it panicked); again the VM: it hangs", s.Runs["kills"].String())
 	assert.Equal(t, "not delayed: this kernel has no symbol cannot", s.Runs["cannot"].String())
 }
 
@@ -131,6 +132,8 @@ func TestVerdict(t *testing.T) {
 	assert.NoError(t, s.verdict())
 	delete(s.Runs, "passes")
 	assert.EqualError(t, s.verdict(), "no function was delayed: give it more time by -for")
+	s.Suspects = s.Suspects[3:4]
+	assert.EqualError(t, s.verdict(), "no function could be delayed: see above why")
 }
 
 // What was found is there again, for the same kernel and flags alone.
