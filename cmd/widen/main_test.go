@@ -191,6 +191,33 @@ func TestDelayOne(t *testing.T) {
 	}
 }
 
+// A VM that does not start tells nothing of a delay. It is tried a second time.
+func TestDelayNotStarted(t *testing.T) {
+	const late = "the VM did not start a program within 2m0s"
+	for _, tt := range []struct {
+		name string
+		runs []*lab.Outcome
+		want run
+	}{
+		{"once", []*lab.Outcome{{Died: late}, {Tests: 9}}, run{Tests: 9}},
+		{"twice", []*lab.Outcome{{Died: late}, {Died: "the VM ended before the program started (Linux 6.1)"}}, run{Impossible: "f: the VM ended before the program started (Linux 6.1)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &widen{delay: defaultDelay, rows: "TestOnline", state: &state{Baseline: &lab.Outcome{}}}
+			w.suite = func(context.Context, string, ...string) (*lab.Outcome, error) {
+				o := tt.runs[0]
+				tt.runs = tt.runs[1:]
+				return o, nil
+			}
+			r, err := w.delayOne(context.Background(), suspect.Suspect{Function: "f"})
+			require.NoError(t, err)
+			r.Took, r.Pattern = 0, ""
+			assert.Equal(t, &tt.want, r)
+			assert.Empty(t, tt.runs)
+		})
+	}
+}
+
 func TestWithout(t *testing.T) {
 	assert.Equal(t, []string{"b"}, without([]string{"a", "b"}, []string{"a", "c"}))
 }
