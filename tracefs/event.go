@@ -79,7 +79,8 @@ func header(line string) (e Event, text string, ok bool) {
 	s.skip("[")
 	e.CPU = s.number(3, 9)
 	s.skip("] ")
-	// The flags have four characters, five since v5.15.
+	// The flags have four characters, five since v5.15, and seven with the
+	// patches of PREEMPT_RT before v6.12.
 	flags, rest, _ := strings.Cut(s.rest, " ")
 	s.rest = rest
 	s.blanks()
@@ -298,9 +299,14 @@ func behind(indexes map[key]int, n int) map[key]int {
 }
 
 // context parses the flags of an event, the third of which says in what context
-// it happened.
+// it happened. If there are seven it is the fourth: before it is one that says
+// whether a lazy preemption is due.
 func context(flags string) Context {
-	switch flags[2] {
+	at := 2
+	if len(flags) > 5 {
+		at = 3
+	}
+	switch flags[at] {
 	case 'h', 'H':
 		return HardIRQ
 	case 's':
