@@ -145,7 +145,8 @@ func (i *Instance) set(name, value string) error {
 }
 
 // Close turns the recording off, removes the instance, and what it recorded with
-// it. A second Close does nothing.
+// it. The error wraps [unix.EBUSY] if somebody else has one of its files open:
+// then it is off, and another Close removes it. After that, Close does nothing.
 func (i *Instance) Close() error {
 	if i.dir == "" {
 		return nil
@@ -159,7 +160,7 @@ func (i *Instance) Close() error {
 	}
 	// The kernel disables the events of an instance that is removed.
 	if err := unix.Rmdir(i.dir); err != nil {
-		errs = append(errs, failed("rmdir", i.dir, err))
+		errs = append(errs, failed("rmdir", i.dir, err), i.Stop())
 	} else {
 		i.dir = ""
 	}

@@ -99,3 +99,14 @@ func TestMarkShort(t *testing.T) {
 	assert.ErrorIs(t, err, io.ErrShortWrite)
 	assert.ErrorContains(t, err, "trace_marker: short write: ")
 }
+
+// An instance that cannot be removed does not go on recording.
+func TestCloseBusy(t *testing.T) {
+	root := files(t, map[string]string{"tracing_on": "1\n"})
+	i := tracefs.NewInstance(root, -1, -1)
+	assert.ErrorContains(t, i.Close(), "rmdir "+root)
+	assert.Equal(t, "0\n", content(t, filepath.Join(root, "tracing_on")))
+	require.NoError(t, os.Remove(filepath.Join(root, "tracing_on")))
+	assert.NoError(t, i.Close())
+	assert.NoDirExists(t, root)
+}
