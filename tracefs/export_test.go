@@ -7,3 +7,6 @@ var ParseStats = parseStats
 func NewInstance(dir string, marker, pipe int) *Instance {
 	return &Instance{dir: dir, marker: marker, pipe: pipe}
 }
+
+// HasStacks is what Stacks does, apart from the kernel's part.
+func (i *Instance) HasStacks(name string) { i.hasStacks(name, "") }

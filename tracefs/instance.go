@@ -211,11 +211,15 @@ func (i *Instance) Stacks(event, filter string) error {
 	if err := i.set(filepath.Join(dir, "trigger"), trigger); err != nil {
 		return err
 	}
+	i.hasStacks(filepath.Base(dir), filter)
+	return nil
+}
+
+func (i *Instance) hasStacks(name, filter string) {
 	if i.parser.stacked == nil {
 		i.parser.stacked = make(map[string]bool)
 	}
-	i.parser.stacked[filepath.Base(dir)] = filter == InTask || strings.HasPrefix(filter, InTask+" && ")
-	return nil
+	i.parser.stacked[name] = filter == InTask || strings.HasPrefix(filter, InTask+" && ")
 }
 
 // event returns the directory of an event that the kernel has.

@@ -3,6 +3,7 @@ package tracefs_test
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +62,37 @@ func TestReadBetweenEventAndStack(t *testing.T) {
 	assert.Equal(t, []string{"b [g]", "c []", "d []", "e []"}, read(t, i))
 	say(1, stack("no event's")+line("sh", 12, 0, "....", "e: f"))
 	assert.Equal(t, []string{"f []"}, read(t, i), "an event has one stack")
+}
+
+// Wherever a Read ends between two entries of what the kernels print, the events
+// are those of the whole text.
+func TestReadRecorded(t *testing.T) {
+	for _, kernel := range []string{"5.10", "6.1", "6.12", "7.2"} {
+		text := content(t, filepath.Join("testdata", kernel+".txt"))
+		want, err := tracefs.Parse(text)
+		require.NoError(t, err)
+		i, say := instanceOfFiles(t)
+		for _, e := range want {
+			if e.Stack != nil {
+				i.HasStacks(e.Name)
+			}
+		}
+		at := 0
+		for entry := range strings.SplitAfterSeq(text, "\n") {
+			if at > 0 && !strings.HasPrefix(entry, " => ") {
+				require.NoError(t, i.Start())
+				say(math.MaxInt, text[:at])
+				got, err := i.Read()
+				require.NoError(t, err)
+				require.NoError(t, i.Stop())
+				say(math.MaxInt, text[at:])
+				rest, err := i.Read()
+				require.NoError(t, err)
+				require.Equal(t, want, append(got, rest...), "%s, after %q", kernel, text[max(0, at-200):at])
+			}
+			at += len(entry)
+		}
+	}
 }
 
 // No event is left behind twice, and none when the recording is over.
