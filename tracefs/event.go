@@ -2,6 +2,7 @@ package tracefs
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,7 +79,8 @@ func header(line string) (e Event, text string, ok bool) {
 	s.skip("[")
 	e.CPU = s.number(3, 9)
 	s.skip("] ")
-	// The flags have four characters, five since v5.15.
+	// The flags have four characters, five since v5.15, and seven with the
+	// patches of PREEMPT_RT before v6.12.
 	flags, rest, _ := strings.Cut(s.rest, " ")
 	s.rest = rest
 	s.blanks()
@@ -128,17 +130,26 @@ const stackName = "<stack trace>"
 var recorders = []string{"__traceiter_", "trace_event_", "event_triggers_", "__trace_stack", "stacktrace_trigger"}
 
 // lostLine matches the line that stands for events that were overwritten before
-// they were read.
-var lostLine = regexp.MustCompile(`^CPU:([0-9]+) \[LOST (?:([0-9]+) )?EVENTS\]$`)
+// they were read. The kernel prints tooBig in place of an entry that is longer
+// than what it prints at once (v6.7).
+var lostLine = regexp.MustCompile(`^CPU:[0-9]+ \[LOST (?:[0-9]+ )?EVENTS\]$`)
+
+const tooBig = "[LINE TOO BIG]"
 
 // A parser parses the text of trace or trace_pipe line by line.
 type parser struct {
+	// stacked are the kinds of events of which some have stacks, and whether
+	// only those in [Task] context have one.
+	stacked map[string]bool
+
 	rest    string      // of a line whose end was not read
 	begun   string      // lines that may be the beginning of a name with newlines
 	inStack bool        // the lines that follow are a stack
-	stackOf key         // the event that it belongs to
-	last    map[key]int // indexes of events
+	stackOf int         // index of the event that it belongs to; -1: it was not read
+	last    map[key]int // indexes of events whose stack was not read
+	due     map[key]int // those of them whose stack may be the next that comes
 	events  []Event
+	held    int    // of these, what the last take left behind
 	entries uint64 // events and stacks, as the kernel counts them
 	lost    []string
 }
@@ -176,7 +187,10 @@ func (p *parser) line(line string) error {
 		p.endBegun()
 		return p.event(e, text)
 	}
-	if match := lostLine.FindStringSubmatch(line); match != nil {
+	if line == tooBig {
+		p.entries++
+	}
+	if line == tooBig || lostLine.MatchString(line) {
 		p.lost = append(p.lost, line)
 		return nil
 	}
@@ -216,8 +230,16 @@ func (p *parser) endBegun() {
 // event takes in what [header] returned.
 func (p *parser) event(e Event, text string) error {
 	p.entries++
+	k := key{e.CPU, e.TID, e.Context}
+	// Only an interrupt comes between an event and its stack.
+	maps.DeleteFunc(p.due, func(of key, _ int) bool { return of.cpu == k.cpu && of.context >= k.context })
 	if text == stackName {
-		p.inStack, p.stackOf = true, key{e.CPU, e.TID, e.Context}
+		n, ok := p.last[k]
+		if !ok {
+			n = -1
+		}
+		delete(p.last, k) // an event has one
+		p.inStack, p.stackOf = true, n
 		return nil
 	}
 	var ok bool
@@ -226,34 +248,65 @@ func (p *parser) event(e Event, text string) error {
 	}
 	e.Args = strings.TrimPrefix(e.Args, " ")
 	if p.last == nil {
-		p.last = make(map[key]int)
+		p.last, p.due = make(map[key]int), make(map[key]int)
+	}
+	p.last[k] = len(p.events)
+	if inTask, ok := p.stacked[e.Name]; ok && (e.Context == Task || !inTask) {
+		p.due[k] = len(p.events)
 	}
 	p.events = append(p.events, e)
-	p.last[key{e.CPU, e.TID, e.Context}] = len(p.events) - 1
 	return nil
 }
 
 // frame adds a function to the stack of the event that the same thread recorded
 // last on the same CPU. The functions that record it are left out.
 func (p *parser) frame(symbol string) {
-	n, ok := p.last[p.stackOf]
-	if ok && !slices.ContainsFunc(recorders, func(prefix string) bool { return strings.HasPrefix(symbol, prefix) }) {
+	n := p.stackOf
+	if n >= 0 && !slices.ContainsFunc(recorders, func(prefix string) bool { return strings.HasPrefix(symbol, prefix) }) {
 		p.events[n].Stack = append(p.events[n].Stack, symbol)
 	}
 }
 
-// take returns the events that were parsed, and forgets them.
-func (p *parser) take() (events []Event, lost []string) {
+// take returns the events that were parsed, and forgets them. Except if all are
+// wanted, it leaves behind those from the first whose stack may still come, once:
+// the next take returns them, with the stack or without.
+func (p *parser) take(all bool) (events []Event, lost []string) {
 	p.endBegun()
-	events, lost = p.events, p.lost
-	*p = parser{rest: p.rest}
+	n := len(p.events)
+	for _, due := range p.due {
+		if !all && due >= p.held {
+			n = min(n, due)
+		}
+	}
+	events, lost = p.events[:n:n], p.lost
+	next := parser{stacked: p.stacked, rest: p.rest, inStack: p.inStack, stackOf: max(p.stackOf-n, -1)}
+	next.events = slices.Clone(p.events[n:])
+	next.held = len(next.events)
+	next.last, next.due = behind(p.last, n), behind(p.due, n)
+	*p = next
 	return events, lost
 }
 
+// behind returns the indexes of events when the first n are gone.
+func behind(indexes map[key]int, n int) map[key]int {
+	left := make(map[key]int)
+	for k, i := range indexes {
+		if i >= n {
+			left[k] = i - n
+		}
+	}
+	return left
+}
+
 // context parses the flags of an event, the third of which says in what context
-// it happened.
+// it happened. If there are seven it is the fourth: before it is one that says
+// whether a lazy preemption is due.
 func context(flags string) Context {
-	switch flags[2] {
+	at := 2
+	if len(flags) > 5 {
+		at = 3
+	}
+	switch flags[at] {
 	case 'h', 'H':
 		return HardIRQ
 	case 's':
@@ -272,7 +325,7 @@ func Parse(text string) ([]Event, error) {
 	if err := p.parse(text + "\n"); err != nil {
 		return nil, syserr.In("tracefs", err)
 	}
-	events, lost := p.take()
+	events, lost := p.take(true)
 	if len(lost) > 0 {
 		return events, fmt.Errorf("%w: %s", ErrLost, strings.Join(lost, ", "))
 	}

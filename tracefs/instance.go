@@ -51,6 +51,8 @@ type Instance struct {
 	copy   io.Writer
 	parser parser
 
+	recording bool // Read may come between an event and its stack
+
 	lostBefore map[statistic]uint64 // by the last Clear
 }
 
@@ -143,7 +145,8 @@ func (i *Instance) set(name, value string) error {
 }
 
 // Close turns the recording off, removes the instance, and what it recorded with
-// it. A second Close does nothing.
+// it. The error wraps [unix.EBUSY] if somebody else has one of its files open:
+// then it is off, and another Close removes it. After that, Close does nothing.
 func (i *Instance) Close() error {
 	if i.dir == "" {
 		return nil
@@ -157,7 +160,7 @@ func (i *Instance) Close() error {
 	}
 	// The kernel disables the events of an instance that is removed.
 	if err := unix.Rmdir(i.dir); err != nil {
-		errs = append(errs, failed("rmdir", i.dir, err))
+		errs = append(errs, failed("rmdir", i.dir, err), i.Stop())
 	} else {
 		i.dir = ""
 	}
@@ -184,9 +187,18 @@ func (i *Instance) Enable(event, filter string) error {
 	return i.set(filepath.Join(dir, "enable"), "1")
 }
 
+// InTask is a filter for events outside of interrupts and softirqs: the bits are
+// TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ of include/linux/trace_events.h.
+const InTask = "!(common_flags & 0x18)"
+
 // Stacks has the kernel's stack recorded with each event of a kind, if the event
-// matches the filter or the filter is empty. The event must be enabled, too.
-// Errors are those of [Instance.Enable].
+// matches the filter or the filter is empty. The event must be enabled, too, and
+// with no other filter that lets less through: the stack of an event that is not
+// recorded would look like that of the one before it. Errors are those of
+// [Instance.Enable].
+//
+// If the filter is [InTask], or that and more, Read need not wait for the stacks
+// of other events.
 func (i *Instance) Stacks(event, filter string) error {
 	dir, err := i.event(event)
 	if err != nil {
@@ -196,7 +208,18 @@ func (i *Instance) Stacks(event, filter string) error {
 	if filter != "" {
 		trigger += " if " + filter
 	}
-	return i.set(filepath.Join(dir, "trigger"), trigger)
+	if err := i.set(filepath.Join(dir, "trigger"), trigger); err != nil {
+		return err
+	}
+	i.hasStacks(filepath.Base(dir), filter)
+	return nil
+}
+
+func (i *Instance) hasStacks(name, filter string) {
+	if i.parser.stacked == nil {
+		i.parser.stacked = make(map[string]bool)
+	}
+	i.parser.stacked[name] = filter == InTask || strings.HasPrefix(filter, InTask+" && ")
 }
 
 // event returns the directory of an event that the kernel has.
@@ -228,25 +251,42 @@ func (i *Instance) SetPIDs(tids ...int) error {
 	if len(tids) == 0 {
 		return nil
 	}
-	value := strings.Join(words, " ")
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		return &Error{Package: "tracefs", Op: "write", Path: i.path("set_event_pid"), Value: value, Err: err}
+	return i.write(fd, "set_event_pid", strings.Join(words, " "))
+}
+
+// write writes a value to one of the instance's files, which is open. It fails
+// if the kernel takes a part only.
+func (i *Instance) write(fd int, name, value string) error {
+	n, err := unix.Write(fd, []byte(value))
+	if err == nil && n < len(value) {
+		err = fmt.Errorf("%w: %d of %d bytes", io.ErrShortWrite, n, len(value))
+	}
+	if err != nil {
+		return &Error{Package: "tracefs", Op: "write", Path: i.path(name), Value: value, Err: err}
 	}
 	return nil
 }
 
 // Start begins to record, or goes on.
-func (i *Instance) Start() error { return i.set("tracing_on", "1") }
+func (i *Instance) Start() error { return i.record(true) }
 
 // Stop ends the recording. What was recorded can still be read.
-func (i *Instance) Stop() error { return i.set("tracing_on", "0") }
+func (i *Instance) Stop() error { return i.record(false) }
+
+func (i *Instance) record(on bool) error {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	err := i.set("tracing_on", value)
+	if err == nil {
+		i.recording = on
+	}
+	return err
+}
 
 // Mark records an event named [Marker] whose Args are the text, in the name of
 // the calling thread. Nothing is recorded, and the error is [unix.EBADF], while
-// the recording is off.
-func (i *Instance) Mark(text string) error {
-	if _, err := unix.Write(i.marker, []byte(text)); err != nil {
-		return &Error{Package: "tracefs", Op: "write", Path: i.path("trace_marker"), Value: text, Err: err}
-	}
-	return nil
-}
+// the recording is off. The error wraps [io.ErrShortWrite] if the text is longer
+// than what the kernel records of one, about 1000 bytes.
+func (i *Instance) Mark(text string) error { return i.write(i.marker, "trace_marker", text) }

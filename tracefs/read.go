@@ -25,7 +25,9 @@ var ErrLost = errors.New("tracefs: events were lost")
 // Read returns the events that were recorded since the last Read, in the order
 // of their times, and does not wait for more. It may be called while the
 // recording goes on: what is recorded after the call began may be among them or
-// not. A machine may record faster than a thread reads.
+// not. A machine may record faster than a thread reads. While the recording goes
+// on, an event whose stack may still come is left to the next Read, and so are
+// those after it.
 //
 // The error wraps [ErrLost] if any event since the last [Instance.Clear] was
 // lost. The events that were not lost are returned with it.
@@ -58,7 +60,7 @@ func (i *Instance) Read() ([]Event, error) {
 			return nil, failed("read", i.path("trace_pipe"), err)
 		}
 	}
-	events, lost := i.parser.take()
+	events, lost := i.parser.take(!i.recording)
 	counts, err := i.stats()
 	if err != nil {
 		return events, err
@@ -142,7 +144,7 @@ func (i *Instance) Clear() error {
 	if err != nil {
 		return failed("open", i.path("trace"), err)
 	}
-	i.parser = parser{}
+	i.parser = parser{stacked: i.parser.stacked}
 	if err := unix.Close(fd); err != nil {
 		return syserr.In("tracefs", os.NewSyscallError("close", err))
 	}

@@ -31,7 +31,9 @@ func TestParse(t *testing.T) {
 		line("cpuhp/3", 29, 3, "d..1.", stack+" => __traceiter_x\n => trace_event_raw_event_x\n => __queue_work\n => queue_work_on") +
 		line("ends in x\nz", 14, 1, "dNs2.", "e: ") +
 		line(" [001] d...", 15, 1, "d.Z3.", "f: g") +
-		line("-1 [0", 16, 1, "d.H3.", "f: g"))
+		line("-1 [0", 16, 1, "d.H3.", "f: g") +
+		// With the patches of PREEMPT_RT.
+		line("<idle>", 0, 1, "d..h1..", "f: g") + line("sh", 12, 0, "....1..", "f: g"))
 	require.NoError(t, err)
 	at := 7*time.Second + 12*time.Microsecond
 	assert.Equal(t, []tracefs.Event{
@@ -42,13 +44,15 @@ func TestParse(t *testing.T) {
 		{Comm: "ends in x\nz", TID: 14, CPU: 1, Context: tracefs.SoftIRQ, Time: at, Name: "e"},
 		{Comm: "[001] d...", TID: 15, CPU: 1, Context: tracefs.NMI, Time: at, Name: "f", Args: "g"},
 		{Comm: "-1 [0", TID: 16, CPU: 1, Context: tracefs.HardIRQ, Time: at, Name: "f", Args: "g"},
+		{Comm: "<idle>", CPU: 1, Context: tracefs.HardIRQ, Time: at, Name: "f", Args: "g"},
+		{Comm: "sh", TID: 12, Time: at, Name: "f", Args: "g"},
 	}, events)
 	assert.Equal(t, "cpuhp/3-29 [003] task 7.000012: workqueue_queue_work: work struct=00a function=f", events[1].String())
 }
 
 func TestParseError(t *testing.T) {
 	first := line("sh", 12, 0, ".....", "tracing_mark_write: a")
-	for _, lost := range []string{"CPU:2 [LOST 17 EVENTS]", "CPU:2 [LOST EVENTS]"} {
+	for _, lost := range []string{"CPU:2 [LOST 17 EVENTS]", "CPU:2 [LOST EVENTS]", "[LINE TOO BIG]"} {
 		events, err := tracefs.Parse(first + lost + "\n" + first)
 		require.ErrorIs(t, err, tracefs.ErrLost)
 		assert.EqualError(t, err, "tracefs: events were lost: "+lost)

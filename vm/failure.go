@@ -19,7 +19,7 @@ import (
 // failure says how a VM ended that did not say so itself: QEMU with the error
 // ended, which can be nil, and stderr.
 func (vm *VM) failure(g *guest, ended error, stderr string) error {
-	when := "before the program started"
+	when := beforeProgram
 	if g.started {
 		when = "while the program ran"
 	}
@@ -135,6 +135,18 @@ const (
 	kvmPrefix   = Prefix + "by /dev/kvm: "
 	againPrefix = Prefix + "once more: "
 )
+
+// What the text of a failure has if the VM did not get as far as its program.
+const (
+	beforeProgram = "before the program started"
+	noProgram     = "the VM did not start a program within "
+)
+
+// NotStarted reports whether the text of a failure says that the VM did not get
+// as far as to start the program: nothing can be told from that.
+func NotStarted(what string) bool {
+	return strings.Contains(what, beforeProgram) || strings.HasPrefix(what, noProgram)
+}
 
 // Ends reports whether a line is of those by which a runner says how a VM ended,
 // other than by the program's end.

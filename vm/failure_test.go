@@ -190,6 +190,15 @@ func TestBreakpoint(t *testing.T) {
 	}
 }
 
+func TestNotStarted(t *testing.T) {
+	vm := &VM{console: filepath.Join(t.TempDir(), "none")}
+	for started, want := range map[bool]bool{false: true, true: false} {
+		var f *Failure
+		require.ErrorAs(t, vm.failure(&guest{vm: vm, started: started}, nil, ""), &f)
+		assert.Equal(t, want, NotStarted(f.What), f.What)
+	}
+}
+
 func TestEnds(t *testing.T) {
 	for line, want := range map[string]bool{
 		"vm: the guest stands still for 1m30s: no sign of life\n": true, "vm: | [    1.0] Call Trace:\n": true,

@@ -127,7 +127,7 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 			}
 			return 0, true, f
 		case <-boot.C:
-			f := vm.failed(fmt.Sprintf("the VM did not start a program within %v", limit), false)
+			f := vm.failed(fmt.Sprintf("%s%v", noProgram, limit), false)
 			f.late = true
 			return 0, false, f
 		case <-ctx.Done():

@@ -295,6 +295,9 @@ func (k *knockouts) tests(ctx context.Context, name, run string, flags ...string
 	args := append([]string{"-kernel", k.kernel, "-smp", callbackSMP, "-timeout", testTimeout.String(), "-run", run}, flags...)
 	args = slices.Concat(args, []string{"--", "-test.failfast"}, leaveOut(k.kernel), k.args)
 	o, err := k.selftest(ctx, filepath.Join(k.dir, name), args...)
+	if err == nil && vm.NotStarted(o.Died) {
+		err = fmt.Errorf("%s: %s: a busy host may be why: call it again to go on", name, o.Died)
+	}
 	if err != nil {
 		return nil, err
 	}

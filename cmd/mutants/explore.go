@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,6 +134,8 @@ var foundLine = regexp.MustCompile(`^\S+: (?:after (\d+) s: (.*); reducing it|re
 // thing that it has found. That is what is returned.
 func firstFound(output io.Reader, enough func() error) (found string, err error) {
 	lines := bufio.NewScanner(output)
+	// Who does not read on keeps the explorer from its end.
+	lines.Buffer(nil, math.MaxInt)
 	for lines.Scan() {
 		m := foundLine.FindStringSubmatch(lines.Text())
 		if m == nil || found != "" {

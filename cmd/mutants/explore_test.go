@@ -41,6 +41,7 @@ func TestFirstFound(t *testing.T) {
 			"two laws", "trixie: after 21 s: domains: isolated: it is; reducing it\ntrixie: after 22 s: x: y; reducing it\ntrixie: BROKEN: domains: isolated\n",
 			"after 21 s: domains: isolated: it is",
 		},
+		{"a law after a long line", strings.Repeat("x", 1<<20) + "\ntrixie: reducing survives: crash in f in fresh VMs\n", "survives: crash in f"},
 		{"a crash", inF + "trixie/smt: reducing survives: crash in f in fresh VMs\n", "survives: crash in f"},
 		{"a doubted crash", inF + "trixie/smt: this may be QEMU's doing: it emulates\ntrixie/smt: no finding: survives: crash in f did not show again in 3 fresh VMs\n", ""},
 		{

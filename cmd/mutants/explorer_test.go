@@ -145,3 +145,17 @@ func TestHealthyExplored(t *testing.T) {
 	_, err = other.all(context.Background(), nil, time.Now())
 	assert.ErrorContains(t, err, "says nothing of the broken ones: the explorer: survives: crash in f")
 }
+
+// A VM that does not start says nothing of the callback. Nothing is saved.
+func TestNotStarted(t *testing.T) {
+	k := newKnockouts(t, &selftest{})
+	k.healthy = false
+	k.selftest = func(context.Context, string, ...string) (*lab.Outcome, error) {
+		return &lab.Outcome{Died: "the VM did not start a program within 2m0s"}, nil
+	}
+	_, err := k.all(context.Background(), []string{"f"}, time.Now())
+	assert.EqualError(t, err, "f: the VM did not start a program within 2m0s: a busy host may be why: call it again to go on")
+	r, err := k.load("f")
+	require.NoError(t, err)
+	assert.Nil(t, r)
+}

@@ -72,6 +72,26 @@ func TestTable(t *testing.T) {
 	assert.LessOrEqual(t, short, 4, "the short list is run each time")
 }
 
+// The tables of docs/lab.md have no mutant that is none.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/lab.md")
+	require.NoError(t, err)
+	found := 0
+	head := ""
+	for line := range strings.Lines(string(text)) {
+		row := regexp.MustCompile("^\\| `([^`]+)` \\|").FindStringSubmatch(line)
+		if strings.HasPrefix(line, "| mutant ") || row == nil && !strings.HasPrefix(line, "|---") {
+			head = line
+		}
+		if row != nil && strings.HasPrefix(head, "| mutant ") {
+			found++
+			known := slices.ContainsFunc(mutants, func(m mutant) bool { return m.name == row[1] })
+			assert.True(t, known, "%s: there is no such mutant", row[1])
+		}
+	}
+	assert.Greater(t, found, 50)
+}
+
 func TestPokesFor(t *testing.T) {
 	m := mutant{pokes: map[string]string{"6.1": "f=ret  g=ret", every: "h=ret"}}
 	pokes, ok := m.pokesFor(series{name: "6.1"})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/vm"
 )
 
 // findSuspects traces a CPU that goes offline and online.
@@ -109,6 +110,9 @@ func (r *run) String() string {
 	if r.noticed() {
 		text += fmt.Sprintf(", %d FAILED, %d of them again: %s", len(r.Failed), len(r.Again), r.outcome())
 	}
+	if r.DiedAgain != "" {
+		text += "; again the VM: " + r.DiedAgain
+	}
 	return text
 }
 
@@ -127,10 +131,17 @@ func (w *widen) delayOne(ctx context.Context, s suspect.Suspect) (*run, error) {
 	}
 	begun := time.Now()
 	o, err := w.test(ctx, s.Function, r.Pattern, "-delay", delay)
+	if err == nil && vm.NotStarted(o.Died) { // a busy host may have been why
+		o, err = w.test(ctx, s.Function, r.Pattern, "-delay", delay)
+	}
 	if err != nil {
 		return nil, err
 	}
 	r.Took = time.Since(begun)
+	if vm.NotStarted(o.Died) {
+		r.Impossible = s.Function + ": " + o.Died
+		return r, nil
+	}
 	if o.Tests == 0 && strings.HasPrefix(o.Died, cannot) {
 		r.Impossible = strings.TrimPrefix(o.Died, cannot)
 		return r, nil

@@ -152,6 +152,9 @@ func (w *widen) flags() []string {
 	if w.vm.Timeout > 0 {
 		flags = append(flags, "-timeout", w.vm.Timeout.String())
 	}
+	for _, module := range w.vm.Modules {
+		flags = append(flags, "-module", module)
+	}
 	for _, poke := range w.vm.Pokes {
 		flags = append(flags, "-poke", poke)
 	}

@@ -29,6 +29,9 @@ func TestParse(t *testing.T) {
 	assert.Equal(t, defaultDelay, w.delay)
 	assert.Equal(t, strings.Fields("-kernel bookworm -smp 2 -poke f=ret"), w.flags())
 	assert.Equal(t, strings.Fields("-cycles 2"), w.args)
+	w, err = parse([]string{"-kernel", "sid", "-module", "null_blk nr_devices=1"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"-kernel", "sid", "-module", "null_blk nr_devices=1"}, w.flags())
 	for args, want := range map[string]string{
 		"-by 1us":      "-by 1µs: a delay is of whole milliseconds, from 1ms to 10s",
 		"-for 0s":      "-for 0s: it takes time",
@@ -98,7 +101,7 @@ func found(file string) *state {
 				Pattern: "^TestOnline$", Tests: 9, Failed: []string{"TestOnline/at-return/affinity/child", "TestOnline/at-return/effective"},
 				Again: []string{"TestOnline/at-return/effective"},
 			},
-			"kills":  {Pattern: "^TestOffline$", Tests: 3, Died: "it panicked"},
+			"kills":  {Pattern: "^TestOffline$", Tests: 3, Died: "it panicked", DiedAgain: "it hangs"},
 			"passes": {Tests: 9, Took: 1500 * time.Millisecond},
 			"cannot": {Impossible: "this kernel has no symbol cannot"},
 		},
@@ -107,15 +110,16 @@ func found(file string) *state {
 
 func TestTable(t *testing.T) {
 	s := found("")
-	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-cycles", "2"}, state: s}
+	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-rows=[ab]"}, state: s}
 	assert.Equal(t, "| delayed by 500ms | why | rows that failed | tests | again |\n|---|---|---|---|---|\n"+
 		"| `fails` | unfinished at the return, cpuhp/3 | TestOnline/{affinity,effective} | 2 of 9 | 1 |\n"+
-		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0 |\n\n"+
-		"    ci/selftest -kernel bookworm -delay fails=500ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 -cycles 2\n"+
-		"    ci/selftest -kernel bookworm -delay kills=500ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 -cycles 2\n\n"+
+		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0<br>the VM: it hangs |\n\n"+
+		"    ci/selftest -kernel bookworm -delay fails=500ms -run '^TestOnline$/^at-return$/^effective$' -- -cpusets 1 -cpus 3 '-rows=[ab]'\n"+
+		"    ci/selftest -kernel bookworm -delay kills=500ms -run '^TestOffline$' -- -cpusets 1 -cpus 3 '-rows=[ab]'\n\n"+
 		"cannot be delayed: this kernel has no symbol cannot\n3 functions delayed, 2 noticed, 1 left: call it again to go on\n", s.table(w))
 	assert.Equal(t, "9 tests in 0s, 2 FAILED, 1 of them again: TestOnline/{affinity,effective}", s.Runs["fails"].String())
 	assert.Equal(t, "9 tests in 2s", s.Runs["passes"].String())
+	assert.Equal(t, "3 tests in 0s, 0 FAILED, 0 of them again: (it panicked); again the VM: it hangs", s.Runs["kills"].String())
 	assert.Equal(t, "not delayed: this kernel has no symbol cannot", s.Runs["cannot"].String())
 }
 
@@ -128,6 +132,8 @@ func TestVerdict(t *testing.T) {
 	assert.NoError(t, s.verdict())
 	delete(s.Runs, "passes")
 	assert.EqualError(t, s.verdict(), "no function was delayed: give it more time by -for")
+	s.Suspects = s.Suspects[3:4]
+	assert.EqualError(t, s.verdict(), "no function could be delayed: see above why")
 }
 
 // What was found is there again, for the same kernel and flags alone.
@@ -181,6 +187,33 @@ func TestDelayOne(t *testing.T) {
 			assert.Equal(t, []string{"^TestOnline$", tt.runs}, ran)
 			assert.Equal(t, []string{tt.failed}, r.Failed)
 			assert.Equal(t, tt.want, r.Again)
+		})
+	}
+}
+
+// A VM that does not start tells nothing of a delay. It is tried a second time.
+func TestDelayNotStarted(t *testing.T) {
+	const late = "the VM did not start a program within 2m0s"
+	for _, tt := range []struct {
+		name string
+		runs []*lab.Outcome
+		want run
+	}{
+		{"once", []*lab.Outcome{{Died: late}, {Tests: 9}}, run{Tests: 9}},
+		{"twice", []*lab.Outcome{{Died: late}, {Died: "the VM ended before the program started (Linux 6.1)"}}, run{Impossible: "f: the VM ended before the program started (Linux 6.1)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &widen{delay: defaultDelay, rows: "TestOnline", state: &state{Baseline: &lab.Outcome{}}}
+			w.suite = func(context.Context, string, ...string) (*lab.Outcome, error) {
+				o := tt.runs[0]
+				tt.runs = tt.runs[1:]
+				return o, nil
+			}
+			r, err := w.delayOne(context.Background(), suspect.Suspect{Function: "f"})
+			require.NoError(t, err)
+			r.Took, r.Pattern = 0, ""
+			assert.Equal(t, &tt.want, r)
+			assert.Empty(t, tt.runs)
 		})
 	}
 }

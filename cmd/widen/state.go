@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
@@ -82,8 +83,9 @@ func (s *state) table(w *widen) string {
 		if r == nil || !r.noticed() {
 			continue
 		}
-		fmt.Fprintf(&rows, "| `%s` | %v, %s | %s | %d of %d | %d |\n", f.Function, f.Kind, f.By,
-			strings.Join(append(lab.Compact(r.Failed), died(r.Died)...), "<br>"), len(r.Failed), r.Tests, len(r.Again))
+		fmt.Fprintf(&rows, "| `%s` | %v, %s | %s | %d of %d | %s |\n", f.Function, f.Kind, f.By,
+			strings.Join(append(lab.Compact(r.Failed), died(r.Died)...), "<br>"), len(r.Failed), r.Tests,
+			strings.Join(append([]string{strconv.Itoa(len(r.Again))}, died(r.DiedAgain)...), "<br>"))
 		fmt.Fprintf(&again, "    %s\n", w.reproducer(f, r))
 	}
 	var b strings.Builder
@@ -115,12 +117,7 @@ func (w *widen) reproducer(f suspect.Suspect, r *run) string {
 		pattern = r.patternOf(r.Failed[:1])
 	}
 	words := append(w.flags(), "-delay", fmt.Sprintf("%s=%v", f.Function, w.delay), "-run", pattern, "--")
-	for i, word := range words {
-		if strings.ContainsAny(word, " '\"$|^()*?") {
-			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-		}
-	}
-	return "ci/selftest " + strings.Join(append(words, w.testArgs()...), " ")
+	return "ci/selftest " + cli.Quoted(append(words, w.testArgs()...)...)
 }
 
 // verdict returns what the exit status is for.
@@ -132,7 +129,10 @@ func (s *state) verdict() error {
 		}
 		told = told || r.Impossible == ""
 	}
-	if !told {
+	switch {
+	case !told && len(s.Runs) > 0 && len(s.Runs) == len(s.Suspects):
+		return errors.New("no function could be delayed: see above why")
+	case !told:
 		return errors.New("no function was delayed: give it more time by -for")
 	}
 	return nil

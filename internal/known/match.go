@@ -150,8 +150,9 @@ func Texts(output string) (texts []string) {
 	for line := range strings.Lines(output) {
 		line = strings.TrimSuffix(line, "\n")
 		switch loc := reported.FindStringIndex(line); {
-		case testjson.Frame.MatchString(line) || strings.TrimSpace(line) == "":
-			inText = inText && line == ""
+		case testjson.Frame.MatchString(line):
+			inText = false
+		case strings.TrimSpace(line) == "": // in a text too, where package testing indents it
 		case loc != nil:
 			texts, inText = append(texts, line[loc[1]:]), true
 		case inText && strings.HasPrefix(line, indentation):

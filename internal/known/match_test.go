@@ -251,5 +251,5 @@ func TestComplaints(t *testing.T) {
 
 func TestTexts(t *testing.T) {
 	assert.Equal(t, []string{"one\ntwo\n  three", "panic: four", "five\nsix"}, Texts(
-		"=== RUN   TestA\n    a.go:1: one\n        two\n          three\n            known:    six\npanic: four\n    b_c.go:12: five\n\n        six\n    --- FAIL: TestA (0.00s)\n"))
+		"=== RUN   TestA\n    a.go:1: one\n        \n        two\n          three\n            known:    six\npanic: four\n    b_c.go:12: five\n\n        six\n    --- FAIL: TestA (0.00s)\n"))
 }

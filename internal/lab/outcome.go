@@ -59,17 +59,17 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 			o.Died = strings.TrimSpace(what)
 		}
 		ended[e.Package] = ended[e.Package] || e.Test == "" && e.Verdict()
+		for i, c := range e.Test { // tests that are skipped are below others, too
+			if c == '/' {
+				parents[e.Test[:i]] = true
+			}
+		}
 		switch {
 		case e.Action != "pass" && e.Action != "fail":
 		case e.Test == "" || e.Test == testjson.Main:
 			packageFailed = packageFailed || e.Action == "fail"
 		default:
 			results[e.Test] = e.Action
-			for i, c := range e.Test {
-				if c == '/' {
-					parents[e.Test[:i]] = true
-				}
-			}
 		}
 	}
 	if len(ended) == 0 || !broken && slices.Contains(slices.Collect(maps.Values(ended)), false) {

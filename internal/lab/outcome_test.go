@@ -42,6 +42,10 @@ func TestParseOutcome(t *testing.T) {
 			want: Outcome{Tests: 1},
 		},
 		{
+			name: "all below are skipped",
+			data: events("run TestA", "run TestA/m/y", "skip TestA/m/y", "pass TestA/m", "pass TestA", "pass "),
+		},
+		{
 			name:    "a failure, which those above it share",
 			data:    events("pass TestA/m/x", "fail TestA/m/y", "fail TestA/m", "fail TestA", "pass TestB", "fail "),
 			want:    Outcome{Tests: 3, Failed: []string{"TestA/m/y"}},

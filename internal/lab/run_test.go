@@ -39,6 +39,7 @@ func TestRun(t *testing.T) {
 		{name: "untold", results: passed, end: "exit 125", want: "the suite's run did not come to its end: exit status 125\nprinted\n"},
 		{name: "killed", results: passed, end: "kill -9 $$", want: "the suite's run did not come to its end: signal: killed\nprinted\n"},
 		{name: "skipped", results: events("skip TestA", "pass "), end: "exit 125", want: "no test ran\nexit status 125\nprinted\n", noTest: true},
+		{name: "skipped, below a test", results: events("run TestA", "skip TestA/x", "pass TestA", "pass "), end: "exit 125", want: "no test ran\nexit status 125\nprinted\n", noTest: true},
 		{name: "no results", end: "rm $2/results.json; exit 125", want: "the suite's run: exit status 125\nopen "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -275,6 +275,10 @@ func (c *computation) timer(e tracefs.Event) error {
 	switch e.Name {
 	case "timer_start":
 		if moved(e.Stack) {
+			// The kernel has said that it was cancelled.
+			if d := c.deferral(n, ok); d != nil {
+				d.Dropped, d.Finished = false, 0
+			}
 			return nil
 		}
 		c.drop(e, it)

@@ -151,7 +151,7 @@ func (l *Ledger) Settled() bool {
 
 // String returns a text such as
 //
-//	work cpuset_hotplug_workfn, queued by cpuhp/3 12.1 ms before the return, unfinished at the return for 4.7 ms
+//	work cpuset_hotplug_workfn, queued by cpuhp/3, unfinished at the return for 4.7ms
 func (d Deferral) String() string {
 	name := d.Function
 	if name == "" {

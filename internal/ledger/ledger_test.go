@@ -154,6 +154,10 @@ var computations = []struct {
 		[]string{"delayed work  by cpuhp/3 dropped"}},
 	{"a timer that moves away from the CPU",
 		begin + "29 3 d..1. 20 timer_start: timer=00d function=delayed_work_timer_fn expires=4 [timeout=2] cpu=3 idx=0 flags=\n=> enqueue_timer\n=> timers_dead_cpu\n" + end, nil},
+	{"delayed work of the operation whose timer moves away from the CPU, and has not expired",
+		begin + "29 3 d..1. 20 timer_start: timer=00d function=delayed_work_timer_fn expires=4 [timeout=2] cpu=3 idx=0 flags=\n" +
+			"100 0 d..1. 30 timer_cancel: timer=00d\n100 0 d..1. 30 timer_start: timer=00d function=delayed_work_timer_fn expires=4 [timeout=2] cpu=0 idx=0 flags=\n=> enqueue_timer\n=> timers_dead_cpu\n" + end,
+		[]string{"delayed work  by cpuhp/3 LEFT for -1ns"}},
 	{"a thread that has not run, and one that has",
 		begin + "29 3 d..3. 20 " + waking(15) + "29 3 d..3. 21 " + waking(2) + "0 2 d..2. 30 " + switched(0, "R", 2) + end + "0 2 d..2. 95 " + switched(2, "S", 15),
 		[]string{"thread rcu_preempt by cpuhp/3 LEFT for 5µs", "thread kthreadd by cpuhp/3"}},

@@ -56,6 +56,7 @@ type Recorder struct {
 	op       Operation
 	dirty    bool                  // the buffers may have events of an operation that was not read to its end
 	returned atomic.Pointer[error] // of the mark; nil: none was made
+	returns  atomic.Int32          // marks that were made
 }
 
 // NewRecorder enables the events of the ledger in an instance of that name, on
@@ -80,10 +81,8 @@ func NewRecorder(fs *tracefs.FS, root, name string, text io.Writer) (*Recorder, 
 	return r, nil
 }
 
-// inTask is a filter for events outside of interrupts and softirqs: the bits are
-// TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ of include/linux/trace_events.h. Of
-// the rest the ledger needs no stack.
-const inTask = "!(common_flags & 0x18)"
+// inTask is a filter for events of which the ledger needs the stack.
+const inTask = tracefs.InTask
 
 // filters returns filters for what this process itself does: its threads sleep
 // and wake all the time, on an idle CPU. Without the filters that makes nine in
@@ -136,6 +135,7 @@ func (r *Recorder) Begin(within []string) error {
 	}
 	r.op = Operation{Begin: BeginMark, Return: ReturnMark, Within: within, Threads: r.threads.Names()}
 	r.returned.Store(nil)
+	r.returns.Store(0)
 	if err := r.empty(); err != nil {
 		return err
 	}
@@ -167,7 +167,21 @@ func (r *Recorder) empty() error {
 // If the operation is several writes, the last call counts.
 func (r *Recorder) Returned() {
 	err := r.instance.Mark(ReturnMark)
+	if err == nil {
+		r.returns.Add(1)
+	}
 	r.returned.Store(&err)
+}
+
+// hasReturned reports whether the marks of all returns were read.
+func (r *Recorder) hasReturned() bool {
+	read := int32(0)
+	for _, e := range r.op.Events {
+		if e.Name == tracefs.Marker && e.Args == ReturnMark {
+			read++
+		}
+	}
+	return read >= r.returns.Load()
 }
 
 // ErrNotReturned is returned by [Recorder.End] if [Recorder.Returned] was not
@@ -217,24 +231,42 @@ func (r *Recorder) settle(wait time.Duration) (*Ledger, error) {
 		return nil, *err
 	}
 	for deadline := time.Now().Add(wait); ; time.Sleep(lookEvery) {
-		events, err := r.instance.Read()
-		if err != nil {
-			return nil, fmt.Errorf("ledger: %w", err)
-		}
-		if slices.ContainsFunc(events, func(e tracefs.Event) bool { return e.Name == "sched_process_fork" }) {
-			// Threads that were started meanwhile have their names by now.
-			if err := r.threads.Scan(); err != nil {
+		over := time.Now().After(deadline)
+		if over {
+			// Then a read leaves nothing to the next.
+			if err := r.instance.Stop(); err != nil {
 				return nil, err
 			}
-			maps.Copy(r.op.Threads, r.threads.Names())
 		}
-		r.op.Events = append(r.op.Events, events...)
+		if err := r.read(); err != nil {
+			return nil, err
+		}
+		if !over && !r.hasReturned() {
+			continue
+		}
 		l, err := Compute(r.op)
 		if err != nil {
 			return nil, err
 		}
-		if l.Settled() || time.Now().After(deadline) {
+		if l.Settled() || over {
 			return l, nil
 		}
 	}
+}
+
+// read reads what was recorded since the last read.
+func (r *Recorder) read() error {
+	events, err := r.instance.Read()
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if slices.ContainsFunc(events, func(e tracefs.Event) bool { return e.Name == "sched_process_fork" }) {
+		// Threads that were started meanwhile have their names by now.
+		if err := r.threads.Scan(); err != nil {
+			return err
+		}
+		maps.Copy(r.op.Threads, r.threads.Names())
+	}
+	r.op.Events = append(r.op.Events, events...)
+	return nil
 }

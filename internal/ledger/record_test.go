@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
 // A machine with many CPUs does not get more memory for buffers than it bears.
@@ -24,4 +26,14 @@ func TestBufferKB(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, want, size, "possible: %s", possible)
 	}
+}
+
+// The mark of a return may be left to the next read.
+func TestHasReturned(t *testing.T) {
+	r := &Recorder{}
+	r.returns.Store(2)
+	r.op.Events = []tracefs.Event{{Name: tracefs.Marker, Args: BeginMark}, {Name: tracefs.Marker, Args: ReturnMark}}
+	assert.False(t, r.hasReturned(), "the last of several marks counts")
+	r.op.Events = append(r.op.Events, tracefs.Event{Name: tracefs.Marker, Args: ReturnMark})
+	assert.True(t, r.hasReturned())
 }

@@ -9,6 +9,7 @@ package sysfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +76,8 @@ func ParseBool(text string) (bool, error) {
 }
 
 // WriteFile writes value to the file, in one write(2), which ends when the
-// kernel is done with it. The error is a [*syserr.Error].
+// kernel is done with it. The error is a [*syserr.Error]. It wraps
+// [io.ErrShortWrite] if the kernel has taken a part of the value only.
 func WriteFile(path, value string) error { return write(path, value, value, 0, nil) }
 
 // WriteFileThen is [WriteFile]. If wrote is not nil, it is called on the same
@@ -106,13 +108,18 @@ func write(path, value, text string, flags int, wrote func()) error {
 	defer unix.Close(fd)
 	// A signal may have come before it began. But the kernel may also mean it,
 	// and would do the same thing for ever.
+	n := 0
 	for range 10 {
-		if _, err = unix.Write(fd, []byte(text)); err != unix.EINTR {
+		if n, err = unix.Write(fd, []byte(text)); err != unix.EINTR {
 			break
 		}
 	}
 	if wrote != nil {
 		wrote()
+	}
+	if err == nil && n < len(text) {
+		// What is left would be a value of its own.
+		err = fmt.Errorf("%w: %d of %d bytes", io.ErrShortWrite, n, len(text))
 	}
 	if err != nil {
 		return failed(err)

@@ -1,8 +1,10 @@
 package sysfs_test
 
 import (
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,4 +84,26 @@ func TestWriteFileThen(t *testing.T) {
 	}))
 	assert.ErrorIs(t, sysfs.WriteFileThen("/dev/full", "1", func() { wrote++ }), unix.ENOSPC)
 	assert.Equal(t, 2, wrote)
+}
+
+// A value of which the kernel takes a part is not written. The limit that has it
+// do so is that of a process of its own: it is about all files.
+func TestShortWrite(t *testing.T) {
+	const child = "SYSFS_TEST_SHORT"
+	path := os.Getenv(child)
+	if path == "" {
+		path = filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		cmd := exec.Command(os.Args[0], "-test.run=^TestShortWrite$")
+		cmd.Env = append(os.Environ(), child+"="+path)
+		out, err := cmd.Output()
+		assert.NoError(t, err, "%s", out)
+		return
+	}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 3, Max: 3}))
+	wrote := false
+	err := sysfs.WriteFileThen(path, "12345", func() { wrote = true })
+	assert.ErrorIs(t, err, io.ErrShortWrite)
+	assert.EqualError(t, err, `write "12345" to `+path+": short write: 3 of 5 bytes")
+	assert.True(t, wrote)
 }
