@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
@@ -177,6 +178,9 @@ func needsTicks(m *Machine) error {
 	return nil
 }
 
+// computedTime is some ticks long, at any frequency of the tick.
+const computedTime = 50 * time.Millisecond
+
 // countersGoOn compares counters before the CPU goes offline, while it is, and
 // when it is back.
 func countersGoOn(x *Scene, cpu int) error {
@@ -196,6 +200,10 @@ func countersGoOn(x *Scene, cpu int) error {
 			last[name] = now[name]
 		}
 		return errors.Join(errs...)
+	}
+	// Times that are zero could not be lost.
+	if err := affinity.Run(affinity.Of(cpu), func() error { spin(computedTime); return nil }); err != nil {
+		return err
 	}
 	if err := look("at first"); err != nil {
 		return err

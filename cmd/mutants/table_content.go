@@ -117,6 +117,24 @@ var contentMutants = []mutant{
 		rows:  []string{"TestScenario/counters"},
 	},
 	{
+		name:   "sums-lose-cpu",
+		breaks: "sums over all CPUs lose the share of a CPU that goes",
+		pokes:  all("percpu_counter_cpu_dead=ret0"),
+		rows:   []string{"TestScenario/tmpfs-blocks"},
+	},
+	{
+		name:   "detector-not-started",
+		breaks: "a CPU that comes has no soft lockup detector",
+		pokes:  all("lockup_detector_online_cpu=ret0"),
+		rows:   []string{"TestScenario/lockup-detector"},
+	},
+	{
+		name:   "detector-not-stopped",
+		breaks: "the soft lockup detector of a CPU that goes runs on another one",
+		pokes:  all("lockup_detector_offline_cpu=ret0"),
+		rows:   []string{"TestScenario/lockup-detector"},
+	},
+	{
 		name:   "irq-default-forgets",
 		breaks: "default_smp_affinity forgets CPU 3 when a CPU goes",
 		pokes:  all(sentWith(forgetting("irq_default_affinity", "03"))),
@@ -139,7 +157,7 @@ var contentMutants = []mutant{
 		breaks: "a write of kernel.watchdog_thresh keeps the hotplug lock, so that the next operation waits for good",
 		pokes:  map[string]string{"6.12": "__lockup_detector_reconfigure:cpus_read_unlock=nop"},
 		flags:  []string{"-run", "^TestScenario$/^hotplug-lock$"},
-		rows:   []string{"TestScenario/hotplug-lock"},
+		rows:   []string{"TestScenario/hotplug-lock", dies}, // which says so first
 	},
 	{
 		name:   "partition-not-notified",

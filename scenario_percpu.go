@@ -1,0 +1,217 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// percpuScenarios are about what the kernel keeps on each CPU for the whole
+// machine: a share of a sum, or a timer.
+var percpuScenarios = []Scenario{
+	{
+		Name:    "tmpfs-blocks",
+		Promise: "the free blocks of a tmpfs do not change when the CPU goes on which its files were written, nor when it comes, and all are free when the files are gone",
+		Source:  `statfs(2): f_bfree; lib/percpu_counter.c: percpu_counter_cpu_dead(), for the sum in shmem_statfs()`,
+		Needs:   needsTmpfs,
+		Cycle:   blocksKept,
+	},
+	{
+		Name: "lockup-detector",
+		Promise: "while a CPU is offline, the others have the timers of the soft lockup detector that they had, and no more; " +
+			"when it is back, it has its own again",
+		Source: "Documentation/admin-guide/lockup-watchdogs.rst: the watchdog runs on all online cores, or those of kernel.watchdog_cpumask",
+		Needs:  needsDetector,
+		Cycle:  detectorRuns,
+	},
+}
+
+// A tmpfs is one that is mounted nowhere, and gone when it is closed.
+type tmpfs struct{ dir *os.File }
+
+func newTmpfs() (*tmpfs, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	for key, value := range map[string]string{"size": "1m", "huge": "never"} {
+		// A kernel without huge pages knows no huge.
+		if err := unix.FsconfigSetString(fs, key, value); err != nil && !(key == "huge" && errors.Is(err, unix.EINVAL)) {
+			return nil, os.NewSyscallError("fsconfig", err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, os.NewSyscallError("fsconfig", err)
+	}
+	dir, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fsmount", err)
+	}
+	return &tmpfs{os.NewFile(uintptr(dir), "tmpfs")}, nil
+}
+
+func (t *tmpfs) Close() error { return t.dir.Close() }
+
+// free returns how many blocks are free.
+func (t *tmpfs) free() (uint64, error) {
+	var s unix.Statfs_t
+	err := unix.Fstatfs(int(t.dir.Fd()), &s)
+	return s.Bfree, os.NewSyscallError("fstatfs", err)
+}
+
+// is checks how many blocks are free.
+func (t *tmpfs) is(want uint64, when string) error {
+	free, err := t.free()
+	if err == nil && free != want {
+		err = fmt.Errorf("%s, a tmpfs has %d free blocks, want %d", when, free, want)
+	}
+	return err
+}
+
+// fill writes a file of so many pages.
+func (t *tmpfs) fill(name string, pages int) error {
+	fd, err := unix.Openat(int(t.dir.Fd()), name, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	page := make([]byte, os.Getpagesize())
+	for range pages {
+		if _, err := unix.Write(fd, page); err != nil {
+			return errors.Join(os.NewSyscallError("write", err), unix.Close(fd))
+		}
+	}
+	return os.NewSyscallError("close", unix.Close(fd))
+}
+
+func (t *tmpfs) remove(name string) error {
+	return os.NewSyscallError("unlinkat", unix.Unlinkat(int(t.dir.Fd()), name, 0))
+}
+
+func needsTmpfs(*Machine) error {
+	t, err := newTmpfs()
+	if err != nil {
+		return suite.Unsupportedf("no tmpfs can be mounted: %v", err)
+	}
+	return t.Close()
+}
+
+// writtenPages is less than the smallest share that a CPU keeps before it adds
+// it to the sum: percpu_counter_batch.
+const writtenPages = 20
+
+// blocksKept writes a file on the CPU, and removes it on another one.
+func blocksKept(x *Scene, cpu int) (err error) {
+	t, err := newTmpfs()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	empty, err := t.free()
+	if err != nil {
+		return err
+	}
+	write := func() error { return t.fill("file", writtenPages) }
+	if err := affinity.Run(affinity.Of(cpu), write); err != nil {
+		return err
+	}
+	written, err := t.free()
+	if err != nil {
+		return err
+	}
+	if written >= empty {
+		return fmt.Errorf("a tmpfs has %d free blocks before a file of %d pages is written, and %d after", empty, writtenPages, written)
+	}
+	if err := x.Set(cpu, Offline); err != nil {
+		return err
+	}
+	err = errors.Join(t.is(written, fmt.Sprintf("while cpu%d is offline, on which a file was written", cpu)), t.remove("file"),
+		t.is(empty, fmt.Sprintf("when a file is removed that was written on cpu%d, which is offline", cpu)))
+	return errors.Join(err, x.Set(cpu, Online), t.is(empty, fmt.Sprintf("when cpu%d is back", cpu)))
+}
+
+// detectorTimer is the function of the soft lockup detector's timers.
+const detectorTimer = "watchdog_timer_fn"
+
+// detectors counts the timers of the detector by the CPU, in /proc/timer_list.
+func detectors() (map[int]int, error) {
+	return sysfs.Read("/proc/timer_list", parseDetectors)
+}
+
+// parseDetectors looks for " #0: <...>, watchdog_timer_fn, S:01" below "cpu: 0".
+func parseDetectors(text string) (map[int]int, error) {
+	timers := make(map[int]int)
+	cpu := -1
+	for line := range strings.Lines(text) {
+		if number, ok := strings.CutPrefix(line, "cpu: "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(number))
+			if err != nil {
+				return nil, err
+			}
+			cpu = n
+		}
+		if fields := strings.Split(line, ", "); len(fields) > 1 && fields[1] == detectorTimer && cpu >= 0 {
+			timers[cpu]++
+		}
+	}
+	return timers, nil
+}
+
+// needsDetector is for a machine that can tell where the detector runs, and
+// where it does.
+func needsDetector(*Machine) error {
+	timers, err := detectors()
+	switch {
+	case err != nil:
+		return suite.Unsupportedf("%v", err)
+	case len(timers) == 0:
+		return suite.Unsupportedf("/proc/timer_list has no %s: the kernel has no CONFIG_SOFTLOCKUP_DETECTOR, or kernel.soft_watchdog is 0", detectorTimer)
+	}
+	return nil
+}
+
+// detectorRuns compares the timers before the CPU goes offline, while it is,
+// and when it is back. A timer whose function runs just then is not in the list.
+func detectorRuns(x *Scene, cpu int) error {
+	var timers map[int]int
+	are := func(want map[int]int, when string) (err error) {
+		same := suite.WaitFor(suite.TaskTimeout, func() bool {
+			timers, err = detectors()
+			return err != nil || maps.Equal(timers, want)
+		})
+		if err == nil && !same {
+			err = fmt.Errorf("%s, the timers %s by CPU are %v in /proc/timer_list, want %v", when, detectorTimer, timers, want)
+		}
+		return err
+	}
+	before, err := detectors()
+	if err != nil {
+		return err
+	}
+	again, err := detectors()
+	if err != nil {
+		return err
+	}
+	for cpu, n := range again {
+		before[cpu] = max(before[cpu], n)
+	}
+	if before[cpu] == 0 {
+		return suite.Unsupportedf("cpu%d has no soft lockup detector: it is not in kernel.watchdog_cpumask", cpu)
+	}
+	if err := x.Set(cpu, Offline); err != nil {
+		return err
+	}
+	without := maps.Clone(before)
+	delete(without, cpu)
+	err = are(without, fmt.Sprintf("while cpu%d is offline", cpu))
+	return errors.Join(err, x.Set(cpu, Online), are(before, fmt.Sprintf("when cpu%d is back", cpu)))
+}
