@@ -76,6 +76,11 @@ func TestCounters(t *testing.T) {
 	assert.Error(t, statCounters("ctxt many\n", counters))
 
 	counters = make(map[string]uint64)
+	require.NoError(t, eventCounters("nr_free_pages 9\npgpgin 1\npgalloc_dma32 0\npgalloc_normal 2\npgfree 3\npgfault 4\nworkingset_nodes 5\n", counters))
+	assert.Equal(t, map[string]uint64{"/proc/vmstat: pgalloc_dma32": 0, "/proc/vmstat: pgalloc_normal": 2, "/proc/vmstat: pgfree": 3, "/proc/vmstat: pgfault": 4}, counters)
+	assert.Error(t, eventCounters("pgfault many\n", counters))
+
+	counters = make(map[string]uint64)
 	require.NoError(t, columnCounters("interrupt")("     CPU0   CPU3\n  4:  10   20  IO-APIC  4-edge ttyS0\nERR:   0\nLOC: 1 2 Local timer\n", counters))
 	assert.Equal(t, map[string]uint64{"interrupt 4 of CPU0": 10, "interrupt 4 of CPU3": 20, "interrupt LOC of CPU0": 1, "interrupt LOC of CPU3": 2}, counters)
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -28,9 +30,9 @@ var contentScenarios = []Scenario{
 	},
 	{
 		Name: "counters",
-		Promise: "counters in /proc/stat, /proc/softirqs, /proc/interrupts and /proc/timer_list go on from where they were when the CPU is back, " +
+		Promise: "counters in /proc/stat, /proc/vmstat, /proc/softirqs, /proc/interrupts and /proc/timer_list go on from where they were when the CPU is back, " +
 			"and sums do not lose its share while it is offline",
-		Source: `proc_stat(5), proc_softirqs(5), proc_interrupts(5); 9a574ea9069b ("tick-sched: Preserve number of idle sleeps across CPU hotplug events", v6.8)`,
+		Source: `proc_stat(5), proc_vmstat(5), proc_softirqs(5), proc_interrupts(5); 9a574ea9069b ("tick-sched: Preserve number of idle sleeps across CPU hotplug events", v6.8)`,
 		Needs:  needsTicks,
 		Cycle:  countersGoOn,
 	},
@@ -178,8 +180,21 @@ func needsTicks(m *Machine) error {
 	return nil
 }
 
-// computedTime is some ticks long, at any frequency of the tick.
-const computedTime = 50 * time.Millisecond
+// makeCounts has the CPU compute for some ticks, at any frequency of the tick,
+// and take more page faults than others do in an operation.
+func makeCounts() error {
+	spin(50 * time.Millisecond)
+	for range 256 {
+		memory, err := unix.Mmap(-1, 0, 16*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+		if err == nil {
+			err = unix.Munmap(memory)
+		}
+		if err != nil {
+			return os.NewSyscallError("mmap", err)
+		}
+	}
+	return nil
+}
 
 // countersGoOn compares counters before the CPU goes offline, while it is, and
 // when it is back.
@@ -201,8 +216,8 @@ func countersGoOn(x *Scene, cpu int) error {
 		}
 		return errors.Join(errs...)
 	}
-	// Times that are zero could not be lost.
-	if err := affinity.Run(affinity.Of(cpu), func() error { spin(computedTime); return nil }); err != nil {
+	// What is zero could not be lost.
+	if err := affinity.Run(affinity.Of(cpu), makeCounts); err != nil {
 		return err
 	}
 	if err := look("at first"); err != nil {
@@ -222,7 +237,7 @@ func countersGoOn(x *Scene, cpu int) error {
 func readCounters(idleSleeps bool) (map[string]uint64, error) {
 	counters := make(map[string]uint64)
 	for path, read := range map[string]func(text string, counters map[string]uint64) error{
-		"/proc/stat": statCounters, "/proc/softirqs": columnCounters("softirq"), "/proc/interrupts": columnCounters("interrupt"),
+		"/proc/stat": statCounters, "/proc/vmstat": eventCounters, "/proc/softirqs": columnCounters("softirq"), "/proc/interrupts": columnCounters("interrupt"),
 	} {
 		text, err := sysfs.ReadFile(path)
 		if err == nil {
@@ -268,6 +283,23 @@ func statCounters(text string, counters map[string]uint64) error {
 			}
 			counters["/proc/stat: "+name] = n
 		}
+	}
+	return nil
+}
+
+// eventCounters reads those events of a /proc/vmstat that each use of memory
+// makes. Other lines are of what there is, which shrinks, too.
+func eventCounters(text string, counters map[string]uint64) error {
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name != "pgfault" && name != "pgfree" && !strings.HasPrefix(name, "pgalloc_") {
+			continue
+		}
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return err
+		}
+		counters["/proc/vmstat: "+name] = n
 	}
 	return nil
 }

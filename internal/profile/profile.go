@@ -81,10 +81,11 @@ var all = []Profile{
 		"-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far",
 	}},
 	// What is in modules of the kernel: a disk with a queue and an interrupt for
-	// each CPU, whose reads take 100 ms, swap space, and errors of suspends.
+	// each CPU, whose reads take longer than an operation, swap space, and errors
+	// of suspends.
 	{
 		Name: "modules", SMP: "4", Append: "guest.disk=nvme0n1 guest.swap=zram0 zswap.enabled=1",
-		QEMU:    []string{"-drive", "if=none,id=disk,driver=null-co,size=64M,latency-ns=100000000", "-device", "nvme,serial=1,drive=disk,max_ioqpairs=4"},
+		QEMU:    []string{"-drive", "if=none,id=disk,driver=null-co,size=64M,latency-ns=500000000", "-device", "nvme,serial=1,drive=disk,max_ioqpairs=4"},
 		Modules: []string{"nvme", "zram", "pm-notifier-error-inject"},
 		Run:     "^TestScenario$/^(block-reads|swap)$|^TestSuspend$/^mem-notified$",
 		Apart:   true, // an image alone has no modules
