@@ -24,6 +24,7 @@ import (
 // other.
 type selftest struct {
 	suite, again []string
+	after        []string // of the suite, from the second run on; nil: the same
 	found        []string
 	calls        []string // the directory of each run, and its flags
 }
@@ -32,14 +33,21 @@ const passed = "pass TestA"
 
 func (s *selftest) run(_ context.Context, out string, args ...string) (*lab.Outcome, error) {
 	call, lines := filepath.Base(out), s.suite
-	if call == "again" {
+	switch {
+	case call == "again":
 		lines = s.again
+	case s.after != nil && len(s.calls) > 0:
+		lines = s.after
 	}
 	s.calls = append(s.calls, call+" "+args[slices.Index(args, "-run")+1])
 	var results strings.Builder
 	for _, line := range lines {
 		action, test, _ := strings.Cut(line, " ")
-		text, err := json.Marshal(testjson.Event{Action: action, Test: test})
+		e := testjson.Event{Action: action, Test: test}
+		if action == "attr" {
+			e.Key, e.Value = testjson.Known, "defect"
+		}
+		text, err := json.Marshal(e)
 		if err != nil {
 			return nil, err
 		}
@@ -98,6 +106,21 @@ func TestExplored(t *testing.T) {
 			assert.Equal(t, count{ran: 1, noticed: tt.noticed}, results.count())
 		})
 	}
+}
+
+// A defect that is known is no callback's, and ends a run before its end.
+func TestKnownEnds(t *testing.T) {
+	s := &selftest{suite: []string{"attr TestA", "skip TestA"}, found: []string{""}}
+	k := newKnockouts(t, s)
+	k.healthy = false
+	_, err := k.all(context.Background(), []string{"f"}, time.Now())
+	assert.ErrorContains(t, err, "f: 3 runs have ended by a known defect: see "+k.dir)
+	assert.Equal(t, []string{"f ", "f ", "f "}, s.calls)
+
+	s.calls, s.after = nil, []string{passed}
+	_, err = k.all(context.Background(), []string{"f"}, time.Now())
+	require.NoError(t, err)
+	assert.Len(t, s.calls, 3) // the suite twice, and the explorer
 }
 
 // What a test notices needs no explorer. That it failed by itself as well is

@@ -19,6 +19,10 @@ type Outcome struct {
 	Tests  int
 	Failed []string // those of them that failed, by their names
 	Died   string   // how the VM ended, if it did not end with the suite
+
+	// Known says that a test failed by a known defect, with -known of ci/selftest.
+	// It is in neither of the others.
+	Known bool
 }
 
 // Whole stands in Failed for the suite as a whole, which failed, and no test of
@@ -65,6 +69,8 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 			}
 		}
 		switch {
+		case e.Action == "attr" && e.Key == testjson.Known:
+			o.Known = true
 		case e.Action != "pass" && e.Action != "fail":
 		case e.Test == "" || e.Test == testjson.Main:
 			packageFailed = packageFailed || e.Action == "fail"
