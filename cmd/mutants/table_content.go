@@ -143,6 +143,13 @@ var contentMutants = []mutant{
 		rows:   []string{"TestScenario/counters"},
 	},
 	{
+		name:   "tick-stays",
+		breaks: "CPUs of nohz_full= have a tick from when a CPU goes until one comes (-profile nohz_full)",
+		pokes:  map[string]string{"6.1": "rcutree_dead_cpu=ret0", "6.12": "rcutree_dead_cpu=ret0", "7.x": "rcutree_dead_cpu=ret0"},
+		flags:  []string{"-profile", "nohz_full"},
+		rows:   []string{"TestScenario/tickless"},
+	},
+	{
 		name:   "irq-default-forgets",
 		breaks: "default_smp_affinity forgets CPU 3 when a CPU goes",
 		pokes:  all(sentWith(forgetting("irq_default_affinity", "03"))),
