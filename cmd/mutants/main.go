@@ -17,6 +17,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/vm"
 	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
@@ -238,10 +239,14 @@ func (l *bench) breaking(k series, m *mutant) (flags []string) {
 func (l *bench) reports(k series, name string) string { return filepath.Join(l.out, k.suite, name) }
 
 // test runs the suite on a kernel, with flags of ci/selftest and arguments of
-// the test binary.
+// the test binary. A VM that does not start says nothing of a kernel, and starts
+// once more.
 func (l *bench) test(ctx context.Context, k series, name, run string, flags, testArgs []string) (*lab.Outcome, error) {
 	args := slices.Concat([]string{"-kernel", k.suite, "-run", run}, flags, []string{"--"}, leaveOut(k.suite), testArgs, l.args)
 	o, err := l.runner.Run(ctx, l.reports(k, name), args...)
+	if err == nil && vm.NotStarted(o.Died) {
+		o, err = l.runner.Run(ctx, l.reports(k, name), args...)
+	}
 	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%s of %s: %w", name, k.name, err)
 	}
