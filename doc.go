@@ -54,8 +54,10 @@
 // written with; a scenario, an actor or a set-up has the same functions as
 // those of this package.
 //
-// Packages cpuhp, affinity, uevent, cpuset, kmsg and suspend are what the suite
-// is made of, and stand on their own.
+// Packages cpuhp, affinity, uevent, cpuset, kmsg, suspend, tracefs and machine
+// are what the suite is made of, and stand on their own. Package explore looks
+// for defects that no row is about, and package vm runs any program on any
+// kernel.
 //
 // # What it changes
 //

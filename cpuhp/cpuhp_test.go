@@ -305,6 +305,7 @@ func TestSMT(t *testing.T) {
 		assert.Equal(t, tt.active, cpuhp.SMTEnabled(control))
 	}
 	assert.False(t, cpuhp.SMTEnabled("1"), "one thread of each core")
+	assert.ErrorIs(t, sysfs(t, "no-hotplug").SetSMT("off"), cpuhp.ErrNotSupported)
 	_, _, err := sysfs(t, "no-hotplug").SMT()
 	assert.ErrorIs(t, err, cpuhp.ErrNotSupported)
 	assert.EqualError(t, err, "cpuhp: not supported by this kernel: read "+attr("no-hotplug", "smt/control")+": ENOENT (no such file or directory)")

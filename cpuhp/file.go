@@ -35,10 +35,15 @@ func writeThen(path, value string, wrote func()) error {
 // readSupported is [read] of a file that a kernel may be built without.
 func readSupported[T any](path string, parse func(string) (T, error)) (T, error) {
 	v, err := sysfs.Read(path, parse)
+	return v, supported(err)
+}
+
+// supported returns the error of a file that a kernel may be built without.
+func supported(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return v, fmt.Errorf("%w: %w", ErrNotSupported, err)
+		return fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
-	return v, syserr.In("cpuhp", err)
+	return syserr.In("cpuhp", err)
 }
 
 func asIs(text string) (string, error) { return text, nil }

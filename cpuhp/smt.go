@@ -43,11 +43,12 @@ func SMTEnabled(control string) bool {
 //
 // The error wraps the errno: [unix.ENODEV] where SMT is not supported,
 // [unix.EPERM] after a forceoff, [unix.EBUSY] while CPU hotplug is disabled,
-// [unix.EINVAL] for another value.
+// [unix.EINVAL] for another value. It wraps [ErrNotSupported] if the kernel has
+// no such file.
 func (f FS) SetSMT(control string) error {
 	path := filepath.Join(f.cpus, "smt/control")
 	if control == "forceoff" {
 		return &Error{Package: "cpuhp", Op: "write", Path: path, Value: control, Err: errors.New("cannot be undone before a reboot")}
 	}
-	return writeThen(path, control, f.wrote)
+	return supported(sysfs.WriteFileThen(path, control, f.wrote))
 }

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -45,6 +46,14 @@ func TestKnownAreShown(t *testing.T) {
 			assert.True(t, shown[r.Name], "no known finding has the key of %s in %v: %s", r.Name, r.Version, r.Key)
 		}
 	}
+}
+
+func TestRecordings(t *testing.T) {
+	all, err := Recordings(t.TempDir())
+	assert.NoError(t, err)
+	assert.Empty(t, all)
+	_, err = Recordings("testdata/no-findings")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestRecording(t *testing.T) {

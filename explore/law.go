@@ -31,7 +31,8 @@ type Law struct {
 	// nothing changed.
 	State bool
 
-	// Check returns what is broken. It must depend on nothing but c.
+	// Check returns what is broken. It must depend on nothing but c. nil: a
+	// program outside of the machine judges it, as it does [Survives].
 	Check func(c *Case) []Violation
 }
 
@@ -99,11 +100,12 @@ func (s *Snapshot) facts(keys ...Key) []Fact {
 	return facts
 }
 
-// Judge returns the laws that the case breaks, of those that kernel v promises.
+// Judge returns the laws that the case breaks, of those that kernel v promises
+// and that have a Check.
 func Judge(laws []Law, v Version, c *Case) []Violation {
 	var broken []Violation
 	for _, law := range laws {
-		if !v.Since(law.Since) || law.Cgroup != 0 && law.Cgroup != c.After.Cgroup() || law.State && c.unchanged() {
+		if law.Check == nil || !v.Since(law.Since) || law.Cgroup != 0 && law.Cgroup != c.After.Cgroup() || law.State && c.unchanged() {
 			continue
 		}
 		for _, violation := range law.Check(c) {

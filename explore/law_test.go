@@ -22,3 +22,10 @@ func TestUnchanged(t *testing.T) {
 		assert.Equal(t, test.want, judged)
 	}
 }
+
+// A law that a program outside judges is in tables as the others are.
+func TestJudgedOutside(t *testing.T) {
+	own := Law{Name: "own", Check: func(*Case) []Violation { return []Violation{{Touches: "it"}} }}
+	broken := Judge([]Law{Survives, own}, Version{7, 2}, &Case{After: &Snapshot{}})
+	assert.Equal(t, []Violation{{Law: "own", Touches: "it"}}, broken)
+}

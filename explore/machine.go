@@ -15,7 +15,7 @@ import (
 
 // MachineOptions say how the running machine is explored.
 type MachineOptions struct {
-	// For is the time to explore.
+	// For is the time to explore. It must be more than 0.
 	For time.Duration
 
 	// CPUs are those that may be used. Empty: all.
@@ -28,7 +28,8 @@ type MachineOptions struct {
 	// left out. nil: those of [Default].
 	Tables *Tables
 
-	// Journal is the file for the sequence that is under way.
+	// Journal is the file for the sequence that is under way, for the time after
+	// a crash: see [Journal]. "": there is none.
 	Journal string
 }
 
@@ -39,6 +40,9 @@ type MachineOptions struct {
 //
 // The machine must be guarded by the caller: see package machine.
 func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error) {
+	if o.For <= 0 {
+		return nil, fmt.Errorf("no time to explore: For is %v", o.For)
+	}
 	tables := Default()
 	if o.Tables != nil {
 		tables = *o.Tables
@@ -49,9 +53,11 @@ func Machine(ctx context.Context, o MachineOptions) (found []*Finding, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	j, err := OpenJournal(o.Journal)
-	if err != nil {
-		return nil, err
+	j := &Journal{}
+	if o.Journal != "" {
+		if j, err = OpenJournal(o.Journal); err != nil {
+			return nil, err
+		}
 	}
 	defer j.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.For, nil)

@@ -32,6 +32,9 @@ type Recording struct {
 
 // Recordings returns those of the files DIR/*.txt.
 func Recordings(dir string) ([]*Recording, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
 	if err != nil {
 		return nil, err

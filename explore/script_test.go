@@ -251,4 +251,9 @@ func TestJournal(t *testing.T) {
 	require.NoError(t, err)
 	defer full.Close()
 	assert.ErrorContains(t, full.add("x"), "no space left")
+
+	none := &Journal{}
+	assert.NoError(t, none.Begin(Begin{Number: 1, Lines: []string{"mkdir $B"}}))
+	assert.NoError(t, none.Step(0))
+	assert.NoError(t, none.Close())
 }

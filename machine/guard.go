@@ -4,16 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // Guard takes the [Lock] and a [Snapshot] of the machine, and starts a
 // [Supervisor]. What it returns restores the snapshot, with what other
 // processes have changed meanwhile in it, ends the supervisor, and unlocks. Its
-// error names what is different after that.
+// error names what is different after that. A second call returns the same error
+// and does nothing more.
 //
 // Before all that it restores what a run has left that was killed together with
 // its supervisor, as [Recover] does. Whom it waits for, what it restores and
-// which cgroups an earlier run has left is written to log.
+// which cgroups an earlier run has left is written to log, if that is not nil.
 //
 // It takes root: the error is that of [Lock]. It wraps [ErrUnwritable] if
 // something could not be restored later.
@@ -29,6 +31,7 @@ func GuardHotAdd(log io.Writer) (release func() error, err error) {
 
 // guard is [Guard], or [GuardHotAdd], of the machine at root.
 func guard(root, lockPath string, log io.Writer, hotAdd bool) (release func() error, err error) {
+	log = orDiscard(log)
 	unlock, err := lock(lockPath, log)
 	if err != nil {
 		return nil, err
@@ -52,7 +55,8 @@ func guard(root, lockPath string, log io.Writer, hotAdd bool) (release func() er
 	if err != nil {
 		return fail(err)
 	}
-	return func() error {
+	// Once: without the lock it would undo what the next one does.
+	return sync.OnceValue(func() error {
 		// Whether the kernel or somebody else has made a mask what it is cannot
 		// always be told, so nothing is put back in silence.
 		if diffs, err := supervisor.Snapshot().Compare(); err == nil && len(diffs) > 0 {
@@ -69,5 +73,5 @@ func guard(root, lockPath string, log io.Writer, hotAdd bool) (release func() er
 			errs = append(errs, fmt.Errorf("machine: %v", d))
 		}
 		return errors.Join(append(errs, supervisor.leave(last), unlock())...)
-	}, nil
+	}), nil
 }

@@ -34,6 +34,33 @@ func TestGuard(t *testing.T) {
 	assert.Nil(t, r)
 }
 
+// Who releases also in a defer undoes nothing of what the next one does.
+func TestGuardReleasedTwice(t *testing.T) {
+	root := machineTree(t, map[string]string{governorFile: "schedutil\n"})
+	path := filepath.Join(root, "lock")
+	release, err := guard(root, path, nil, false)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(root, governorFile), []byte("performance\n"), 0o644))
+	require.NoError(t, release(), "without a log, too")
+	assert.Equal(t, "schedutil", has(t, root, governorFile))
+
+	unlock, err := lock(path, t.Output())
+	require.NoError(t, err)
+	next := held.file
+	require.NoError(t, os.WriteFile(filepath.Join(root, governorFile), []byte("powersave\n"), 0o644))
+	assert.NoError(t, release())
+	assert.Equal(t, "powersave", has(t, root, governorFile))
+	assert.Same(t, next, held.file, "a supervisor would not inherit the lock")
+	require.NoError(t, unlock())
+
+	unlockLater, err := lock(path, t.Output())
+	require.NoError(t, err)
+	next = held.file
+	assert.NoError(t, unlock())
+	assert.Same(t, next, held.file)
+	require.NoError(t, unlockLater())
+}
+
 // What could not be restored is left to the next run: the supervisor gives up
 // its record without a word, and keeps it on disk.
 func TestGuardGivesItsRecordToTheNextRun(t *testing.T) {

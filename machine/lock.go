@@ -27,11 +27,12 @@ var held struct {
 }
 
 // Lock waits until no other process changes the machine, and returns what lets
-// the next one. Whom it waits for is written to log. The lock is flock(2)'s, so
+// the next one. Whom it waits for is written to log, if that is not nil. The lock is flock(2)'s, so
 // it ends with the process that holds it, however that ends; with a
 // [Supervisor], when that has put the machine back. Within a process it does
-// not nest: who locks twice waits for ever. Without root the error wraps
-// [fs.ErrPermission]; if /run is read-only, [ErrUnwritable].
+// not nest: who locks twice waits for ever. A second call of unlock does nothing
+// more. Without root the error wraps [fs.ErrPermission]; if /run is read-only,
+// [ErrUnwritable].
 func Lock(log io.Writer) (unlock func() error, err error) { return lock(LockPath, log) }
 
 func lock(path string, log io.Writer) (unlock func() error, err error) {
@@ -52,7 +53,7 @@ func lock(path string, log io.Writer) (unlock func() error, err error) {
 		if holder == strconv.Itoa(os.Getpid()) {
 			holder += " (this one)"
 		}
-		fmt.Fprintf(log, "waiting for process %s, which has locked %s\n", holder, path)
+		fmt.Fprintf(orDiscard(log), "waiting for process %s, which has locked %s\n", holder, path)
 		for {
 			if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
 				break
@@ -69,12 +70,22 @@ func lock(path string, log io.Writer) (unlock func() error, err error) {
 	held.Lock()
 	held.file = f
 	held.Unlock()
-	return func() error {
+	// Once: later it may be another's lock that would be forgotten.
+	return sync.OnceValue(func() error {
 		held.Lock()
 		defer held.Unlock()
 		held.file = nil
 		return f.Close()
-	}, nil
+	}), nil
+}
+
+// orDiscard returns log, which may be nil: nobody reads it then. A panic for
+// that would come when there is something to say, in the midst of a restoration.
+func orDiscard(log io.Writer) io.Writer {
+	if log == nil {
+		return io.Discard
+	}
+	return log
 }
 
 // sign writes this process's id to the lock file, for those who wait.

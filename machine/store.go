@@ -161,8 +161,9 @@ func stored(root string) (*record, error) {
 }
 
 // Recover restores the snapshot of a run that was killed together with its
-// supervisor, if there is one, and writes to log what it did. It waits for a
-// run that goes on, as [Lock] does. A run does this itself before it begins.
+// supervisor, if there is one, and writes to log what it did, if that is not
+// nil. It waits for a run that goes on, as [Lock] does. A run does this itself
+// before it begins.
 //
 // After a reboot only the alarm of the real-time clock is restored: all else
 // is what the new kernel made it.
@@ -170,6 +171,7 @@ func stored(root string) (*record, error) {
 // The error says what could not be restored. The snapshot is kept then, and
 // tried again the next time.
 func Recover(log io.Writer) error {
+	log = orDiscard(log)
 	unlock, err := Lock(log)
 	if err != nil {
 		return err

@@ -56,8 +56,12 @@ func (r *Runner) all(t *testing.T) {
 // its own, so that nothing comes between the moment and the check. One
 // operation serves both its moments, if both are run, and to take a CPU offline
 // before it is brought online serves the tests about that. For tests that the
-// flags -run and -skip leave out, nothing is done to the machine.
+// flags -run and -skip leave out, nothing is done to the machine. If the tables
+// have no transition of the name, t fails.
 func (r *Runner) Run(t *testing.T, name string) {
+	if !r.tables.have(name) {
+		t.Errorf("no transition has the name %q, or one that begins with it and a slash", name)
+	}
 	for i := range r.tables.Transitions {
 		tr := &r.tables.Transitions[i]
 		if !r.machine.Booted(tr.Boot) {

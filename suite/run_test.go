@@ -141,6 +141,17 @@ func playRows(t *testing.T, script string, tables Tables, change func(r *Runner)
 	return p
 }
 
+// A name that no row has is no test that passed.
+func TestRunUnknown(t *testing.T) {
+	grouped := with(offline, func(tr *Transition) { tr.Name = "Offline/slowly" })
+	r, _ := scriptedRunner(t, "cpus 0-3", rows(online, grouped))
+	for name, known := range map[string]bool{"Online": true, "Offline": true, "Onlin": false, "Offline/slow": false} {
+		p := play(t, func(t *testing.T) { r.Run(t, name) })
+		assert.Equal(t, !known, strings.Contains(p.text, "no transition has the name"), "%s: %s", name, p.text)
+		assert.Equal(t, !known, strings.Contains(p.text, "--- FAIL"), "%s: %s", name, p.text)
+	}
+}
+
 // Each transition, moment and invariant is a test, and has its measurements.
 func TestAllIsRight(t *testing.T) {
 	ops := 0

@@ -282,9 +282,11 @@ func (x *Scene) Failed() error {
 }
 
 // Stop ends the actors and calls the cleanups. The error says what went wrong
-// with them.
+// with them. The runner calls it for a scenario. A second call does nothing.
 func (x *Scene) Stop() error {
-	x.over.Store(true)
+	if x.over.Swap(true) {
+		return nil
+	}
 	close(x.ended)
 	var errs []error
 	var late []string

@@ -31,6 +31,7 @@ func TestActorsThatFail(t *testing.T) {
 	require.True(t, WaitFor(TaskTimeout, func() bool { return len(x.acts[0].ended) > 0 }))
 	assert.EqualError(t, x.Failed(), "actor: broken")
 	assert.NoError(t, x.Stop(), "it is told once")
+	assert.NoError(t, x.Stop(), "again")
 	assert.Equal(t, 2, cleaned)
 }
 

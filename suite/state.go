@@ -1,6 +1,9 @@
 package suite
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // State is what a CPU can be, or a mask of both.
 type State uint8
@@ -21,6 +24,9 @@ func (s State) String() string {
 		return fmt.Sprintf("State(%d)", uint8(s))
 	}
 }
+
+// single reports whether a CPU can be in the state: it is not a mask.
+func (s State) single() bool { return s == Offline || s == Online }
 
 // Moment is when the promises are checked.
 type Moment string
@@ -59,3 +65,10 @@ const (
 	HotAdd        Boot = "hot-add"        // the machine gets a CPU while it runs: see [Options].HotAdd
 	CgroupV1      Boot = "cgroup-v1"      // cpusets of cgroup v1 without cpuset_v2_mode, which lose CPUs that go offline
 )
+
+// boots are those that a machine can be.
+var boots = []Boot{Isolcpus, IsolcpusFirst, NohzFull, SMT, NoSMT, MaxCPUs, NUMA, HotAdd, CgroupV1}
+
+// unknown reports whether no machine is booted like that: a row that needs it
+// would never be run.
+func (b Boot) unknown() bool { return b != "" && !slices.Contains(boots, b) }

@@ -80,9 +80,10 @@ func (f FS) States() ([]string, error) {
 // The error wraps the errno: [unix.EBUSY] when a wakeup event came in between
 // or tasks could not be frozen, [unix.EAGAIN] when the state does not go as far
 // as pm_test says, [unix.EINVAL] for a state that there is not, or that of a
-// notifier or driver that refused.
+// notifier or driver that refused. It wraps [ErrNotSupported] without
+// CONFIG_PM_SLEEP.
 func (f FS) Enter(state string) error {
-	return syserr.In("suspend", sysfs.WriteFileThen(f.power("state"), state, f.wrote))
+	return notSupported(sysfs.WriteFileThen(f.power("state"), state, f.wrote))
 }
 
 // A Choice is a file that lists values and has the one in force in brackets, as
@@ -215,9 +216,13 @@ func (f FS) Stats() (map[string]uint64, error) {
 // SetAlarm writes to /sys/class/rtc/rtc0/wakealarm: the real-time clock wakes
 // the machine after that time, which is rounded up to seconds. 0 calls the
 // alarm off. The error wraps [ErrNotSupported] where no clock can wake the
-// machine.
+// machine, and [unix.EINVAL] for a time that is past; the alarm then stays as it
+// is.
 func (f FS) SetAlarm(after time.Duration) error {
 	path := filepath.Join(f.sys, "class/rtc/rtc0/wakealarm")
+	if after < 0 { // the kernel would take that for no alarm, and nothing would wake the machine
+		return &Error{Package: "suspend", Op: "write", Path: path, Value: after.String(), Err: unix.EINVAL}
+	}
 	// An alarm that is set already has to be called off before another one.
 	if err := sysfs.WriteFile(path, "0"); err != nil || after == 0 {
 		return notSupported(err)

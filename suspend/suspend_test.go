@@ -58,13 +58,11 @@ func TestNotSupported(t *testing.T) {
 		"WakeupCount": second(f.WakeupCount()), "Stats": second(f.Stats()), "Alarm": second(f.Alarm()),
 		"NotifierError": second(f.NotifierError("PM_SUSPEND_PREPARE")), "SetNotifierError": f.SetNotifierError("PM_SUSPEND_PREPARE", 0),
 		"SetPMTest": f.SetPMTest("core"), "SetMemSleep": f.SetMemSleep("deep"), "SetTestDelay": f.SetTestDelay(1),
-		"SetWakeupCount": f.SetWakeupCount(1), "SetAlarm": f.SetAlarm(time.Second),
+		"SetWakeupCount": f.SetWakeupCount(1), "SetAlarm": f.SetAlarm(time.Second), "Enter": f.Enter("mem"),
 	} {
 		assert.ErrorIs(t, err, suspend.ErrNotSupported, name)
+		assert.ErrorIs(t, err, unix.ENOENT, name)
 	}
-	err := f.Enter("mem")
-	assert.ErrorIs(t, err, unix.ENOENT)
-	assert.ErrorContains(t, err, `suspend: write "mem" to `)
 }
 
 func TestWrite(t *testing.T) {
@@ -92,6 +90,12 @@ func TestWrite(t *testing.T) {
 	alarm, err := f.Alarm()
 	require.NoError(t, err)
 	assert.True(t, alarm)
+	for _, past := range []time.Duration{-1, -time.Hour} {
+		assert.ErrorIs(t, f.SetAlarm(past), unix.EINVAL)
+	}
+	alarm, err = f.Alarm()
+	require.NoError(t, err)
+	assert.True(t, alarm, "the one that was set")
 }
 
 func TestMalformed(t *testing.T) {
@@ -135,6 +139,17 @@ func TestHoldWakeup(t *testing.T) {
 	release, err := suspend.HoldWakeup()
 	require.NoError(t, err)
 	assert.NoError(t, release())
+
+	// These get the numbers that are free now.
+	files := make([]*os.File, 2)
+	for i := range files {
+		files[i], err = os.Open("/dev/null")
+		require.NoError(t, err)
+	}
+	assert.NoError(t, release(), "again")
+	for _, file := range files {
+		assert.NoError(t, file.Close(), "a file that somebody else has opened meanwhile")
+	}
 }
 
 func TestAfterWrite(t *testing.T) {

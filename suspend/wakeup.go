@@ -3,6 +3,7 @@ package suspend
 import (
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,7 @@ func failed(call string, errno error) error { return &Error{Package: "suspend", 
 // suspend is aborted with EBUSY while it does, if [FS.SetWakeupCount] has asked
 // for that before. The event is that of a file which is watched with
 // EPOLLWAKEUP, see epoll_ctl(2); the kernel ignores that for a caller without
-// CAP_BLOCK_SUSPEND.
+// CAP_BLOCK_SUSPEND. A second call of release does nothing more.
 //
 // The error wraps the errno of eventfd(2), epoll_create1(2) or epoll_ctl(2),
 // such as [unix.EMFILE].
@@ -26,7 +27,8 @@ func HoldWakeup() (release func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(failed("epoll_create1", err), unix.Close(event))
 	}
-	release = func() error { return errors.Join(unix.Close(poll), unix.Close(event)) }
+	// Once: by a second call the numbers of the descriptors may be another file's.
+	release = sync.OnceValue(func() error { return errors.Join(unix.Close(poll), unix.Close(event)) })
 	err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLWAKEUP})
 	if err != nil {
 		return nil, errors.Join(failed("epoll_ctl", err), release())

@@ -26,7 +26,11 @@ const (
 )
 
 func (c Context) String() string {
-	return [...]string{"task", "softirq", "hardirq", "NMI"}[c]
+	names := [...]string{"task", "softirq", "hardirq", "NMI"}
+	if int(c) >= len(names) {
+		return fmt.Sprintf("Context(%d)", byte(c))
+	}
+	return names[c]
 }
 
 // An Event is one that was recorded.
@@ -319,10 +323,15 @@ func context(flags string) Context {
 
 // Parse parses the text of a file trace or trace_pipe that was written with the
 // options of [FS.Create]. The error wraps [ErrLost] if the text says that
-// events were lost; the others are returned with it.
+// events were lost; the others are returned with it. Any other error says that
+// the text is no trace.
 func Parse(text string) ([]Event, error) {
 	var p parser
-	if err := p.parse(text + "\n"); err != nil {
+	err := p.parse(text + "\n")
+	if err == nil && p.begun != "" && len(p.events) == 0 {
+		err = fmt.Errorf("line %q is no event", p.begun)
+	}
+	if err != nil {
 		return nil, syserr.In("tracefs", err)
 	}
 	events, lost := p.take(true)

@@ -48,6 +48,7 @@ type Instance struct {
 	dir    string
 	marker int // trace_marker
 	pipe   int // trace_pipe
+	closed bool
 	copy   io.Writer
 	parser parser
 
@@ -86,9 +87,9 @@ var flags = map[string]string{
 // record before [Instance.Start]. Its name must not have a slash; names of
 // tests begin with [NamePrefix] and the process's id.
 //
-// The error wraps [ErrNotSupported] if the kernel is locked down,
-// [unix.EEXIST] if there is an instance of that name, and [unix.ENOMEM] if the
-// buffers are too large.
+// The error wraps [unix.EEXIST] if there is an instance of that name,
+// [unix.EINVAL] if the kernel has no such clock, and [unix.ENOMEM] if the
+// buffers are too large. A kernel that is locked down is for [Open] to tell of.
 func (f *FS) Create(name string, opts *Options) (*Instance, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -146,9 +147,10 @@ func (i *Instance) set(name, value string) error {
 
 // Close turns the recording off, removes the instance, and what it recorded with
 // it. The error wraps [unix.EBUSY] if somebody else has one of its files open:
-// then it is off, and another Close removes it. After that, Close does nothing.
+// then it is off, and another Close removes it. After that, Close does nothing,
+// and the other methods fail: the instance's files are gone.
 func (i *Instance) Close() error {
-	if i.dir == "" {
+	if i.closed {
 		return nil
 	}
 	var errs []error
@@ -162,7 +164,7 @@ func (i *Instance) Close() error {
 	if err := unix.Rmdir(i.dir); err != nil {
 		errs = append(errs, failed("rmdir", i.dir, err), i.Stop())
 	} else {
-		i.dir = ""
+		i.closed = true
 	}
 	return errors.Join(errs...)
 }

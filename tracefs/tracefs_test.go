@@ -47,6 +47,7 @@ func TestParse(t *testing.T) {
 		{Comm: "<idle>", CPU: 1, Context: tracefs.HardIRQ, Time: at, Name: "f", Args: "g"},
 		{Comm: "sh", TID: 12, Time: at, Name: "f", Args: "g"},
 	}, events)
+	assert.Equal(t, "Context(4)", tracefs.Context(4).String())
 	assert.Equal(t, "cpuhp/3-29 [003] task 7.000012: workqueue_queue_work: work struct=00a function=f", events[1].String())
 }
 
@@ -60,6 +61,11 @@ func TestParseError(t *testing.T) {
 	}
 	_, err := tracefs.Parse(strings.Repeat("x", 65) + "\n" + first)
 	assert.ErrorContains(t, err, `xxx" is no event`)
+	_, err = tracefs.Parse("ok\n")
+	assert.EqualError(t, err, `tracefs: line "ok" is no event`)
+	events, err := tracefs.Parse("# tracer: nop\n#\n\n")
+	assert.NoError(t, err)
+	assert.Empty(t, events)
 	_, err = tracefs.Parse(line("sh", 12, 0, ".....", "no name"))
 	assert.ErrorContains(t, err, `"no name", which thread 12 recorded, has no event's name`)
 }
@@ -156,6 +162,36 @@ func TestOpenError(t *testing.T) {
 	assert.ErrorContains(t, err, "tracing_on: ENOENT")
 	assert.NoDirExists(t, filepath.Join(f.Dir(), "instances/hotplugtest-1"), "what cannot be set up is removed")
 	assert.NoError(t, f.Close())
+}
+
+// An instance that is closed writes to no file, also none of that name in the
+// working directory.
+func TestClosed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	files := []string{"trace", "tracing_on", "set_event_pid", "events/sched/sched_switch/enable", "per_cpu/cpu0/stats"}
+	for _, file := range files {
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte("mine\n"), 0o644))
+	}
+	dir := filepath.Join(t.TempDir(), "instance")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	i := tracefs.InstanceAt(dir)
+	require.NoError(t, i.Close())
+	assert.NoDirExists(t, dir)
+	require.NoError(t, i.Close())
+	_, err := i.Read()
+	assert.ErrorContains(t, err, dir)
+	for name, err := range map[string]error{
+		"Start": i.Start(), "Stop": i.Stop(), "Clear": i.Clear(), "SetPIDs": i.SetPIDs(),
+		"Enable": i.Enable("sched:sched_switch", ""), "Stacks": i.Stacks("sched:sched_switch", ""), "Mark": i.Mark("text"),
+	} {
+		assert.ErrorContains(t, err, dir, name)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Equal(t, "mine\n", string(text), file)
+	}
 }
 
 func TestParseStats(t *testing.T) {

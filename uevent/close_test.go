@@ -162,4 +162,7 @@ func TestOpenError(t *testing.T) {
 			assert.Equal(t, before, descriptors(t), "descriptors left open")
 		})
 	}
+	_, err = uevent.Open(&uevent.Options{Buffer: -1})
+	assert.ErrorIs(t, err, unix.EINVAL)
+	assert.Equal(t, before, descriptors(t), "descriptors left open")
 }

@@ -54,8 +54,8 @@ type Options struct {
 	// Buffer is the size in bytes of the socket's receive buffer (SO_RCVBUF,
 	// see socket(7)). The kernel doubles it, and allocates only what is
 	// queued; a queued uevent takes about 1 KiB. 0 means 128 MiB, as udevd
-	// has it. Without CAP_NET_ADMIN the kernel silently limits it to
-	// /proc/sys/net/core/rmem_max.
+	// has it; less than 0 is an error. Without CAP_NET_ADMIN the kernel
+	// silently limits it to /proc/sys/net/core/rmem_max.
 	Buffer int
 }
 
@@ -122,7 +122,11 @@ func Open(opts *Options) (*Conn, error) {
 
 // subscribe prepares the socket fd, and returns a new eventfd.
 func subscribe(fd, size int) (wake int, err error) {
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+	if size < 0 { // the kernel would take the smallest that it has, or the largest
+		err = unix.EINVAL
+	} else {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+	}
 	if errors.Is(err, unix.EPERM) {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 	}

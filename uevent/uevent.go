@@ -98,8 +98,10 @@ func (e *Event) All() iter.Seq2[string, string] {
 }
 
 // String returns the event in one line, such as
-// "online@/devices/system/cpu/cpu1 SEQNUM=1234".
-func (e *Event) String() string {
+// "online@/devices/system/cpu/cpu1 SEQNUM=1234". Unlike the other
+// methods it is one of the value, which is what [Conn.Receive] returns and
+// people print.
+func (e Event) String() string {
 	return fmt.Sprintf("%s@%s SEQNUM=%d", e.action, e.devpath, e.seqnum)
 }
 

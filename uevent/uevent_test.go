@@ -83,6 +83,16 @@ func marshal(ev *uevent.Event) []byte {
 	return b
 }
 
+// What Receive returns is printed as it is, not as bytes.
+func TestEventPrinted(t *testing.T) {
+	var ev uevent.Event
+	require.NoError(t, ev.UnmarshalBinary(fixture(t, "cpu-online.uevent")))
+	const want = "online@/devices/system/cpu/cpu1 SEQNUM=2714"
+	assert.Equal(t, want, fmt.Sprint(ev))
+	assert.Equal(t, want, fmt.Sprint(&ev))
+	assert.Equal(t, "@ SEQNUM=0", fmt.Sprint(uevent.Event{}))
+}
+
 func TestUnmarshalBinaryMalformed(t *testing.T) {
 	const good = "online@/devices/system/cpu/cpu1\nACTION=online\nDEVPATH=/devices/system/cpu/cpu1\nSUBSYSTEM=cpu\nSEQNUM=7\n"
 	replace := func(old, new string) string { return strings.Replace(good, old, new, 1) }

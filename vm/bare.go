@@ -1,11 +1,13 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -17,9 +19,9 @@ import (
 // devices that it would add, with nothing but the static program at path in the
 // initramfs, until that, as init, writes to the second serial line. It is what
 // the start of a run is to be compared with.
-//
-// QEMU ends when the calling thread ends, as with Run.
 func (vm *VM) BareBoot(ctx context.Context, path string) (time.Duration, error) {
+	runtime.LockOSThread() // as in start
+	defer runtime.UnlockOSThread()
 	dir, err := os.MkdirTemp("", "vm-")
 	if err != nil {
 		return 0, err
@@ -38,7 +40,7 @@ func (vm *VM) BareBoot(ctx context.Context, path string) (time.Duration, error) 
 	defer line.Close()
 
 	args := []string{
-		"-kernel", vm.image.Boot, "-initrd", initrd, "-append", "console=" + vm.machine.console, "-smp", vm.opts.SMP, "-m", vm.opts.Mem,
+		"-kernel", vm.image.Boot, "-initrd", initrd, "-append", "console=" + vm.machine.console, "-smp", cmp.Or(vm.opts.SMP, defaultSMP), "-m", cmp.Or(vm.opts.Mem, defaultMem),
 		"-nodefaults", "-display", "none", "-machine", vm.machine.board,
 		"-serial", "file:" + bare.console, "-serial", "pipe:" + fifo,
 	}

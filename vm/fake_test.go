@@ -5,6 +5,7 @@ import (
 	"encoding/gob"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -117,6 +118,10 @@ func (f *fakeQEMU) play() int {
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	case "hangs":
 		return hang(f.line)
+	case "echoes":
+		if conn, err := net.Dial("unix", filepath.Join(filepath.Dir(f.line), "hangs")); err == nil {
+			_, _ = io.Copy(conn, conn)
+		}
 	case "sends a file":
 		f.send(wire.Guest{File: &wire.File{Path: "/etc/passwd", Data: []byte("x")}})
 	case "computes", "is stuck":

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -86,7 +87,7 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 	args := []string{
 		"-machine", m.board, "-cpu", cpu, "-accel", accel,
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-smp", vm.opts.SMP, "-m", vm.opts.Mem,
+		"-smp", cmp.Or(vm.opts.SMP, defaultSMP), "-m", cmp.Or(vm.opts.Mem, defaultMem),
 		"-kernel", vm.boots(), "-initrd", vm.initrd,
 		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, vm.bootArgs(), vm.opts.Append)),
 		"-chardev", "file,id=" + consoleID + ",path=" + quote(vm.console) + ",input-path=" + quote(vm.keys+".in"), "-serial", "chardev:" + consoleID,

@@ -53,6 +53,12 @@ func TestCommandLine(t *testing.T) {
 			hasNot: []string{"-gdb"},
 		},
 		{
+			name:  "no options",
+			vm:    vm(func(vm *VM) { vm.opts = Options{} }),
+			accel: tcg,
+			has:   [][]string{{"-smp", "4", "-m", "1G"}},
+		},
+		{
 			name:  "KVM",
 			vm:    vm(func(*VM) {}),
 			accel: kvm,

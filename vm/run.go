@@ -1,14 +1,16 @@
 // Package vm runs one program in a virtual machine under a given kernel: no
-// disk or network, just the program in an initramfs with an init of its own,
-// the modules of the kernel that are asked for, and two serial lines. What the program prints, and how it ends, is
-// the caller's as if it had run here.
+// disk or network, just the program in an initramfs with an init of its own, the
+// modules of the kernel that are asked for, and two serial lines. What the
+// program prints, and how it ends, is the caller's as if it had run here.
+//
+// [Run] is all of it. It builds the init with the go command, which must be
+// there, or takes [Options].Init.
 package vm
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -18,104 +20,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
-
-// Options describe the VM.
-type Options struct {
-	Kernel  string        // the path of a kernel, a package or a directory, or a Debian suite: see kernel.Resolve
-	SMP     string        // CPUs, as in QEMU's -smp
-	Mem     string        // memory, as in QEMU's -m
-	Append  string        // more of the kernel's command line
-	QEMU    []string      // more of QEMU's arguments
-	Timeout time.Duration // for the VM, boot included; 0: what the program's -test.timeout says, and the time to boot
-	Out     string        // directory that console.log goes to; "": it is kept only when the run fails
-	Pokes   []string      // changes of the kernel's text, as in ParsePoke
-	Delays  []string      // functions whose calls wait, as in ParseDelay
-	Modules []string      // modules of the kernel to load, each with its parameters after it: "null_blk nr_devices=1"
-	Packed  bool          // a bzImage boots as it is: see the flag
-	// OneThread emulates all CPUs in one thread of the host. Otherwise, each has
-	// a thread of its own.
-	OneThread bool
-	Init      string // the guest's init, as of WriteInit; "": it is built
-	GDB       string // path of a socket where QEMU's gdb stub listens, and the VM waits for gdb, before its first instruction or after the pokes were written; "": it does not
-	Shell     string // path of a busybox that gives the user's terminal a shell if the program stops or fails; "": none
-
-	stall time.Duration // how long the guest may stand still; 0: stallLimit
-}
-
-// ConsoleFile is the file in [Options.Out] with what the kernel said.
-const ConsoleFile = "console.log"
-
-// Defaults of what a command line may leave out.
-const (
-	DefaultKernel = "stable"
-	KernelUsage   = "`kernel` to boot: the path of an image, a .deb, an .rpm, or a directory with a kernel, or a Debian suite with an optional flavour (bookworm, trixie/rt)"
-)
-
-// Flags defines the options as flags, with their defaults; all but Kernel, Out
-// and Init.
-func (o *Options) Flags(flags *flag.FlagSet) {
-	flags.StringVar(&o.SMP, "smp", "4", "`CPUs`, as in QEMU's -smp (4,cores=2,threads=2)")
-	flags.StringVar(&o.Mem, "mem", "1G", "`memory`, as in QEMU's -m")
-	flags.StringVar(&o.Append, "append", "", "more of the kernel's `command line`")
-	flags.Func("qemu", "more of QEMU's `arguments`, separated by blanks; may be repeated", func(s string) error {
-		o.QEMU = append(o.QEMU, strings.Fields(s)...)
-		return nil
-	})
-	flags.BoolVar(&o.Packed, "packed", false, "boot a bzImage as it is, not the kernel unpacked from it: that takes longer, but wakes from S3")
-	flags.Func("timeout", "bound on the VM's `time`, boot included (default the program's -test.timeout, and 2m to boot)", func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return errors.New("parse error")
-		}
-		if d <= 0 {
-			return errors.New("a virtual machine takes time")
-		}
-		o.Timeout = d
-		return nil
-	})
-	flags.Func("module", "load a `module` of the kernel's before the program starts, from its package or directory; parameters may follow: 'null_blk nr_devices=1'; may be repeated", func(s string) error {
-		if len(strings.Fields(s)) == 0 {
-			return errors.New("no module")
-		}
-		o.Modules = append(o.Modules, s)
-		return nil
-	})
-	flags.Func("poke", "write into the kernel's text before the program starts: `SYMBOL[+OFFSET]=HEX`, =ret or =ret0, or CALLER:CALLEE=HEX or =nop (see docs/selftest.md); may be repeated", func(s string) error {
-		_, err := ParsePoke(s)
-		o.Pokes = append(o.Pokes, s)
-		return err
-	})
-	flags.Func("delay", "have each call of a kernel function wait first: `SYMBOL=DURATION` (see docs/selftest.md); may be repeated", func(s string) error {
-		_, err := parseDelays(append(o.Delays, s))
-		o.Delays = append(o.Delays, s)
-		return err
-	})
-}
-
-// Changes returns the flags that change the text of the running kernel, as a
-// shell reads them, or "": with them the kernel is not the one of its package.
-func (o *Options) Changes() string {
-	var flags []string
-	for _, s := range o.Pokes {
-		flags = append(flags, "-poke", s)
-	}
-	for _, s := range o.Delays {
-		flags = append(flags, "-delay", s)
-	}
-	return cli.Quoted(flags...)
-}
-
-// Changed returns a kernel for people, with the flags that change it.
-func (o *Options) Changed(kernel string) string {
-	if flags := o.Changes(); flags != "" {
-		return kernel + " changed by " + flags
-	}
-	return kernel
-}
 
 // boots is the file to boot. At every reset, and a wakeup from S3 is one, QEMU
 // writes the segments of an ELF kernel into memory anew; of a bzImage it gives
@@ -258,11 +165,18 @@ func (vm *VM) Require(what string, options ...string) error {
 
 // Run runs argv in a VM, copies its output to out and returns its exit status.
 // An error says why there is none; it is a *Failure when the VM had started.
-// Messages about the way there go to log.
+// Messages about the way there go to log. If ctx is done the VM ends.
 //
-// QEMU ends when the calling thread ends, so this is to be called from a
-// goroutine that is locked to its thread.
+// argv[0] is the path of the program here, an ELF file. It has no files in the
+// VM beside the shared libraries that it needs. If it is a Go test binary, its
+// -test.timeout counts, and the files that its flags name come back.
+//
+// The goroutine is locked to its thread until Run returns, and QEMU ends with
+// that thread, and so with this process, however that ends.
 func Run(ctx context.Context, opts Options, argv []string, out, log io.Writer) (int, error) {
+	if len(argv) == 0 {
+		return 0, errors.New("no program to run")
+	}
 	goarch, err := programArch(argv[0])
 	if err != nil {
 		return 0, err

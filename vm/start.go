@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -80,6 +81,10 @@ func (p *process) close() {
 
 // start boots the VM once, and returns whether its program was started.
 func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out io.Writer) (code int, started bool, err error) {
+	// QEMU ends with the thread that starts it. Another goroutine must not end
+	// that one, as it does if it has locked itself to it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p, err := vm.launch(ctx, accel)
 	if err != nil {
 		return 0, false, err
