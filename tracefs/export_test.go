@@ -10,6 +10,3 @@ func NewInstance(dir string, marker, pipe int) *Instance {
 
 // HasStacks is what Stacks does, apart from the kernel's part.
 func (i *Instance) HasStacks(name string) { i.hasStacks(name, "") }
-
-// InstanceAt returns an instance that is a directory of the test's.
-func InstanceAt(dir string) *Instance { return &Instance{dir: dir, marker: -1, pipe: -1} }

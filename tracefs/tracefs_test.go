@@ -175,7 +175,7 @@ func TestClosed(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "instance")
 	require.NoError(t, os.Mkdir(dir, 0o755))
-	i := tracefs.InstanceAt(dir)
+	i := tracefs.NewInstance(dir, -1, -1)
 	require.NoError(t, i.Close())
 	assert.NoDirExists(t, dir)
 	require.NoError(t, i.Close())
