@@ -44,7 +44,7 @@ func newTmpfs() (*tmpfs, error) {
 		return nil, os.NewSyscallError("fsopen", err)
 	}
 	defer unix.Close(fs)
-	for key, value := range map[string]string{"size": "1m", "huge": "never"} {
+	for key, value := range map[string]string{"size": "64m", "huge": "never"} {
 		// A kernel without huge pages knows no huge.
 		if err := unix.FsconfigSetString(fs, key, value); err != nil && !(key == "huge" && errors.Is(err, unix.EINVAL)) {
 			return nil, os.NewSyscallError("fsconfig", err)
