@@ -257,15 +257,49 @@ func exactly(test string) string {
 	return strings.Join(parts, "/")
 }
 
-// look runs the suite, the ledger's row with it, and if nothing notices the
-// explorer.
+// look runs the suite, the ledger's row with it, and if nothing notices what of
+// it other boots are for, and the explorer.
 func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*knockout, error) {
 	r, err := k.suite(ctx, name, flags...)
+	for _, e := range elsewhere {
+		if err != nil || r.noticed() {
+			return r, err
+		}
+		tests := r.Tests
+		r, err = k.profile(ctx, name, e, flags...)
+		if r != nil {
+			r.Tests += tests
+		}
+	}
 	if err != nil || r.noticed() {
 		return r, err
 	}
 	r.Found, err = k.minute(ctx, name, flags...)
 	r.Explored = true
+	return r, err
+}
+
+// A boot is a profile in which callbacks do what they do not otherwise, and the
+// tests that are about it.
+type boot struct{ profile, run string }
+
+var elsewhere = []boot{
+	{"maxcpus", "^Test(Offline|Online)$"}, // CPUs that come for the first time
+	{"nohz_full", "^TestScenario$/^tickless$"},
+	{"numa", "^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads)$"},
+	{"modules", ""}, // the profile names its tests
+}
+
+// profile runs tests in another boot, until one fails.
+func (k *knockouts) profile(ctx context.Context, name string, b boot, flags ...string) (*knockout, error) {
+	flags = append([]string{"-profile", b.profile}, flags...)
+	r, err := k.tests(ctx, name+"/"+b.profile, b.run, flags...)
+	if errors.Is(err, lab.ErrNoTest) {
+		return &knockout{}, nil
+	}
+	if r != nil && r.noticed() {
+		r.Profile = b.profile
+	}
 	return r, err
 }
 
@@ -286,6 +320,9 @@ func (k *knockouts) suite(ctx context.Context, name string, flags ...string) (*k
 // again runs by itself what failed first in a result.
 func (k *knockouts) again(ctx context.Context, name string, r *knockout, flags ...string) (again *knockout, err error) {
 	if len(r.Failed) > 0 {
+		if r.Profile != "" {
+			flags = append([]string{"-profile", r.Profile}, flags...)
+		}
 		return k.tests(ctx, name, exactly(r.Failed[0]), flags...)
 	}
 	again = &knockout{}

@@ -24,7 +24,8 @@ import (
 // other.
 type selftest struct {
 	suite, again []string
-	after        []string // of the suite, from the second run on; nil: the same
+	after        []string            // of the suite, from the second run on; nil: the same
+	boots        map[string][]string // of the suite in another boot
 	found        []string
 	calls        []string // the directory of each run, and its flags
 }
@@ -36,6 +37,11 @@ func (s *selftest) run(_ context.Context, out string, args ...string) (*lab.Outc
 	switch {
 	case call == "again":
 		lines = s.again
+		if i := slices.Index(args, "-profile"); i >= 0 {
+			call += " -profile " + args[i+1]
+		}
+	case s.boots[call] != nil:
+		lines = s.boots[call]
 	case s.after != nil && len(s.calls) > 0:
 		lines = s.after
 	}
@@ -77,6 +83,22 @@ func newKnockouts(t *testing.T, s *selftest) *knockouts {
 	}
 }
 
+// otherBoots are the calls for what the suite does not miss in the default one.
+var otherBoots = []string{
+	"maxcpus ^Test(Offline|Online)$", "nohz_full ^TestScenario$/^tickless$", "numa ^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads)$", "modules ",
+}
+
+// What is missed in another boot alone is looked for there once more.
+func TestOtherBoots(t *testing.T) {
+	s := &selftest{suite: []string{passed}, boots: map[string][]string{"maxcpus": {"fail TestA"}}, again: []string{"fail TestA"}}
+	k := newKnockouts(t, s)
+	k.healthy = false
+	results, err := k.all(context.Background(), []string{"f"}, time.Now())
+	require.NoError(t, err)
+	assert.Equal(t, "`TestA` with `-profile maxcpus`", results[0].result.by())
+	assert.Equal(t, []string{"f ", otherBoots[0], "again -profile maxcpus ^TestA$"}, s.calls)
+}
+
 // What the explorer makes of a callback that the suite does not miss.
 func TestExplored(t *testing.T) {
 	const (
@@ -91,9 +113,9 @@ func TestExplored(t *testing.T) {
 		noticed int
 		calls   []string
 	}{
-		{"survives", []string{""}, "survived", 0, []string{"f ", first}},
-		{"found", []string{found, found}, `the explorer: after 3 s: online-mask: a\|b`, 1, []string{"f ", first, again}},
-		{"once", []string{found, ""}, `the explorer: after 3 s: online-mask: a\|b, not when it ran alone`, 1, []string{"f ", first, again}},
+		{"survives", []string{""}, "survived", 0, []string{first}},
+		{"found", []string{found, found}, `the explorer: after 3 s: online-mask: a\|b`, 1, []string{first, again}},
+		{"once", []string{found, ""}, `the explorer: after 3 s: online-mask: a\|b, not when it ran alone`, 1, []string{first, again}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &selftest{suite: []string{passed}, found: tt.found}
@@ -101,7 +123,7 @@ func TestExplored(t *testing.T) {
 			k.healthy = false
 			results, err := k.all(context.Background(), []string{"f"}, time.Now())
 			require.NoError(t, err)
-			assert.Equal(t, tt.calls, s.calls)
+			assert.Equal(t, slices.Concat([]string{"f "}, otherBoots, tt.calls), s.calls)
 			assert.Equal(t, tt.want, results[0].result.by())
 			assert.Equal(t, count{ran: 1, noticed: tt.noticed}, results.count())
 		})
@@ -120,7 +142,8 @@ func TestKnownEnds(t *testing.T) {
 	s.calls, s.after = nil, []string{passed}
 	_, err = k.all(context.Background(), []string{"f"}, time.Now())
 	require.NoError(t, err)
-	assert.Len(t, s.calls, 3) // the suite twice, and the explorer
+	assert.Equal(t, []string{"f ", "f "}, s.calls[:2])
+	assert.Len(t, s.calls, 2+len(otherBoots)+1)
 }
 
 // What a test notices needs no explorer. That it failed by itself as well is
@@ -153,7 +176,7 @@ func TestNotExplored(t *testing.T) {
 func TestHealthyExplored(t *testing.T) {
 	s := &selftest{suite: []string{passed}, found: []string{""}}
 	k := newKnockouts(t, s)
-	control := []string{"healthy ", "healthy explored 1m0s experimental -smp 4,cores=2,threads=2"}
+	control := slices.Concat([]string{"healthy "}, otherBoots, []string{"healthy explored 1m0s experimental -smp 4,cores=2,threads=2"})
 	// It was saved before the explorer had a part in it.
 	require.NoError(t, k.save("healthy", &knockout{Tests: 9}))
 	_, err := k.all(context.Background(), nil, time.Now())

@@ -24,6 +24,8 @@ type knockout struct {
 	NoCPU  string        // why no CPU goes offline and comes online
 	Took   time.Duration // with the attempt before
 
+	// Profile is the boot in which a test failed. "": the default one.
+	Profile string `json:",omitempty"`
 	// Explored says that the explorer has looked as well, as no test failed, and
 	// Found what it found, if it did.
 	Explored bool   `json:",omitempty"`
@@ -63,6 +65,9 @@ func (r *knockout) by() string {
 	}
 	for _, test := range lab.Compact(r.Failed) {
 		words = append(words, "`"+test+"`")
+	}
+	if r.Profile != "" {
+		words = append(words, "with `-profile "+r.Profile+"`")
 	}
 	if r.Died != "" {
 		words = append(words, "the VM: "+r.Died)

@@ -137,6 +137,12 @@ var contentMutants = []mutant{
 
 	},
 	{
+		name:   "charges-stay",
+		breaks: "what a CPU has charged ahead to a cgroup is not given back when it goes",
+		pokes:  all("memcg_hotplug_cpu_dead=ret0"),
+		rows:   []string{"TestScenario/memory-charged"},
+	},
+	{
 		name:   "events-lose-cpu",
 		breaks: "/proc/vmstat loses what a CPU that goes has counted",
 		pokes:  all("page_alloc_cpu_dead=ret0"),
