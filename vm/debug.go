@@ -66,11 +66,15 @@ func (vm *VM) change(symbols symbolTable, qmp *monitor) error {
 
 // bootArgs are the first words of the kernel's command line. A debugger finds
 // the kernel where it was linked to be.
-func (vm *VM) bootArgs() string {
+func (vm *VM) bootArgs(accel string) string {
+	words := bootArgs
 	if vm.opts.GDB != "" {
-		return bootArgs + " nokaslr"
+		words += " nokaslr"
 	}
-	return bootArgs
+	if accel != kvm && vm.clock != "" {
+		words += " " + vm.clock
+	}
+	return words
 }
 
 // Symbols returns the path of the kernel's ELF file with its symbols, if there

@@ -89,7 +89,7 @@ func (m machine) commandLine(vm *VM, accel string) []string {
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-smp", cmp.Or(vm.opts.SMP, defaultSMP), "-m", cmp.Or(vm.opts.Mem, defaultMem),
 		"-kernel", vm.boots(), "-initrd", vm.initrd,
-		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, vm.bootArgs(), vm.opts.Append)),
+		"-append", strings.TrimSpace(fmt.Sprintf("console=%s %s %s", m.console, vm.bootArgs(accel), vm.opts.Append)),
 		"-chardev", "file,id=" + consoleID + ",path=" + quote(vm.console) + ",input-path=" + quote(vm.keys+".in"), "-serial", "chardev:" + consoleID,
 		"-chardev", "pipe,id=line,path=" + quote(vm.line), "-serial", "chardev:line",
 		"-chardev", "pipe,id=monitor,path=" + quote(vm.qmp), "-mon", "chardev=monitor,mode=control",
@@ -110,7 +110,7 @@ func (vm *VM) CommandLine(opts Options) []string {
 	of := &VM{
 		opts: opts, machine: vm.machine, image: vm.image,
 		initrd: "initramfs", console: ConsoleFile, keys: "keys", line: "line", qmp: "qmp", gdb: "gdb",
-		pokes: vm.pokes, delays: vm.delays,
+		pokes: vm.pokes, delays: vm.delays, clock: vm.clock,
 	}
 	accel := opts.emulation()
 	if vm.machine.native() && kvmFails(vm.cache) != "" {

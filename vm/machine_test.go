@@ -60,9 +60,15 @@ func TestCommandLine(t *testing.T) {
 		},
 		{
 			name:  "KVM",
-			vm:    vm(func(*VM) {}),
+			vm:    vm(func(vm *VM) { vm.clock = "tsc_early_khz=2600000" }),
 			accel: kvm,
-			has:   [][]string{{"-accel", "kvm"}, {"-cpu", "host"}},
+			has:   [][]string{{"-accel", "kvm"}, {"-cpu", "host"}, {"-append", "console=ttyS0 " + bootArgs}},
+		},
+		{
+			name:  "a clock that is known",
+			vm:    vm(func(vm *VM) { vm.clock = "tsc_early_khz=2600000" }),
+			accel: tcg,
+			has:   [][]string{{"-append", "console=ttyS0 " + bootArgs + " tsc_early_khz=2600000"}},
 		},
 		{
 			name: "arm64",

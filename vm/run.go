@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hotplugtest/hotplugtest/internal/tsc"
 	"github.com/hotplugtest/hotplugtest/vm/internal/wire"
 	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
@@ -50,6 +51,7 @@ type VM struct {
 	image    *kernel.Image
 	modules  []kernel.Module
 	init     []byte // the guest's init
+	clock    string // what tells an emulated kernel the frequency of its TSC
 	log      io.Writer
 
 	// Of one run:
@@ -96,6 +98,9 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 		return nil, fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
 	}
 	vm := &VM{opts: opts, machine: m, log: log, stall: cmp.Or(opts.stall, stallLimit)}
+	if m.native() {
+		vm.clock = tsc.BootArg()
+	}
 	for _, s := range opts.Pokes {
 		p, err := ParsePoke(s)
 		if err != nil {

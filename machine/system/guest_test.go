@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/tsc"
 )
 
 // A guest is a booted system.
@@ -70,7 +72,7 @@ func (g *guest) arguments() []string {
 		"-machine", "q35", "-cpu", "max,vendor=GenuineIntel,family=6,model=54,-monitor", "-accel", "tcg,thread=single",
 		"-smp", "4", "-m", "3G", "-nodefaults", "-no-user-config", "-display", "none",
 		"-kernel", filepath.Join(g.image.dir, "vmlinuz"), "-initrd", filepath.Join(g.image.dir, "initrd"),
-		"-append", strings.Join(append([]string{"root=/dev/vda rw console=ttyS0 no_console_suspend no_timer_check tsc=nowatchdog"}, hierarchy()...), " "),
+		"-append", strings.Join(append([]string{"root=/dev/vda rw console=ttyS0 no_console_suspend no_timer_check tsc=nowatchdog", tsc.BootArg()}, hierarchy()...), " "),
 		"-serial", "file:" + g.console,
 		"-netdev", fmt.Sprintf("user,id=ssh,net=10.0.2.0/24,restrict=on,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:22", g.port),
 		"-device", "virtio-net-pci,netdev=ssh",
