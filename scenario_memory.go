@@ -41,8 +41,8 @@ var memoryScenarios = []Scenario{
 	},
 	{
 		Name:    "memory-charged",
-		Promise: "what a CPU has charged to a cgroup ahead of its use is not in memory.current any more when the CPU has gone offline and all processes of the cgroup have ended",
-		Source:  docCgroup + ": memory.current; mm/memcontrol.c: memcg_hotplug_cpu_dead()",
+		Promise: "what a CPU has charged to a cgroup ahead of its use can be had back when the CPU has gone offline: it is not in memory.current for as long as the CPU is away",
+		Source:  docCgroup + ": memory.current, memory.high; mm/memcontrol.c: memcg_hotplug_cpu_dead()",
 		Needs:   needsMemcg,
 		Cycle:   memoryCharged,
 	},
@@ -219,9 +219,13 @@ func memoryCounted(x *Scene, cpu int) (err error) {
 	return nil
 }
 
-// memoryCharged has a process take memory on the CPU, and looks at what is left
-// of it when the CPU has gone. A CPU charges 64 pages at a time
-// (MEMCG_CHARGE_BATCH); what ends with the process may be on other CPUs, too.
+// chargedPages is fewer than a CPU charges ahead, which is 64 pages at a time
+// (MEMCG_CHARGE_BATCH), and more than is left of the processes of a cgroup.
+const chargedPages = 16
+
+// memoryCharged has a process take memory on the CPU, and sees whether what is
+// charged to its cgroup can be had back when the CPU has gone. What is so only
+// until the CPU is back was charged by it.
 func memoryCharged(x *Scene, cpu int) (err error) {
 	groups, remove, err := memoryGroups(x.Machine.Root.Group, 1)
 	defer func() { err = errors.Join(err, remove()) }()
@@ -236,22 +240,32 @@ func memoryCharged(x *Scene, cpu int) (err error) {
 	if err := end(); err != nil {
 		return err
 	}
-	current := func() (pages int, err error) {
-		bytes, err := sysfs.Read(filepath.Join(group.Path(), "memory.current"), strconv.Atoi)
-		return bytes / os.Getpagesize(), err
-	}
-	before, err := current()
-	if err != nil {
-		return err
-	}
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
 	}
-	after, err := current()
-	if err == nil && after > 24 && before-after < 16 {
-		err = fmt.Errorf("memory.current of %s, which has no process, is %d pages while cpu%d is offline, and was %d before: the last process ran there", group.Path(), after, cpu, before)
+	without, err := leastCharged(group)
+	if err := errors.Join(err, x.Set(cpu, Online)); err != nil || without <= chargedPages {
+		return err
 	}
-	return errors.Join(err, x.Set(cpu, Online))
+	with, err := leastCharged(group)
+	if err == nil && with <= chargedPages {
+		err = fmt.Errorf("%d pages are charged to %s, which has no process, while cpu%d is offline, and %d when it is back", without, group.Path(), cpu, with)
+	}
+	return err
+}
+
+// leastCharged returns how many pages are charged to a cgroup when it may have
+// none: what CPUs that are online have charged ahead, memory.high takes back.
+func leastCharged(group *cpuset.Group) (pages int, err error) {
+	suite.WaitFor(suite.TaskTimeout, func() bool {
+		var bytes int
+		if err = sysfs.WriteFile(filepath.Join(group.Path(), "memory.high"), "0"); err == nil {
+			bytes, err = sysfs.Read(filepath.Join(group.Path(), "memory.current"), strconv.Atoi)
+		}
+		pages = bytes / os.Getpagesize()
+		return err != nil || pages <= chargedPages
+	})
+	return pages, err
 }
 
 // memoryGroups makes so many cgroups below each other that count memory.
