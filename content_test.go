@@ -65,6 +65,13 @@ func TestDescriptionsDiffer(t *testing.T) {
 	assert.ErrorContains(t, err, `/node0/cpulist is "0", and was "0-2": want "0-1"`)
 }
 
+func TestDeprived(t *testing.T) {
+	texts := map[string]string{cpusDir + "/cpu0/cpu_capacity": "1024", cpusDir + "/cpu2/topology/core_id": "1", cpusDir + "/cpu0/topology/core_id": "0"}
+	assert.NoError(t, deprived(texts, 0, affinity.Of(0, 2)))
+	assert.EqualError(t, deprived(texts, 2, affinity.Of(0, 2)),
+		"there is no "+cpusDir+"/cpu2/cpu_capacity, though cpu2 is online, and there is "+cpusDir+"/cpu0/cpu_capacity")
+}
+
 func TestCounters(t *testing.T) {
 	counters := make(map[string]uint64)
 	require.NoError(t, statCounters("cpu  1 2 3 30 9 7 4 5 6 0\ncpu1 1 2 3 10 5 7 4\nintr 12 1 2\nctxt 8\nbtime 99\nprocesses 7\n", counters))

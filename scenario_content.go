@@ -23,7 +23,7 @@ import (
 var contentScenarios = []Scenario{
 	{
 		Name: "description",
-		Promise: "what sysfs and /proc/cpuinfo say of the CPUs, their caches, nodes and vulnerabilities is the same when the CPU is back; " +
+		Promise: "what sysfs and /proc/cpuinfo say of the CPUs, their caches, machine checks, nodes and vulnerabilities is the same when the CPU is back; " +
 			"while it is offline the lists of the others lack that CPU alone",
 		Source: docTopology + "; " + docSysfs + `; "cacheinfo: Fix shared_cpu_map changes in event of CPU hotplug" (v6.4)`,
 		Cycle:  sameDescription,
@@ -41,6 +41,27 @@ var contentScenarios = []Scenario{
 // describing are the files that describe CPU %d, as in filepath.Match.
 var describing = []string{
 	"cpu%d/topology/*", "cpu%d/cache/index*/*", "cpu%d/cpu_capacity", "cpu%d/microcode/version", "cpu%d/regs/identification/*",
+	"../machinecheck/machinecheck%d/check_interval",
+}
+
+// describingEach are those of these files that each CPU has, or none.
+var describingEach = []string{"cpu%d/topology/core_id", "cpu%d/cpu_capacity", "../machinecheck/machinecheck%d/check_interval"}
+
+// deprived looks for a file that the other CPUs have, and a CPU has not: an
+// operation before this one may have taken it.
+func deprived(texts map[string]string, cpu int, cpus affinity.CPUSet) error {
+	for _, pattern := range describingEach {
+		file := func(cpu int) string { return filepath.Join(cpusDir, fmt.Sprintf(pattern, cpu)) }
+		if _, has := texts[file(cpu)]; has {
+			continue
+		}
+		for other := range cpus.All() {
+			if _, has := texts[file(other)]; has {
+				return fmt.Errorf("there is no %s, though cpu%d is online, and there is %s", file(cpu), cpu, file(other))
+			}
+		}
+	}
+	return nil
 }
 
 // describingAll describe all of them.
@@ -110,6 +131,9 @@ func sameDescription(x *Scene, cpu int) error {
 		return err
 	}
 	before, err := describe(online)
+	if err == nil {
+		err = deprived(before, cpu, online)
+	}
 	if err != nil {
 		return err
 	}

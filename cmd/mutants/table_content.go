@@ -144,6 +144,18 @@ var contentMutants = []mutant{
 		rows:  []string{"TestScenario/memory-charged"},
 	},
 	{
+		name:   "capacity-not-added",
+		breaks: "cpu_capacity does not come back with the CPU",
+		pokes:  map[string]string{"7.x": "cpu_capacity_sysctl_add=ret0"},
+		rows:   []string{"TestScenario/description"},
+	},
+	{
+		name:   "machinecheck-not-added",
+		breaks: "machinecheckN does not come back with the CPU",
+		pokes:  all("mce_cpu_online=ret0"),
+		rows:   []string{"TestScenario/description"},
+	},
+	{
 		name:   "events-lose-cpu",
 		breaks: "/proc/vmstat loses what a CPU that goes has counted",
 		pokes:  all("page_alloc_cpu_dead=ret0"),
