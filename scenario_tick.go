@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
@@ -84,20 +83,19 @@ func needsTickless(m *Machine) error {
 	return err
 }
 
-// staysTickless has a thread compute on a CPU of nohz_full= while another CPU
-// goes offline and comes back. A machine where that CPU has its tick all the
-// same, because of a second task or a timer, is none to ask.
-func staysTickless(x *Scene, cpu int) (err error) {
+// staysTickless looks for the tick of a CPU of nohz_full= on which a thread
+// computes, while another CPU is offline and when it is back. A machine where
+// the first has its tick all the same, because of a second task or a timer, is
+// none to ask.
+func staysTickless(x *Scene, cpu int) error {
 	on, err := tickless(x.Machine, cpu)
 	if err != nil {
 		return err
 	}
-	end := computeOn(on)
-	defer func() { err = errors.Join(err, end()) }()
-	if most, err := ticks(on); err != nil {
+	if n, err := ticks(on); err != nil {
 		return err
-	} else if most > fewTicks {
-		return suite.Unsupportedf("cpu%d of nohz_full= has a tick with all CPUs online: %d timer interrupts in %v", on, most, tickWindow)
+	} else if n > fewTicks {
+		return suite.Unsupportedf("cpu%d of nohz_full= has a tick with all CPUs online: %d timer interrupts in %v", on, n, tickWindow)
 	}
 	stopped := func(when string) error {
 		n, err := ticks(on)
@@ -114,40 +112,27 @@ func staysTickless(x *Scene, cpu int) (err error) {
 	return errors.Join(err, x.Set(cpu, Online), stopped(fmt.Sprintf("when cpu%d is back", cpu)))
 }
 
-// ticks counts the interrupts of a CPU's timer in windows, until there are few.
-// It returns the fewest.
+// ticks has a thread compute on a CPU, and counts the interrupts of the CPU's
+// timer in windows, until there are few. It returns the fewest.
 func ticks(cpu int) (fewest int, err error) {
-	fewest = -1
-	for end := time.Now().Add(suite.TaskTimeout); time.Now().Before(end) && (fewest < 0 || fewest > fewTicks); {
-		before, err := timerInterrupts(cpu)
-		if err != nil {
-			return 0, err
-		}
-		time.Sleep(tickWindow)
-		after, err := timerInterrupts(cpu)
-		if err != nil {
-			return 0, err
-		}
-		if n := after - before; fewest < 0 || n < fewest {
-			fewest = n
-		}
-	}
-	return fewest, nil
-}
-
-// computeOn has a thread compute on a CPU until it is told to end.
-func computeOn(cpu int) (end func() error) {
-	var over atomic.Bool
-	ended := make(chan error, 1)
-	go func() {
-		ended <- affinity.Run(affinity.Of(cpu), func() error {
-			for !over.Load() {
+	err = affinity.Run(affinity.Of(cpu), func() error {
+		for end := time.Now().Add(suite.TaskTimeout); ; {
+			before, err := timerInterrupts(cpu)
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-	}()
-	return func() error {
-		over.Store(true)
-		return <-ended
-	}
+			spin(tickWindow)
+			after, err := timerInterrupts(cpu)
+			if err != nil {
+				return err
+			}
+			if n := after - before; fewest == 0 || n < fewest {
+				fewest = n
+			}
+			if fewest <= fewTicks || time.Now().After(end) {
+				return nil
+			}
+		}
+	})
+	return fewest, err
 }
