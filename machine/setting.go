@@ -57,6 +57,10 @@ var (
 	workqueueMask  = setting{name: "workqueue cpumask", pattern: "/sys/devices/virtual/workqueue/cpumask"}
 	loopbackMasks  = setting{name: "rps_cpus", pattern: "/sys/class/net/lo/queues/rx-*/rps_cpus"}
 
+	// A LED has no brightness of its own to lose while it is the keyboard's, or
+	// off without a trigger: tests take no other.
+	ledTriggers = setting{name: "led trigger", pattern: "/sys/class/leds/*/trigger", value: chosen}
+
 	governors = setting{name: "cpufreq", pattern: "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"}
 
 	// subtreeControl takes what is to change, not what it is to become.

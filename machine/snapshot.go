@@ -122,6 +122,7 @@ var parts = []part{
 	defaultIRQMask,
 	workqueueMask,
 	loopbackMasks,
+	ledTriggers,
 	resctrlControl,
 	resctrlMonitor,
 	governors,

@@ -124,6 +124,18 @@ var contentMutants = []mutant{
 		rows:  []string{"TestScenario/tmpfs-blocks"},
 	},
 	{
+		name:   "led-stays-on",
+		breaks: "a LED with the trigger cpuN stays lit when the CPU goes",
+		pokes:  all("ledtrig_prepare_down_cpu=ret0"),
+		rows:   []string{"TestScenario/led"},
+	},
+	{
+		name:   "led-stays-off",
+		breaks: "a LED with the trigger cpuN is not lit again when the CPU comes",
+		pokes:  all("ledtrig_online_cpu=ret0"),
+		rows:   []string{"TestScenario/led"},
+	},
+	{
 		name:   "detector-not-started",
 		breaks: "a CPU that comes has no soft lockup detector",
 		pokes:  all("lockup_detector_online_cpu=ret0"),

@@ -91,6 +91,7 @@ var tenants = []tenant{
 			{"/proc/sys/kernel/watchdog_thresh", "20", "10"},
 			{"/proc/sys/kernel/sched_rr_timeslice_ms", "50", "100"},
 			{"/proc/irq/default_smp_affinity", "d", "f"},
+			{"/sys/class/leds/input0::numlock/trigger", "cpu0", "kbd-numlock"},
 		} {
 			require.NoError(t, os.WriteFile(s.path, []byte(s.value), 0))
 			t.Cleanup(func() { assert.NoError(t, os.WriteFile(s.path, []byte(s.before), 0)) })

@@ -1,0 +1,126 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+// ledScenarios are about the lights of a machine. A keyboard's are enough.
+var ledScenarios = []Scenario{
+	{
+		Name:    "led",
+		Promise: "a LED with the trigger cpuN is lit while the CPU is online, and not while it is offline",
+		Source: `drivers/leds/trigger/Kconfig: LEDS_TRIGGER_CPU; 8f88731d052d ("led-triggers: create a trigger for CPU activity", v3.7); ` +
+			"Documentation/ABI/testing/sysfs-class-led: brightness, trigger",
+		Needs:    needsLED,
+		Together: true,
+		Cycle:    ledFollows,
+	},
+}
+
+// led is a directory of /sys/class/leds.
+type led string
+
+// kbdTrigger matches triggers that show the state of the keyboard. Without
+// parameters, they are what they were when they are written again.
+var kbdTrigger = regexp.MustCompile(`\[kbd-\w+\]`)
+
+// spareLED returns a LED that can be another trigger's for a while: nothing is
+// lost by that. It is "" if there is none.
+func spareLED() (led, error) {
+	files, err := filepath.Glob("/sys/class/leds/*/trigger")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		l := led(filepath.Dir(file))
+		triggers, err := l.read("trigger")
+		if err != nil {
+			continue // a keyboard that has been unplugged
+		}
+		off := false
+		if strings.Contains(triggers, "[none]") {
+			brightness, err := l.brightness()
+			off = err == nil && brightness == 0
+		}
+		if strings.Contains(triggers, " cpu0") && (off || kbdTrigger.MatchString(triggers)) {
+			return l, nil
+		}
+	}
+	return "", nil
+}
+
+func (l led) read(name string) (string, error) { return sysfs.ReadFile(filepath.Join(string(l), name)) }
+
+func (l led) write(name, value string) error {
+	return sysfs.WriteFile(filepath.Join(string(l), name), value)
+}
+
+func (l led) brightness() (int, error) {
+	return sysfs.Read(filepath.Join(string(l), "brightness"), strconv.Atoi)
+}
+
+// is waits until the LED is lit, or not: some drivers set it from a workqueue.
+func (l led) is(lit bool, when string) error {
+	var brightness int
+	var err error
+	done := suite.WaitFor(suite.TaskTimeout, func() bool {
+		brightness, err = l.brightness()
+		return err != nil || brightness > 0 == lit
+	})
+	if err == nil && !done {
+		err = fmt.Errorf("%s, %s/brightness is %d", when, l, brightness)
+	}
+	return err
+}
+
+func needsLED(*Machine) error {
+	if !exists("/sys/class/leds") {
+		return suite.Unsupportedf("there is no /sys/class/leds: the kernel has no CONFIG_LEDS_CLASS")
+	}
+	l, err := spareLED()
+	if err == nil && l == "" {
+		err = suite.Unsupportedf("no LED in /sys/class/leds is off, or the keyboard's, and has a trigger cpu0 (CONFIG_LEDS_TRIGGER_CPU)")
+	}
+	return err
+}
+
+// ledFollows gives a LED the trigger of the CPU, and lights it: not all kernels
+// do when the trigger is set.
+func ledFollows(x *Scene, cpu int) (err error) {
+	l, err := spareLED()
+	if err != nil || l == "" {
+		return errors.Join(err, needsLED(nil))
+	}
+	text, err := l.read("trigger")
+	if err != nil {
+		return err
+	}
+	triggers := strings.Fields(text)
+	trigger := fmt.Sprintf("cpu%d", cpu)
+	if !slices.Contains(triggers, trigger) {
+		return suite.Unsupportedf("no LED has the trigger %s: since v6.7, kernels have those of the first eight CPUs", trigger)
+	}
+	chosen := slices.IndexFunc(triggers, func(t string) bool { return strings.HasPrefix(t, "[") })
+	if chosen < 0 {
+		return fmt.Errorf("%s/trigger is %q", l, text)
+	}
+	before := strings.Trim(triggers[chosen], "[]")
+	if err := errors.Join(l.write("trigger", trigger), l.write("brightness", "1")); err != nil {
+		return errors.Join(err, l.write("trigger", before))
+	}
+	defer func() { err = errors.Join(err, l.write("trigger", before)) }()
+	if err := x.Set(cpu, Offline); err != nil {
+		return err
+	}
+	err = l.is(false, fmt.Sprintf("while cpu%d is offline, of which it has the trigger", cpu))
+	return errors.Join(err, x.Set(cpu, Online), l.is(true, fmt.Sprintf("when cpu%d is back, of which it has the trigger", cpu)))
+}
