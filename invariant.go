@@ -250,8 +250,8 @@ var invariants = []Invariant{
 	},
 	{
 		Name:    "node",
-		Promise: "the cpulist of the CPU's NUMA node has the CPU while it is online, and only then; the cpulist of no other node ever has it",
-		Source:  "drivers/base/node.c: the node's CPUs & cpu_online_mask",
+		Promise: "the cpulist of the CPU's NUMA node has the CPU while it is online, and only then; the cpulist of no other node ever has it; has_cpu lists the nodes that have a CPU",
+		Source:  "drivers/base/node.c: the node's CPUs & cpu_online_mask; Documentation/ABI/stable/sysfs-devices-node: has_cpu; mm/vmstat.c: vmstat_cpu_online(), vmstat_cpu_dead()",
 		Needs:   needsFile("/sys/devices/system/node/online", "CONFIG_NUMA"),
 		Arm:     armNode,
 	},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,10 +31,11 @@ var bystanderInvariants = []Invariant{
 	{
 		Name: "per-cpu-threads",
 		Promise: "the kernel's threads of the CPU, such as ksoftirqd/N and kworker/N:0, may run there alone while it is online; " +
-			"those that are no workers are parked while it is offline, and only then",
-		Source: "kernel/smpboot.c: smpboot_unpark_threads(), smpboot_park_threads(); kernel/workqueue.c: rebind_workers()",
-		Needs:  func(v View) error { _, err := threadsOf(v.Machine); return err },
-		Arm:    armPerCPUThreads,
+			"those that are no workers are parked while it is offline, and only then; a CPU that comes for the first time has workers of both priorities",
+		Source: "kernel/smpboot.c: smpboot_unpark_threads(), smpboot_park_threads(); kernel/workqueue.c: rebind_workers(), workqueue_prepare_cpu(); " +
+			"Documentation/core-api/workqueue.rst: there are two worker-pools for each CPU",
+		Needs: func(v View) error { _, err := threadsOf(v.Machine); return err },
+		Arm:   armPerCPUThreads,
 	},
 }
 
@@ -192,6 +194,9 @@ func armPerCPUThreads(p *Probe) (Check, error) {
 			if found, err = table.ofCPU(p.CPU); err != nil {
 				return err
 			}
+			if err := haveWorkers(p.CPU, found); err != nil && p.State == Online {
+				return err
+			}
 			found = slices.DeleteFunc(found, kernelThread.worker)
 		}
 		if len(found) == 0 && p.State == Online {
@@ -215,6 +220,18 @@ type kernelThread struct {
 // worker reports whether it does the work of workqueues. The kernel makes
 // workers as it needs them, and ends them.
 func (t kernelThread) worker() bool { return strings.HasPrefix(t.name, "kworker/") }
+
+// haveWorkers checks that each of the CPU's two pools has a worker: without one,
+// what is queued on the CPU never runs, as it takes a worker to make another.
+func haveWorkers(cpu int, threads []kernelThread) error {
+	for _, priority := range []struct{ name, suffix string }{{"normal", ""}, {"high", "H"}} {
+		pool := regexp.MustCompile(fmt.Sprintf(`^kworker/%d:\d+%s(-|$)`, cpu, priority.suffix))
+		if !slices.ContainsFunc(threads, func(t kernelThread) bool { return pool.MatchString(t.name) }) {
+			return fmt.Errorf("cpu%d is online, and no worker of its pool of %s priority is there, such as kworker/%d:0%s", cpu, priority.name, cpu, priority.suffix)
+		}
+	}
+	return nil
+}
 
 // A threadTable is the kernel's threads in a run.
 type threadTable struct {

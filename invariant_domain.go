@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -102,25 +103,31 @@ func armDomains(p *Probe) (Check, error) {
 	}, nil
 }
 
-// armNode checks which NUMA nodes list the CPU.
+const nodeDir = "/sys/devices/system/node"
+
+// armNode checks which NUMA nodes list the CPU, and which are listed as having
+// one.
 func armNode(p *Probe) (Check, error) {
 	home, err := p.Machine.CPUs.Node(p.CPU)
 	return func() error {
-		files, err := filepath.Glob("/sys/devices/system/node/node*/cpulist")
+		files, err := filepath.Glob(nodeDir + "/node*/cpulist")
 		if err != nil {
 			return err
 		}
-		var at, elsewhere affinity.CPUSet
+		var at, elsewhere, nodes affinity.CPUSet
 		for _, file := range files {
-			data, err := os.ReadFile(file)
+			cpus, err := sysfs.Read(file, affinity.ParseList)
 			if err != nil {
 				return err
 			}
-			cpus, err := affinity.ParseList(string(data))
+			node, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "node"))
 			if err != nil {
-				return fmt.Errorf("%s: %w", file, err)
+				return err
 			}
-			if filepath.Base(filepath.Dir(file)) == fmt.Sprintf("node%d", home) {
+			if !cpus.Empty() {
+				nodes = nodes.Union(affinity.Of(node))
+			}
+			if node == home {
 				at = cpus
 			} else {
 				elsewhere = elsewhere.Union(cpus)
@@ -129,6 +136,14 @@ func armNode(p *Probe) (Check, error) {
 		if elsewhere.Has(p.CPU) {
 			return fmt.Errorf("cpu%d is of node %d, but the cpulists of the others have %v", p.CPU, home, elsewhere)
 		}
-		return p.Listed(at.Has(p.CPU), "the cpulist of node %d has %v", home, at)
+		if err := p.Listed(at.Has(p.CPU), "the cpulist of node %d has %v", home, at); err != nil {
+			return err
+		}
+		// A list of nodes is written as one of CPUs is.
+		listed, err := sysfs.Read(nodeDir+"/has_cpu", affinity.ParseList)
+		if err == nil && !listed.Equal(nodes) {
+			err = fmt.Errorf("%s/has_cpu lists nodes %v, and those with CPUs in their cpulists are %v", nodeDir, listed, nodes)
+		}
+		return err
 	}, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,15 @@ var percpuScenarios = []Scenario{
 		Source:  `statfs(2): f_bfree; lib/percpu_counter.c: percpu_counter_cpu_dead(), for the sum in shmem_statfs()`,
 		Needs:   needsTmpfs,
 		Cycle:   blocksKept,
+	},
+	{
+		Name:    "vmstat-interval",
+		Promise: "when a CPU is back, what it counts is in /proc/vmstat after vm.stat_interval: nr_shmem has the pages that were written to a tmpfs on it",
+		Source: `Documentation/admin-guide/sysctl/vm.rst: stat_interval; adcfb264c3ed ("vmstat: disable vmstat_work on vmstat_cpu_down_prep()", v6.13), ` +
+			"which has to be undone when the CPU comes",
+		Needs:    both(both(needsTmpfs, needsStatistics), needsNoIsolation),
+		Together: true,
+		Cycle:    shareCounted,
 	},
 	{
 		Name: "lockup-detector",
@@ -137,6 +147,97 @@ func blocksKept(x *Scene, cpu int) (err error) {
 	err = errors.Join(t.is(written, fmt.Sprintf("while cpu%d is offline, on which a file was written", cpu)), t.remove("file"),
 		t.is(empty, fmt.Sprintf("when a file is removed that was written on cpu%d, which is offline", cpu)))
 	return errors.Join(err, x.Set(cpu, Online), t.is(empty, fmt.Sprintf("when cpu%d is back", cpu)))
+}
+
+const (
+	vmstatFile   = "/proc/vmstat"
+	statInterval = "/proc/sys/vm/stat_interval" // in seconds
+	statRefresh  = "/proc/sys/vm/stat_refresh"  // a write adds the shares of all CPUs
+)
+
+// longInterval is how much is too long to wait for.
+const longInterval = 10
+
+func needsStatistics(*Machine) error {
+	for _, file := range []string{vmstatFile, statInterval, statRefresh} {
+		if !exists(file) {
+			return suite.Unsupportedf("there is no %s: the kernel has no CONFIG_PROC_FS, CONFIG_SYSCTL or CONFIG_SMP", file)
+		}
+	}
+	interval, err := sysfs.Read(statInterval, strconv.Atoi)
+	if err == nil && interval > longInterval {
+		err = suite.Unsupportedf("vm.stat_interval is %d seconds: the row would wait as long, and does so up to %d", interval, longInterval)
+	}
+	return err
+}
+
+// shmemPages is nr_shmem of /proc/vmstat.
+func shmemPages() (int, error) {
+	return sysfs.Read(vmstatFile, func(text string) (int, error) {
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(line, "nr_shmem "); ok {
+				return strconv.Atoi(strings.TrimSpace(value))
+			}
+		}
+		return 0, errors.New("it has no nr_shmem")
+	})
+}
+
+// shareTries is how often in a row the pages have to be missing: others may
+// remove a file of as many at the same time.
+const shareTries = 3
+
+// idleLimit is for how much longer than vm.stat_interval the share may take, as
+// the kernel's timer for it can be deferred: the CPU that has it may be idle.
+const idleLimit = 10 * time.Second
+
+// shareCounted writes a file on the CPU when it is back, of too few pages for
+// the CPU to add them to the sum at once.
+func shareCounted(x *Scene, cpu int) error {
+	interval, err := sysfs.Read(statInterval, strconv.Atoi)
+	if err != nil {
+		return err
+	}
+	limit := time.Duration(interval)*time.Second + idleLimit
+	if err := x.OffAndOn(cpu); err != nil {
+		return err
+	}
+	for range shareTries {
+		if err = counted(cpu, limit); !errors.Is(err, errUncounted) {
+			return err
+		}
+	}
+	return err
+}
+
+var errUncounted = errors.New("what was written to a tmpfs is not in nr_shmem of " + vmstatFile)
+
+// counted writes a file on the CPU, and waits until its pages are counted.
+func counted(cpu int, limit time.Duration) (err error) {
+	t, err := newTmpfs()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := sysfs.WriteFile(statRefresh, "1"); err != nil {
+		return err
+	}
+	before, err := shmemPages()
+	if err != nil {
+		return err
+	}
+	if err := affinity.Run(affinity.Of(cpu), func() error { return t.fill("file", writtenPages) }); err != nil {
+		return err
+	}
+	pages := 0
+	done := suite.WaitAsleep(limit, func() bool {
+		pages, err = shmemPages()
+		return err != nil || pages >= before+writtenPages
+	})
+	if err == nil && !done {
+		err = fmt.Errorf("%w %v later: %d pages before %d of them on cpu%d, which has come back, and %d after", errUncounted, limit, before, writtenPages, cpu, pages)
+	}
+	return err
 }
 
 // detectorTimer is the function of the soft lockup detector's timers.

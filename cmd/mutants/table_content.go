@@ -136,6 +136,28 @@ var contentMutants = []mutant{
 		rows:   []string{"TestScenario/led"},
 	},
 	{
+		name:   "shares-not-folded",
+		breaks: "what a CPU counts that came back is not added to /proc/vmstat",
+		// Before adcfb264c3ed (v6.13, and v6.12.11) nothing is stopped that
+		// would have to begin anew.
+		pokes: map[string]string{"6.12": "vmstat_cpu_online=ret0", "7.x": "vmstat_cpu_online=ret0"},
+		rows:  []string{"TestScenario/vmstat-interval"},
+	},
+	{
+		name:   "node-keeps-cpus",
+		breaks: "has_cpu lists a NUMA node whose CPUs are offline (-profile numa)",
+		pokes:  all("vmstat_cpu_dead=ret0"),
+		flags:  []string{"-profile", "numa"},
+		rows:   []string{"TestOffline/{node}"},
+	},
+	{
+		name:   "no-worker",
+		breaks: "a CPU that comes for the first time has no workers (-profile maxcpus)",
+		pokes:  all("workqueue_prepare_cpu=ret0"),
+		flags:  []string{"-profile", "maxcpus"},
+		rows:   []string{"TestOnline/{per-cpu-threads}", dies}, // the machine cannot be restored
+	},
+	{
 		name:   "detector-not-started",
 		breaks: "a CPU that comes has no soft lockup detector",
 		pokes:  all("lockup_detector_online_cpu=ret0"),
@@ -146,7 +168,6 @@ var contentMutants = []mutant{
 		breaks: "the soft lockup detector of a CPU that goes runs on another one",
 		pokes:  all("lockup_detector_offline_cpu=ret0"),
 		rows:   []string{"TestScenario/lockup-detector", dies}, // its timer is still queued when it is made anew
-
 	},
 	{
 		name:   "charges-stay",
