@@ -36,6 +36,13 @@ var percpuScenarios = []Scenario{
 		Cycle:    shareCounted,
 	},
 	{
+		Name:    "page-lists",
+		Promise: "the lists of free pages that CPUs keep are longer while a CPU is offline, and shorter when it is back: the CPUs of a node share a part of its pages",
+		Source:  `Documentation/admin-guide/sysctl/vm.rst: percpu_pagelist_high_fraction; 04f8cfeaed08 ("mm/page_alloc: adjust pcp->high after CPU hotplug events", v5.14)`,
+		Needs:   needsPageLists,
+		Cycle:   listsShared,
+	},
+	{
 		Name: "lockup-detector",
 		Promise: "while a CPU is offline, the others have the timers of the soft lockup detector that they had, and no more; " +
 			"when it is back, it has its own again",

@@ -143,6 +143,12 @@ var contentMutants = []mutant{
 		rows:  []string{"TestScenario/vmstat-interval"},
 	},
 	{
+		name:   "lists-not-shared",
+		breaks: "the lists of free pages stay as long as without the CPU when it comes",
+		pokes:  map[string]string{"7.x": "page_alloc_cpu_online=ret0"},
+		rows:   []string{"TestScenario/page-lists"},
+	},
+	{
 		name:   "node-keeps-cpus",
 		breaks: "has_cpu lists a NUMA node whose CPUs are offline (-profile numa)",
 		pokes:  all("vmstat_cpu_dead=ret0"),

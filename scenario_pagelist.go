@@ -1,0 +1,109 @@
+package hotplugtest
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/internal/sysfs"
+	"github.com/hotplugtest/hotplugtest/suite"
+)
+
+const zoneInfo = "/proc/zoneinfo"
+
+// pageLists are the limits of the lists of free pages that each CPU keeps of a
+// zone. They are the same for all CPUs.
+type pageLists struct {
+	node  int
+	low   int // the zone's watermark
+	high  int // pages that one list may have at least: high_min
+	batch int
+}
+
+// parsePageLists returns the limits by the zone, such as "Node 0, zone Normal".
+func parsePageLists(text string) (map[string]pageLists, error) {
+	zones := make(map[string]pageLists)
+	var zone string
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 4 && fields[0] == "Node" {
+			node, err := strconv.Atoi(strings.TrimSuffix(fields[1], ","))
+			if err != nil {
+				return nil, err
+			}
+			zone = strings.Join(fields, " ")
+			zones[zone] = pageLists{node: node}
+		}
+		if len(fields) != 2 || zone == "" {
+			continue
+		}
+		lists := zones[zone]
+		to, ok := map[string]*int{"low": &lists.low, "high_min:": &lists.high, "batch:": &lists.batch}[fields[0]]
+		if !ok {
+			continue
+		}
+		value, err := strconv.Atoi(fields[1])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", zone, err)
+		}
+		*to = value
+		zones[zone] = lists
+	}
+	return zones, nil
+}
+
+// needsPageLists is for a kernel that tells of the least limit. Since
+// 51a755c56dc0 ("mm: tune PCP high automatically", v6.7) the other one, high,
+// varies with what CPUs do.
+func needsPageLists(*Machine) error {
+	zones, err := sysfs.Read(zoneInfo, parsePageLists)
+	if err != nil {
+		return err
+	}
+	for _, lists := range zones {
+		if lists.high > 0 {
+			return nil
+		}
+	}
+	return suite.Unsupportedf("%s has no high_min: older kernels do not tell", zoneInfo)
+}
+
+// listsShared has the CPU go and come back, and compares the limits without it
+// to those with it.
+func listsShared(x *Scene, cpu int) error {
+	node, err := x.Machine.CPUs.Node(cpu)
+	if err != nil {
+		return err
+	}
+	cpus, err := sysfs.Read(filepath.Join(nodeDir, fmt.Sprintf("node%d/cpulist", node)), affinity.ParseList)
+	if err != nil {
+		return err
+	}
+	if cpus.Count() < 2 {
+		return suite.Unsupportedf("cpu%d is alone in node %d, and its lists are as long without it", cpu, node)
+	}
+	if err := x.Set(cpu, Offline); err != nil {
+		return err
+	}
+	without, err := sysfs.Read(zoneInfo, parsePageLists)
+	if err := errors.Join(err, x.Set(cpu, Online)); err != nil {
+		return err
+	}
+	with, err := sysfs.Read(zoneInfo, parsePageLists)
+	if err != nil {
+		return err
+	}
+	for zone, before := range without {
+		after := with[zone]
+		// A list is never shorter than four batches, and the watermark is what
+		// is shared.
+		shares := before.node == node && min(before.high, after.high) > 0 && before.high > max(4*before.batch, cpus.Count()) && after.low == before.low
+		if shares && after.high >= before.high {
+			return fmt.Errorf("%s: the lists of free pages in %s may have %d pages with cpu%d, and %d without it", zone, zoneInfo, after.high, cpu, before.high)
+		}
+	}
+	return nil
+}
