@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
@@ -25,6 +26,14 @@ var kthreadScenarios = []Scenario{
 		Cycle: func(x *Scene, cpu int) error {
 			return sameKernelThreads(x.Machine, fmt.Sprintf("when cpu%d is back", cpu), strconv.Itoa(cpu), func() error { return x.OffAndOn(cpu) })
 		},
+	},
+	{
+		Name:     "kernel-threads-node",
+		Promise:  "kcompactd of a NUMA node may run on the same CPUs as before when all CPUs of the node were offline and are back",
+		Source:   `mm/compaction.c: kcompactd_cpu_online(); d1a89197589c ("kthread: Default affine kthread to its preferred NUMA node", v6.14)`,
+		Needs:    needsNodes,
+		Together: true,
+		Cycle:    nodeGoes,
 	},
 	{
 		Name:     "kernel-threads-partition",
@@ -49,6 +58,72 @@ var kthreadScenarios = []Scenario{
 		Needs:  both(suite.NeedsChild, needsOther),
 		Cycle:  otherPartitions,
 	},
+}
+
+func needsNodes(m *Machine) error {
+	if !m.Booted(NUMA) {
+		return suite.Unsupportedf("the machine has CPUs in one NUMA node only")
+	}
+	return nil
+}
+
+// compactionInterval is how often kcompactd wakes up, and more. If it does so
+// without a CPU of its node, it has to go elsewhere.
+const compactionInterval = 2 * time.Second
+
+// nodeGoes takes all CPUs of the last NUMA node offline until kcompactd has
+// noticed, and brings them back.
+func nodeGoes(x *Scene, _ int) error {
+	m := x.Machine
+	node, cpus, err := lastNode(m)
+	if err != nil {
+		return err
+	}
+	if rest := cpus.Difference(m.Usable); !rest.Empty() {
+		return suite.Unsupportedf("CPUs %v of node %d are not to go offline", rest, node)
+	}
+	name := fmt.Sprintf(" kcompactd%d", node)
+	thread := func() (masks map[string]string, err error) {
+		masks, err = kthreadMasks("")
+		maps.DeleteFunc(masks, func(thread, _ string) bool { return !strings.Contains(thread, name+" ") })
+		return masks, err
+	}
+	before, err := thread()
+	if err == nil && len(before) == 0 {
+		err = suite.Unsupportedf("there is no thread%s: the kernel has no CONFIG_COMPACTION, or the node has no memory", name)
+	}
+	for _, mask := range before {
+		if is, parseErr := affinity.ParseList(mask); err == nil && (parseErr != nil || !is.Equal(cpus)) {
+			err = suite.Unsupportedf("thread%s may run on CPUs %s, and those of its node are %v: somebody else has moved it", name, mask, cpus)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for cpu := range cpus.All() {
+		if err := x.Set(cpu, Offline); err != nil {
+			return err
+		}
+	}
+	var now map[string]string
+	suite.WaitAsleep(compactionInterval, func() bool {
+		now, err = thread()
+		return err != nil || !maps.Equal(now, before)
+	})
+	for cpu := range cpus.All() {
+		err = errors.Join(err, x.Set(cpu, Online))
+	}
+	if err != nil {
+		return err
+	}
+	online, err := m.CPUs.Online()
+	if err != nil {
+		return err
+	}
+	if now, err = thread(); err != nil {
+		return err
+	}
+	return threadsMoved(before, now, online, fmt.Sprintf("when CPUs %v of node %d are back", cpus, node))
 }
 
 // kthreadMasks returns where each of the kernel's threads may run, by its id,

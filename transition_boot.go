@@ -23,23 +23,30 @@ func firstOnline(m *Machine) (Prepared, error) {
 	return Prepared{CPUs: cpus}, nil
 }
 
-// lastOfNode takes all CPUs of a NUMA node offline but one. It is the last
-// node, as the first has the boot CPU.
-func lastOfNode(m *Machine) (Prepared, error) {
+// lastNode returns the CPUs of the last NUMA node. The first has the boot CPU.
+func lastNode(m *Machine) (node int, cpus affinity.CPUSet, err error) {
 	online, err := m.CPUs.Online()
+	if err != nil {
+		return 0, cpus, err
+	}
+	nodes := make(map[int]affinity.CPUSet)
+	for cpu := range online.All() {
+		of, err := m.CPUs.Node(cpu)
+		if err != nil {
+			return 0, cpus, err
+		}
+		nodes[of] = nodes[of].With(cpu)
+		node = max(node, of)
+	}
+	return node, nodes[node], nil
+}
+
+// lastOfNode takes all CPUs of a NUMA node offline but one.
+func lastOfNode(m *Machine) (Prepared, error) {
+	node, cpus, err := lastNode(m)
 	if err != nil {
 		return Prepared{}, err
 	}
-	nodes := make(map[int]affinity.CPUSet)
-	last := 0
-	for cpu := range online.All() {
-		node, err := m.CPUs.Node(cpu)
-		if err != nil {
-			return Prepared{}, err
-		}
-		nodes[node] = nodes[node].With(cpu)
-		last = max(last, node)
-	}
-	cpu, _ := nodes[last].Last()
-	return offlineAllBut(m, cpu, nodes[last].Without(cpu), fmt.Sprintf("the last one of node %d", last))
+	cpu, _ := cpus.Last()
+	return offlineAllBut(m, cpu, cpus.Without(cpu), fmt.Sprintf("the last one of node %d", node))
 }

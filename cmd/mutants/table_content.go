@@ -143,6 +143,13 @@ var contentMutants = []mutant{
 		rows:  []string{"TestScenario/vmstat-interval"},
 	},
 	{
+		name:   "node-threads-stray",
+		breaks: "kernel threads of a NUMA node stay where they are allowed when its CPUs come (-profile numa)",
+		pokes:  map[string]string{"6.1": "kcompactd_cpu_online=ret0", "6.12": "kcompactd_cpu_online=ret0", "7.x": "kthreads_online_cpu=ret0"},
+		flags:  []string{"-profile", "numa"},
+		rows:   []string{"TestScenario/kernel-threads-node"},
+	},
+	{
 		name:   "lists-not-shared",
 		breaks: "the lists of free pages stay as long as without the CPU when it comes",
 		pokes:  map[string]string{"7.x": "page_alloc_cpu_online=ret0"},
