@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -46,6 +47,39 @@ var topologyInvariants = []Invariant{
 		Boot:    SMT,
 		Arm:     armSMTActive,
 	},
+	{
+		Name:    "cooling-device",
+		Promise: "a CPU that comes has a cooling device if the boot CPU has one: firmware_node/thermal_cooling",
+		Source:  `drivers/acpi/processor_driver.c: acpi_soft_cpu_online(): what is missing is made when the CPU comes for the first time; Documentation/driver-api/thermal/sysfs-api.rst`,
+		After:   Online,
+		Needs:   needsCooling,
+		Arm: func(p *Probe) (Check, error) {
+			path := coolingFile(p.CPU)
+			return func() error {
+				_, err := os.Stat(path)
+				if errors.Is(err, fs.ErrNotExist) {
+					err = fmt.Errorf("cpu%d is online, and there is no %s, though there is a %s", p.CPU, path, coolingFile(0))
+				}
+				return err
+			}, nil
+		},
+	},
+}
+
+// coolingFile is the link from the CPU's ACPI device to its cooling device.
+func coolingFile(cpu int) string {
+	return filepath.Join(cpusDir, fmt.Sprintf("cpu%d/firmware_node/thermal_cooling", cpu))
+}
+
+// needsCooling is for a CPU whose firmware describes it, as it does the boot
+// CPU.
+func needsCooling(v View) error {
+	for _, path := range []string{coolingFile(0), filepath.Dir(coolingFile(v.CPU))} {
+		if !exists(path) {
+			return suite.Unsupportedf("there is no %s: the CPU has no ACPI processor, or the kernel no CONFIG_ACPI_THERMAL", path)
+		}
+	}
+	return nil
 }
 
 // needsCaches is for a machine that tells of the CPU's caches.
