@@ -148,6 +148,10 @@ func NotStarted(what string) bool {
 	return strings.Contains(what, beforeProgram) || strings.HasPrefix(what, noProgram)
 }
 
+// MayBeQEMU reports whether a line is the one by which a runner says that an
+// emulator may have ended the VM, and not the kernel: once in a hundred runs.
+func MayBeQEMU(line string) bool { return strings.HasPrefix(line, Prefix+mayBeQEMU) }
+
 // Ends reports whether a line is of those by which a runner says how a VM ended,
 // other than by the program's end.
 func Ends(line string) bool {

@@ -150,6 +150,13 @@ var contentMutants = []mutant{
 		rows:   []string{"TestScenario/kernel-threads-node"},
 	},
 	{
+		name:   "cooling-missing",
+		breaks: "a CPU that comes for the first time has no cooling device (-profile maxcpus)",
+		pokes:  all("acpi_soft_cpu_online=ret0"),
+		flags:  []string{"-profile", "maxcpus"},
+		rows:   []string{"TestOnline/first/at-return/cooling-device"},
+	},
+	{
 		name:   "lists-not-shared",
 		breaks: "the lists of free pages stay as long as without the CPU when it comes",
 		pokes:  map[string]string{"7.x": "page_alloc_cpu_online=ret0"},

@@ -20,6 +20,9 @@ type Outcome struct {
 	Failed []string // those of them that failed, by their names
 	Died   string   // how the VM ended, if it did not end with the suite
 
+	// Doubtful says that an emulator may have ended the VM.
+	Doubtful bool
+
 	// Known says that a test failed by a known defect, with -known of ci/selftest.
 	// It is in neither of the others.
 	Known bool
@@ -62,6 +65,7 @@ func parseOutcome(events io.Reader) (*Outcome, error) {
 		if what, ok := strings.CutPrefix(e.Output, vm.Prefix); ok && o.Died == "" && vm.Ends(e.Output) {
 			o.Died = strings.TrimSpace(what)
 		}
+		o.Doubtful = o.Doubtful || vm.MayBeQEMU(e.Output)
 		ended[e.Package] = ended[e.Package] || e.Test == "" && e.Verdict()
 		for i, c := range e.Test { // tests that are skipped are below others, too
 			if c == '/' {

@@ -53,3 +53,17 @@ func TestRun(t *testing.T) {
 		})
 	}
 }
+
+// What an emulator may have done is not taken for the kernel's, unless it does
+// it again.
+func TestRunDoubtful(t *testing.T) {
+	died := events("output vm: the kernel panicked", "output vm: this may be QEMU's doing: a breakpoint", "fail TestA", "fail ")
+	r := runner(t, died, `[ -e "$2/first" ] && printf '%s\n' '{"Action":"pass","Test":"TestA"}' '{"Action":"pass"}' >"$2/results.json"; touch "$2/first"`)
+	o, err := r.Run(context.Background(), t.TempDir())
+	require.NoError(t, err)
+	assert.Equal(t, &Outcome{Tests: 1}, o)
+
+	o, err = runner(t, died, "exit 125").Run(context.Background(), t.TempDir())
+	require.NoError(t, err)
+	assert.Equal(t, &Outcome{Tests: 1, Failed: []string{"TestA"}, Died: "the kernel panicked", Doubtful: true}, o)
+}
