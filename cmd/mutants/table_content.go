@@ -152,9 +152,10 @@ var contentMutants = []mutant{
 	{
 		name:   "cooling-missing",
 		breaks: "a CPU that comes for the first time has no cooling device (-profile maxcpus)",
-		pokes:  all("acpi_soft_cpu_online=ret0"),
-		flags:  []string{"-profile", "maxcpus"},
-		rows:   []string{"TestOnline/first/at-return/cooling-device"},
+		// On 6.1 the device is made before the CPU comes.
+		pokes: map[string]string{"6.12": "acpi_soft_cpu_online=ret0", "7.x": "acpi_soft_cpu_online=ret0"},
+		flags: []string{"-profile", "maxcpus"},
+		rows:  []string{"TestOnline/first/at-return/cooling-device"},
 	},
 	{
 		name:   "lists-not-shared",
