@@ -34,8 +34,11 @@ type led string
 var kbdTrigger = regexp.MustCompile(`\[kbd-\w+\]`)
 
 // spareLED returns a LED that can be another trigger's for a while: nothing is
-// lost by that. It is "" if there is none.
+// lost by that. The error is an [*Unsupported] if there is none.
 func spareLED() (led, error) {
+	if !exists("/sys/class/leds") {
+		return "", suite.Unsupportedf("there is no /sys/class/leds: the kernel has no CONFIG_LEDS_CLASS")
+	}
 	files, err := filepath.Glob("/sys/class/leds/*/trigger")
 	if err != nil {
 		return "", err
@@ -55,7 +58,12 @@ func spareLED() (led, error) {
 			return l, nil
 		}
 	}
-	return "", nil
+	return "", suite.Unsupportedf("no LED in /sys/class/leds is off, or the keyboard's, and has a trigger cpu0 (CONFIG_LEDS_TRIGGER_CPU)")
+}
+
+func needsLED(*Machine) error {
+	_, err := spareLED()
+	return err
 }
 
 func (l led) read(name string) (string, error) { return sysfs.ReadFile(filepath.Join(string(l), name)) }
@@ -82,23 +90,12 @@ func (l led) is(lit bool, when string) error {
 	return err
 }
 
-func needsLED(*Machine) error {
-	if !exists("/sys/class/leds") {
-		return suite.Unsupportedf("there is no /sys/class/leds: the kernel has no CONFIG_LEDS_CLASS")
-	}
-	l, err := spareLED()
-	if err == nil && l == "" {
-		err = suite.Unsupportedf("no LED in /sys/class/leds is off, or the keyboard's, and has a trigger cpu0 (CONFIG_LEDS_TRIGGER_CPU)")
-	}
-	return err
-}
-
 // ledFollows gives a LED the trigger of the CPU, and lights it: not all kernels
 // do when the trigger is set.
 func ledFollows(x *Scene, cpu int) (err error) {
 	l, err := spareLED()
-	if err != nil || l == "" {
-		return errors.Join(err, needsLED(nil))
+	if err != nil {
+		return err
 	}
 	text, err := l.read("trigger")
 	if err != nil {
