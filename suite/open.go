@@ -42,6 +42,9 @@ type Runner struct {
 func Open(opts Options) (r *Runner, err error) {
 	counted.ask()
 	counted.stopAt(opts.Stop)
+	if err := opts.Check(); err != nil {
+		return nil, &wrongOption{err.Error()}
+	}
 	opts = opts.withDefaults()
 	m := &Machine{
 		Facts: Facts{Options: opts}, Power: suspend.New("/"), real: true,

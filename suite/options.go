@@ -3,7 +3,11 @@ package suite
 import (
 	"cmp"
 	"flag"
+	"fmt"
+	"regexp"
 	"time"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // Options say what to run. The zero value of each field is its default.
@@ -97,6 +101,28 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.Settle, "settle", o.Settle, "pause before each operation, for a kernel whose work is made late on purpose")
 	flags.BoolVar(&o.Stop, "stop", o.Stop, "stop the process, by SIGSTOP, at the first failure, for somebody to look at the machine")
 	flags.BoolVar(&o.Destructive, "destructive", o.Destructive, "also run what may crash a broken kernel")
+}
+
+// Check says what of the options cannot be, on any machine, by the name of the
+// flag.
+func (o *Options) Check() error {
+	switch {
+	case o.Cycles < 0:
+		return fmt.Errorf("-cycles %d: a CPU is probed once or more", o.Cycles)
+	case o.Cpusets < 0:
+		return fmt.Errorf("-cpusets %d: there are no fewer than none", o.Cpusets)
+	case o.Soak < 0:
+		return fmt.Errorf("-soak %v: a soak takes time", o.Soak)
+	case o.Settle < 0:
+		return fmt.Errorf("-settle %v: a pause takes time", o.Settle)
+	}
+	if _, err := affinity.ParseList(o.CPUs); err != nil {
+		return fmt.Errorf("-cpus %q: %w", o.CPUs, err)
+	}
+	if _, err := regexp.Compile(o.Require); err != nil {
+		return fmt.Errorf("-require %w", err)
+	}
+	return nil
 }
 
 // withDefaults returns the options with their defaults filled in.

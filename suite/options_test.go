@@ -29,3 +29,20 @@ func TestFlags(t *testing.T) {
 	zero.Flags(flag.NewFlagSet("test", flag.ContinueOnError))
 	assert.Equal(t, Options{Cycles: 1, Cpusets: 5000}, zero)
 }
+
+// What cannot be is said by the flag's name, and nothing is tested.
+func TestCheckOptions(t *testing.T) {
+	for want, o := range map[string]Options{
+		"-cycles -3: ":    {Cycles: -3},
+		"-cpusets -1: ":   {Cpusets: -1},
+		"-soak -1m0s: ":   {Soak: -time.Minute},
+		"-settle -1s: ":   {Settle: -time.Second},
+		`-cpus "3-1": `:   {CPUs: "3-1"},
+		"-require error ": {Require: "("},
+	} {
+		_, err := Open(o)
+		assert.ErrorContains(t, err, want)
+		assert.False(t, IsUnsupported(err), "it is not skipped")
+	}
+	assert.NoError(t, (&Options{}).Check())
+}

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/known"
 	"github.com/hotplugtest/hotplugtest/internal/testpattern"
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -44,21 +42,8 @@ func checkSuiteArgs(args []string) error {
 
 // checkSuite says what of the suite's options cannot be, on any machine.
 func checkSuite(o *suite.Options) error {
-	switch {
-	case o.Cycles < 0:
-		return fmt.Errorf("-cycles %d: a CPU is probed once or more", o.Cycles)
-	case o.Cpusets < 0:
-		return fmt.Errorf("-cpusets %d: there are no fewer than none", o.Cpusets)
-	case o.Soak < 0:
-		return fmt.Errorf("-soak %v: a soak takes time", o.Soak)
-	case o.Settle < 0:
-		return fmt.Errorf("-settle %v: a pause takes time", o.Settle)
-	}
-	if _, err := affinity.ParseList(o.CPUs); err != nil {
-		return fmt.Errorf("-cpus %q: %w", o.CPUs, err)
-	}
-	if _, err := regexp.Compile(o.Require); err != nil {
-		return fmt.Errorf("-require %w", err)
+	if err := o.Check(); err != nil {
+		return err
 	}
 	for _, file := range o.Known {
 		// The virtual machine has no other files of this one's.
