@@ -286,8 +286,9 @@ type boot struct{ profile, run string }
 var elsewhere = []boot{
 	{"maxcpus", "^Test(Offline|Online)$"}, // CPUs that come for the first time
 	{"nohz_full", "^TestScenario$/^tickless$"},
-	{"numa", "^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads)$"},
-	{"modules", ""}, // the profile names its tests
+	{"numa", "^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads(-node)?)$"},
+	{"modules", ""}, // the profiles name their tests
+	{"msr", ""},
 }
 
 // profile runs tests in another boot, until one fails.

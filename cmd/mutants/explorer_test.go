@@ -85,7 +85,7 @@ func newKnockouts(t *testing.T, s *selftest) *knockouts {
 
 // otherBoots are the calls for what the suite does not miss in the default one.
 var otherBoots = []string{
-	"maxcpus ^Test(Offline|Online)$", "nohz_full ^TestScenario$/^tickless$", "numa ^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads)$", "modules ",
+	"maxcpus ^Test(Offline|Online)$", "nohz_full ^TestScenario$/^tickless$", "numa ^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads(-node)?)$", "modules ", "msr ",
 }
 
 // What is missed in another boot alone is looked for there once more.

@@ -158,6 +158,14 @@ var contentMutants = []mutant{
 		rows:  []string{"TestOnline/first/at-return/cooling-device"},
 	},
 	{
+		name:   "memory-types-lost",
+		breaks: "a CPU that comes has no memory type range registers (-profile msr)",
+		// Before v6.2 it is no callback.
+		pokes: map[string]string{"6.12": "cache_ap_online=ret0", "7.x": "cache_ap_online=ret0"},
+		flags: []string{"-profile", "msr"},
+		rows:  []string{"TestScenario/memory-types"},
+	},
+	{
 		name:   "lists-not-shared",
 		breaks: "the lists of free pages stay as long as without the CPU when it comes",
 		pokes:  map[string]string{"7.x": "page_alloc_cpu_online=ret0"},

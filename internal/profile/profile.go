@@ -90,6 +90,8 @@ var all = []Profile{
 		Run:     "^TestScenario$/^(block-reads|swap)$|^TestSuspend$/^mem-notified$",
 		Apart:   true, // an image alone has no modules
 	},
+	// The registers of each CPU can be read by a module.
+	{Name: "msr", Arch: "amd64", SMP: "4", Modules: []string{"msr"}, Run: "^TestScenario$/^memory-types$", Apart: true},
 	// systemd's word, which the VM's init knows too.
 	{Name: "cgroup-v1", Append: "systemd.unified_cgroup_hierarchy=0"},
 	{Name: "cgroup-v1-v2mode", Append: "systemd.unified_cgroup_hierarchy=0 guest.cpuset=cpuset_v2_mode"},
