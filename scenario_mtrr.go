@@ -17,7 +17,7 @@ import (
 var mtrrScenarios = []Scenario{
 	{
 		Name:    "memory-types",
-		Promise: "when a CPU is back, its memory type range registers and its page attribute table are as before",
+		Promise: "when a CPU is back, its memory type range registers and its page attribute table are those of the other CPUs",
 		Source:  "Documentation/arch/x86/mtrr.rst; arch/x86/kernel/cpu/cacheinfo.c: cache_ap_online(); Intel SDM volume 3, MTRR considerations in MP systems: all processors have the same",
 		Needs:   needsMTRR,
 		Cycle:   memoryTypesKept,
@@ -83,24 +83,32 @@ func needsMTRR(m *Machine) error {
 	return nil
 }
 
-// memoryTypesKept compares the registers before the CPU goes and when it is
-// back.
+// memoryTypesKept compares the registers of a CPU that is back with those of one
+// that stayed: an operation before this one may have lost the CPU's. If none
+// stays, they are to be as before.
 func memoryTypesKept(x *Scene, cpu int) error {
-	before, err := memoryTypes(cpu)
+	stays, err := x.Staying()
+	if err != nil {
+		return err
+	}
+	if stays < 0 {
+		stays = cpu
+	}
+	want, err := memoryTypes(stays)
 	if err != nil {
 		return err
 	}
 	if err := x.OffAndOn(cpu); err != nil {
 		return err
 	}
-	after, err := memoryTypes(cpu)
+	types, err := memoryTypes(cpu)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, register := range slices.Sorted(maps.Keys(before)) {
-		if is, ok := after[register]; !ok || is != before[register] {
-			errs = append(errs, fmt.Errorf("when cpu%d is back, its register %#x is %#x, and was %#x", cpu, register, is, before[register]))
+	for _, register := range slices.Sorted(maps.Keys(want)) {
+		if is, ok := types[register]; !ok || is != want[register] {
+			errs = append(errs, fmt.Errorf("when cpu%d is back, its register %#x is %#x, and that of cpu%d was %#x", cpu, register, is, stays, want[register]))
 		}
 	}
 	return errors.Join(errs...)
