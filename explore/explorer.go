@@ -193,9 +193,13 @@ func (e *Explorer) Replay(sequences [][]Line, law string) error {
 		if err != nil {
 			return fmt.Errorf("sequence %d: %w", n, err)
 		}
-		e.tell(Event{Tried: &Tried{Number: uint64(n), Steps: texts(out.Steps), Results: resultTexts(out), Broken: out.Broken, Log: out.Log}})
+		broken := out.Broken
+		if out.Left != nil && (wanted == nil || wanted(out.Left.Violation)) {
+			broken = append(slices.Clip(broken), out.Left.Violation)
+		}
+		e.tell(Event{Tried: &Tried{Number: uint64(n), Steps: texts(out.Steps), Results: resultTexts(out), Broken: broken, Log: out.Log}})
 		switch {
-		case law != "" && out.Broken != nil:
+		case law != "" && broken != nil:
 			return nil
 		case out.Spoiled != "":
 			return fmt.Errorf("sequence %d: %w: %s", n, ErrSpoiled, out.Spoiled)

@@ -188,6 +188,29 @@ func TestLateLog(t *testing.T) {
 	assert.Len(t, found[0].Log, 1)
 }
 
+// What the kernel logs while a law that lags is waited for is a finding, though
+// that law is kept in the end.
+func TestLogWhileWaiting(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, told := explorerOf(t, online)
+	file := logged(t, e)
+	waits := 0
+	e.Runner.Laws = []Law{logLaw, {Name: "late", Lags: true, Check: func(c *Case) []Violation {
+		if waits++; waits > 1 {
+			return nil
+		}
+		_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+		require.NoError(t, err)
+		return []Violation{{Law: "late", Touches: "it"}}
+	}}}
+	require.ErrorIs(t, e.Replay([][]Line{lines(t, "echo 0 > "+online)}, ""), ErrSpoiled)
+	tried := (*told)[len(*told)-1].Tried
+	require.NotNil(t, tried)
+	require.Len(t, tried.Broken, 1)
+	assert.Equal(t, "kernel-log: warning in f", tried.Broken[0].Key())
+	assert.Len(t, tried.Log, 1)
+}
+
 // logged gives the explorer a kernel's log that the test writes.
 func logged(t *testing.T, e *Explorer) *os.File {
 	path := filepath.Join(t.TempDir(), "kmsg")
@@ -252,6 +275,42 @@ func TestComplainedLater(t *testing.T) {
 	_, spoilers := findings(*told)
 	require.Len(t, spoilers, 1)
 	assert.Equal(t, "kernel-log: warning in f", spoilers[0].Violation.Key())
+}
+
+// What the kernel complains of while the steps are undone, or after them, is
+// told of too when sequences are tried.
+func TestReplayComplained(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	for law, want := range map[string][]string{
+		"":                         {"seven: it", "kernel-log: warning in f"},
+		"kernel-log: warning in f": {"kernel-log: warning in f"},
+		"other: law":               nil,
+	} {
+		e, told := explorerOf(t, online)
+		file := logged(t, e)
+		check := e.Runner.Laws[0].Check
+		e.Runner.Laws[0].Check = func(c *Case) []Violation {
+			broken := check(c)
+			if broken != nil {
+				_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+				require.NoError(t, err)
+			}
+			return broken
+		}
+		err := e.Replay([][]Line{lines(t, "echo 7 > "+online)}, law)
+		if law == "other: law" || law == "" {
+			require.ErrorIs(t, err, ErrSpoiled, law)
+		} else {
+			require.NoError(t, err, law)
+		}
+		tried := (*told)[len(*told)-1].Tried
+		require.NotNil(t, tried)
+		var keys []string
+		for _, v := range tried.Broken {
+			keys = append(keys, v.Key())
+		}
+		assert.Equal(t, want, keys, law)
+	}
 }
 
 // What becomes of a finding that is known is not waited for.

@@ -308,6 +308,13 @@ func (w *walk) judge(c *Case) ([]Violation, error) {
 		}
 		all = append(all, v)
 	}
+	// What the kernel has complained of meanwhile is said once.
+	for _, v := range later {
+		if v.Law == logLaw.Name && !slices.ContainsFunc(broken, wantedKey(v)) {
+			v.Lasted = stayed
+			all = append(all, v)
+		}
+	}
 	if !w.stops(all) {
 		c.After = late.After // what the next step is compared with
 		return nil, nil

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +21,8 @@ import (
 // ("accel/tcg: Always lock pages before translation", 8.1). Before it, a CPU
 // can keep a translation of code that another one is just changing, and a
 // kernel changes its own all the time: it panics at a breakpoint nobody set, or
-// hangs when it freezes its tasks.
+// hangs when it freezes its tasks. It is also the first that takes input-path
+// for a file.
 var sound = version{8, 1}
 
 type version struct{ major, minor int }
@@ -57,10 +57,11 @@ func Emulator(ctx context.Context, goarch string, log io.Writer) (string, error)
 }
 
 // find returns the path of the emulator. Where it is missing it is installed,
-// if this is root on a machine with APT.
+// if this is root on a machine with APT. One that is not sound is an error: it
+// is not ours to replace.
 func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	if path, err := exec.LookPath(m.qemu); err == nil {
-		return path, nil
+		return path, m.check(ctx, path)
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return "", fmt.Errorf("%s is not installed, and there is no apt-get to install it with: install QEMU by other means", m.qemu)
@@ -184,20 +185,21 @@ func apt(ctx context.Context, name string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// doubt is what speaks against blaming the kernel for the end of an emulated
-// VM, or "".
-func doubt(ctx context.Context, emulator string) string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
+// check returns an error if the emulator is not sound.
+func (m machine) check(ctx context.Context, emulator string) error {
 	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
 	if err != nil {
-		return ""
+		return fmt.Errorf("%s --version: %w", emulator, err)
 	}
 	text, _ := strings.CutPrefix(string(out), "QEMU emulator version ")
 	v, ok := parseVersion(text)
 	if !ok || !v.before(sound) {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf(mayBeQEMU+"%d.%d can have a CPU run stale code where the kernel has just changed its own; %d.%d and newer do not",
-		v.major, v.minor, sound.major, sound.minor)
+	advice := "install a newer QEMU"
+	if release := codename(); release != "" {
+		advice = fmt.Sprintf("with the source %s-backports in APT, sudo apt-get install -t %[1]s-backports %s installs a newer one; if it is removed, this as root does so by itself", release, m.pkg)
+	}
+	return fmt.Errorf("%s is QEMU %d.%d, whose CPUs may run code that the kernel has just changed: %d.%d or newer is needed: %s",
+		emulator, v.major, v.minor, sound.major, sound.minor, advice)
 }

@@ -22,17 +22,26 @@ func TestTooOld(t *testing.T) {
 	}
 }
 
-func TestDoubt(t *testing.T) {
+// A QEMU that would make kernels look bad is refused, in one line.
+func TestUnsound(t *testing.T) {
 	for _, tt := range []struct{ script, want string }{
-		{"echo 'QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)'",
-			"this may be QEMU's doing: 7.2 can have a CPU run stale code where the kernel has just changed its own; 8.1 and newer do not"},
+		{"echo 'QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)'", " is QEMU 7.2, whose CPUs may run code that the kernel has just changed: 8.1 or newer is needed: "},
 		{"echo 'QEMU emulator version 8.1.0'", ""},
 		{"echo 'QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)'", ""},
 		{"echo something else", ""},
-		{"exit 1", ""},
+		{"exit 1", " --version: exit status 1"},
 	} {
-		emulator := filepath.Join(t.TempDir(), "qemu")
+		dir := t.TempDir()
+		emulator := filepath.Join(dir, "qemu-test")
 		require.NoError(t, os.WriteFile(emulator, []byte("#!/bin/sh\n"+tt.script+"\n"), 0o755))
-		assert.Equal(t, tt.want, doubt(t.Context(), emulator), tt.script)
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		path, err := machine{qemu: "qemu-test"}.find(t.Context(), t.Output())
+		if tt.want == "" {
+			assert.NoError(t, err, tt.script)
+			assert.Equal(t, emulator, path, tt.script)
+			continue
+		}
+		require.ErrorContains(t, err, emulator+tt.want, tt.script)
+		assert.NotContains(t, err.Error(), "\n", tt.script)
 	}
 }

@@ -306,7 +306,7 @@ func (vm *VM) emulateWithin(ctx context.Context, limit time.Duration, out io.Wri
 		}
 	}
 	if failure != nil {
-		failure.Doubt = cmp.Or(doubt(ctx, vm.emulator), failure.breakpoint, failure.Doubt)
+		failure.Doubt = cmp.Or(failure.breakpoint, failure.Doubt)
 	}
 	return code, started, err
 }
