@@ -67,19 +67,11 @@ func armTimeouts(p *Probe) (Check, error) {
 		over := make(chan struct{})
 		err = p.Spawn(func() error {
 			defer unix.Close(pair[0])
-			for {
-				left := unix.NsecToTimeval(max(time.Microsecond, time.Until(at)).Nanoseconds())
-				if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &left); err != nil {
-					return err
-				}
-				switch _, err := unix.Read(pair[0], make([]byte, 1)); {
-				case errors.Is(err, unix.EAGAIN):
-					close(over)
-					return nil
-				case !errors.Is(err, unix.EINTR):
-					return err
-				}
+			expired, err := timeOut(pair[0], at)
+			if expired {
+				close(over)
 			}
+			return err
 		}, func() { unix.Close(pair[1]) })
 		if err != nil {
 			return nil, err
@@ -94,6 +86,23 @@ func armTimeouts(p *Probe) (Check, error) {
 		}})
 	}
 	return expire(timers), nil
+}
+
+// timeOut waits for a message to a socket until a time, by a timer of the timer
+// wheel, and reports whether none has come.
+func timeOut(socket int, due time.Time) (expired bool, err error) {
+	for {
+		left := unix.NsecToTimeval(max(time.Microsecond, time.Until(due)).Nanoseconds())
+		if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &left); err != nil {
+			return false, os.NewSyscallError("setsockopt", err)
+		}
+		switch _, err := unix.Read(socket, make([]byte, 1)); {
+		case errors.Is(err, unix.EAGAIN):
+			return true, nil
+		case !errors.Is(err, unix.EINTR):
+			return false, err
+		}
+	}
 }
 
 // armed is a timer that was armed on the CPU.

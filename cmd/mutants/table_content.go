@@ -136,6 +136,13 @@ var contentMutants = []mutant{
 		rows:   []string{"TestScenario/led"},
 	},
 	{
+		name:   "timers-left-to-offline",
+		breaks: "a CPU that goes stays the one that looks after the timers of idle CPUs",
+		// Before 7ee988770326 (v6.9) no CPU looks after those of another.
+		pokes: map[string]string{"6.12": "tmigr_cpu_offline=ret0", "7.x": "tmigr_clear_cpu_available=ret0"},
+		rows:  []string{"TestScenario/idle-timers"},
+	},
+	{
 		name:   "shares-not-folded",
 		breaks: "what a CPU counts that came back is not added to /proc/vmstat",
 		// Before adcfb264c3ed (v6.13) nothing is stopped that has to begin anew.
