@@ -19,7 +19,7 @@ import (
 
 // findSuspects traces a CPU that goes offline and online.
 func (w *widen) findSuspects(ctx context.Context) error {
-	opts := w.vm
+	opts := w.boot.Options(w.vm)
 	opts.Timeout = 5 * time.Minute
 	opts.Out = filepath.Join(w.reports(), "trace")
 	out, err := lab.Guest(ctx, opts, "./cmd/widen/guest")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/vm"
 	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
@@ -42,6 +43,7 @@ const defaultDelay = 500 * time.Millisecond
 // widen is what the command line says.
 type widen struct {
 	vm    vm.Options
+	boot  profile.Profile
 	limit time.Duration
 	delay time.Duration
 	rows  string // tests to run, instead of those of the transition
@@ -65,6 +67,8 @@ func parse(args []string) (*widen, error) {
 	flags.StringVar(&w.rows, "run", "", "run the tests that match the `regexp`, as in go test -run, instead of those of the transition in which a function was seen")
 	flags.StringVar(&w.out, "out", "out/widen", "`directory` for what was found so far and for the reports of each run")
 	w.vm.Flags(flags)
+	w.boot.Name = profile.Default
+	flags.Func("profile", "`name` of a way to boot the kernel: "+strings.Join(profile.Names(), ", ")+" (default "+profile.Default+")", w.setProfile)
 	var err error
 	if w.args, err = program.Parse(flags, args); err != nil {
 		return w, err
@@ -82,6 +86,20 @@ func parse(args []string) (*widen, error) {
 	return w, nil
 }
 
+func (w *widen) setProfile(name string) error {
+	boots, err := profile.Named(name)
+	if err == nil && len(boots) > 1 {
+		err = errors.New("one way to boot the kernel at a time")
+	}
+	if err == nil {
+		boots, err = profile.For(boots, runtime.GOARCH)
+	}
+	if err == nil {
+		w.boot = boots[0]
+	}
+	return err
+}
+
 // errOver is the cause of a context that -for has ended.
 var errOver = errors.New("-for is over")
 
@@ -90,7 +108,7 @@ func (w *widen) run(ctx context.Context) (err error) {
 	runtime.LockOSThread() // QEMU ends with it
 	ctx, cancel := context.WithTimeoutCause(ctx, w.limit, errOver)
 	defer cancel()
-	// Runs for several kernels can share -out: each has a directory below it.
+	// Runs for several kernels and profiles can share -out: each has a directory below it.
 	unlock, err := cli.LockOut(w.reports())
 	if err != nil {
 		return err
@@ -100,7 +118,7 @@ func (w *widen) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s: %s\n", w.vm.Kernel, w.vm.Changed(prepared.Kernel()))
+	fmt.Printf("%s: %s\n", w.boot.Of(w.vm.Kernel), w.vm.Changed(prepared.Kernel()))
 	runner, err := lab.NewRunner(ctx)
 	if err != nil {
 		return err
@@ -122,11 +140,14 @@ func (w *widen) run(ctx context.Context) (err error) {
 	return w.state.verdict()
 }
 
-// reports is the directory of a kernel's reports.
+// reports is the directory of the reports of a kernel that is booted in one way.
 func (w *widen) reports() string {
 	name := strings.ReplaceAll(w.vm.Kernel, "/", "-")
 	if vmkernel.IsPath(w.vm.Kernel, "") {
 		name = filepath.Base(w.vm.Kernel)
+	}
+	if w.boot.Name != profile.Default {
+		name += "-" + w.boot.Name
 	}
 	return filepath.Join(w.out, name)
 }
@@ -139,6 +160,9 @@ func (w *widen) key(kernel string) string {
 // flags are those of ci/selftest that every run has.
 func (w *widen) flags() []string {
 	flags := []string{"-kernel", w.vm.Kernel}
+	if w.boot.Name != profile.Default {
+		flags = append(flags, "-profile", w.boot.Name)
+	}
 	for _, f := range []struct{ name, value, standard string }{
 		{"-smp", w.vm.SMP, "4"}, {"-mem", w.vm.Mem, "1G"}, {"-append", w.vm.Append, ""}, {"-qemu", strings.Join(w.vm.QEMU, " "), ""},
 	} {

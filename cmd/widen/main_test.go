@@ -16,6 +16,7 @@ import (
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/machine"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -32,7 +33,14 @@ func TestParse(t *testing.T) {
 	w, err = parse([]string{"-kernel", "sid", "-module", "null_blk nr_devices=1"})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"-kernel", "sid", "-module", "null_blk nr_devices=1"}, w.flags())
+	w, err = parse(strings.Fields("-C /where -kernel sid -profile numa -out o"))
+	require.NoError(t, err)
+	assert.Equal(t, "/where/o/sid-numa", w.reports())
+	assert.Equal(t, strings.Fields("-kernel sid -profile numa"), w.flags())
+	assert.Equal(t, "4,sockets=2,cores=2", w.boot.Options(w.vm).SMP)
 	for args, want := range map[string]string{
+		"-profile all": `invalid value "all" for flag -profile: one way to boot the kernel at a time`,
+		"-profile x":   `invalid value "x" for flag -profile: there is no such profile, only `,
 		"-by 1us":      "-by 1µs: a delay is of whole milliseconds, from 1ms to 10s",
 		"-for 0s":      "-for 0s: it takes time",
 		"bookworm":     `unexpected "bookworm": a kernel is named by -kernel, and flags of the test binary come after --`,
@@ -110,7 +118,7 @@ func found(file string) *state {
 
 func TestTable(t *testing.T) {
 	s := found("")
-	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, args: []string{"-rows=[ab]"}, state: s}
+	w := &widen{delay: defaultDelay, vm: vm.Options{Kernel: "bookworm", SMP: "4", Mem: "1G"}, boot: profile.Profile{Name: profile.Default}, args: []string{"-rows=[ab]"}, state: s}
 	assert.Equal(t, "| delayed by 500ms | why | rows that failed | tests | again |\n|---|---|---|---|---|\n"+
 		"| `fails` | unfinished at the return, cpuhp/3 | TestOnline/{affinity,effective} | 2 of 9 | 1 |\n"+
 		"| `kills` | callback, cpuhp/3 | the VM: it panicked | 0 of 3 | 0<br>the VM: it hangs |\n\n"+
