@@ -124,17 +124,11 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 				watch.start(vm.stall, g, p)
 			}
 		case how := <-watch.stalled:
-			answered := vm.question(p)
+			answers := vm.question(p) || accel == kvm
 			end()
-			f := vm.failed(how+g.linux(), true)
-			if !answered && accel != kvm {
-				f.Doubt = deaf
-			}
-			return 0, true, f
+			return 0, true, vm.stoodStill(g, how, answers)
 		case <-boot.C:
-			f := vm.failed(fmt.Sprintf("%s%v", noProgram, limit), false)
-			f.late = true
-			return 0, false, f
+			return 0, false, vm.tooLate(limit)
 		case <-ctx.Done():
 			if hello == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				watch.stop()
@@ -144,6 +138,23 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 			return 0, g.started, vm.failed(fmt.Sprintf("the VM was ended: %v", context.Cause(ctx)), g.started)
 		}
 	}
+}
+
+// tooLate is the failure of a guest that has not started the program by then.
+func (vm *VM) tooLate(limit time.Duration) *Failure {
+	f := vm.failed(fmt.Sprintf("%s%v", noProgram, limit), false)
+	f.late = true
+	return f
+}
+
+// stoodStill is the failure of a guest that stood still, and answered the
+// keyboard or not.
+func (vm *VM) stoodStill(g *guest, how string, answers bool) *Failure {
+	f := vm.failed(how+g.linux(), true)
+	if !answers {
+		f.Doubt = deaf
+	}
+	return f
 }
 
 // conclude returns what start does when the conversation has ended with err.
