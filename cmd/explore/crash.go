@@ -155,13 +155,17 @@ func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 
 // shows returns the index of the first candidate that shows the finding in a
 // fresh VM, or -1. What was seen then is part of the finding, and the steps up
-// to it: a law may have been broken when they were undone.
+// to it: a law may have been broken when they were undone. A VM that does not
+// come so far says nothing; a second one is not waited for.
 func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]explore.Line) int {
 	key := f.Violation.Key()
-	for first := 0; first < len(candidates); {
+	for first, missed := 0, 0; first < len(candidates); {
 		s, err := h.boot(ctx, shrinkLimit, "-law", key, "-replay", explore.FormatSequences(candidates[first:]...))
 		if s.begin.Lines == nil {
-			return -1
+			if missed++; missed > 1 || ctx.Err() != nil {
+				return -1
+			}
+			continue
 		}
 		at := first + int(s.begin.Number)
 		var failure *vm.Failure

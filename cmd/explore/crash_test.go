@@ -112,6 +112,19 @@ func TestReplayedCrash(t *testing.T) {
 	}
 }
 
+// A VM that does not boot is no word on whether a candidate shows a finding.
+func TestShowsWithoutBoot(t *testing.T) {
+	early, shows := boot{err: &vm.Failure{What: "the VM did not start a program within 2m0s"}}, boot{said: replayed, err: crashIn("f")}
+	candidates, err := explore.ReadSequences("mkdir $A\nrmdir $A\n")
+	require.NoError(t, err)
+	for want, boots := range map[int][]boot{0: {early, shows}, -1: {early, early}} {
+		h := newHunt(t.TempDir())
+		h.play(t, boots...)
+		f := &explore.Finding{Violation: explore.Violation{Law: "survives", Touches: "crash in f"}}
+		assert.Equal(t, want, h.shows(t.Context(), f, candidates))
+	}
+}
+
 // Who interrupts it is not told that the crash does not show again.
 func TestDoubtInterrupted(t *testing.T) {
 	why := errors.New("interrupted")
