@@ -100,18 +100,34 @@ func (k *knownDefects) explain(t testing.TB, texts []string) *known.Entry {
 	if k == nil || len(texts) == 0 || t.Failed() || t.Skipped() {
 		return nil
 	}
-	var output strings.Builder // as package testing prints them
-	for _, text := range texts {
-		fmt.Fprintf(&output, "    suite.go:1: %s\n", strings.ReplaceAll(text, "\n", "\n        "))
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	defect := k.matcher.Failed(t.Name(), output.String())
+	defect := k.matcher.Failed(t.Name(), printed(texts))
 	if defect != nil {
 		counted.known(t, defect.ID)
 		k.found[t] = defect.ID
 	}
 	return defect
+}
+
+// has reports whether a known defect explains what a test of that name sees. It
+// counts nothing.
+func (k *knownDefects) has(test, text string) bool {
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.matcher.Explains(test, printed([]string{text}))
+}
+
+// printed is what package testing prints of texts that a test reports.
+func printed(texts []string) string {
+	var output strings.Builder
+	for _, text := range texts {
+		fmt.Fprintf(&output, "    suite.go:1: %s\n", strings.ReplaceAll(text, "\n", "\n        "))
+	}
+	return output.String()
 }
 
 // notes says which entries are to be looked at again.

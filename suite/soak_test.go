@@ -1,12 +1,15 @@
 package suite
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestSoak(t *testing.T) {
@@ -52,4 +55,30 @@ func TestSoak(t *testing.T) {
 	}
 	tables.Workloads = nil
 	assert.Contains(t, soak("cpus 0-3").text, "the tables have no workload")
+}
+
+// A known defect does not end a soak, and does not hide another one.
+func TestSoakKnown(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "known.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
+		{"id": "one", "test": "T/Soak/idle", "kernels": [{"from": "2.6"}], "symptom": "WARNING: one", "why": "it warns", "review": "2999-01-01"},
+		{"id": "two", "test": "T/Soak/idle", "kernels": [{"from": "2.6"}], "symptom": "WARNING: two", "why": "it warns", "review": "2999-01-01"}]}`), 0o644))
+	tables := rows(online, offline)
+	tables.Workloads = []Workload{{Name: "idle"}}
+	const before = "cpus 0-3\noffline cpu3: right\noffline cpu3: right\noffline cpu3: right\noffline cpu3: right"
+	const one, two, three = "\noffline cpu3: log WARNING: one", "\noffline cpu3: log WARNING: two", "\noffline cpu3: log WARNING: three"
+	for _, tt := range []struct{ name, script, verdict, says string }{
+		{"one", one + one, "known: one", "workload idle, 0 failures"},
+		{"two", one + two, "known: two", "known: one: it warns"},
+		{"another", one + three, "fail", "WARNING: three"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := playRows(t, before+tt.script, tables, func(r *Runner) {
+				knows(t, file)(r)
+				r.machine.Options.Soak = time.Second
+			})
+			assert.Equal(t, tt.verdict, p.verdicts["Soak/idle"], p.text)
+			assert.Contains(t, p.text, tt.says)
+		})
+	}
 }
