@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,11 +82,19 @@ func TestFindings(t *testing.T) {
 			if r.Profile != "" {
 				args = append(args, "-profile", r.Profile)
 			}
-			code, stdout, _ := run(t, args...)
-			assert.Equal(t, 1, code)
-			for _, key := range append([]string{r.Key}, r.Also...) {
-				assert.Contains(t, stdout, "BROKEN: "+key+": ")
+			// A try that spoils the machine in another way is the last one there.
+			var lacks []string
+			for range 3 {
+				code, stdout, _ := run(t, args...)
+				lacks = slices.DeleteFunc(append([]string{r.Key}, r.Also...), func(key string) bool {
+					return strings.Contains(stdout, "BROKEN: "+key+": ")
+				})
+				if len(lacks) == 0 {
+					assert.Equal(t, 1, code)
+					break
+				}
 			}
+			assert.Empty(t, lacks, "did not show in three VMs")
 		})
 	}
 }
