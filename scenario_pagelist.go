@@ -3,7 +3,7 @@ package hotplugtest
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -71,14 +71,30 @@ func needsPageLists(*Machine) error {
 	return suite.Unsupportedf("%s has no high_min: older kernels do not tell", zoneInfo)
 }
 
+// nodeOf returns the NUMA node of a CPU, and the CPUs of the node that are online.
+// Without CONFIG_NUMA all CPUs are in one node, which /proc/zoneinfo calls 0.
+func nodeOf(sys suite.CPUs, cpu int) (node int, cpus affinity.CPUSet, err error) {
+	online, err := sys.Online()
+	if err != nil {
+		return 0, cpus, err
+	}
+	node, err = sys.Node(cpu)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, online, nil
+	}
+	for other := range online.All() {
+		of, otherErr := sys.Node(other)
+		if err = errors.Join(err, otherErr); of == node {
+			cpus = cpus.With(other)
+		}
+	}
+	return node, cpus, err
+}
+
 // listsShared has the CPU go and come back, and compares the limits without it
 // to those with it.
 func listsShared(x *Scene, cpu int) error {
-	node, err := x.Machine.CPUs.Node(cpu)
-	if err != nil {
-		return err
-	}
-	cpus, err := sysfs.Read(filepath.Join(nodeDir, fmt.Sprintf("node%d/cpulist", node)), affinity.ParseList)
+	node, cpus, err := nodeOf(x.Machine.CPUs, cpu)
 	if err != nil {
 		return err
 	}

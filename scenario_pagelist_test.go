@@ -3,10 +3,15 @@
 package hotplugtest
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
 )
 
 func TestParsePageLists(t *testing.T) {
@@ -38,4 +43,32 @@ Node 1, zone   Normal
 
 	_, err = parsePageLists("Node 0, zone Normal\n high_min: many\n")
 	assert.ErrorContains(t, err, "Node 0, zone Normal")
+}
+
+// A kernel without CONFIG_NUMA has no nodes in sysfs, and its page lists all the
+// same.
+func TestNodeOf(t *testing.T) {
+	for _, tt := range []struct {
+		nodes string // of the CPUs 0 to 3; "-": none
+		node  int
+		cpus  affinity.CPUSet
+	}{
+		{"0011", 1, affinity.Of(2)}, // CPU 3 is offline
+		{"1111", 1, affinity.Of(0, 1, 2)},
+		{"----", 0, affinity.Of(0, 1, 2)},
+	} {
+		root := t.TempDir()
+		dir := filepath.Join(root, cpusDir)
+		for cpu, node := range tt.nodes {
+			name := filepath.Join(dir, "cpu"+string(rune('0'+cpu)), "node"+string(node))
+			require.NoError(t, os.MkdirAll(name, 0o755))
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "online"), []byte("0-2\n"), 0o644))
+		sys, err := cpuhp.New(root)
+		require.NoError(t, err)
+		node, cpus, err := nodeOf(sys, 2)
+		require.NoError(t, err, tt.nodes)
+		assert.Equal(t, tt.node, node, tt.nodes)
+		assert.Equal(t, tt.cpus.String(), cpus.String(), tt.nodes)
+	}
 }
