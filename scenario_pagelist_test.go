@@ -72,3 +72,25 @@ func TestNodeOf(t *testing.T) {
 		assert.Equal(t, tt.cpus.String(), cpus.String(), tt.nodes)
 	}
 }
+
+// A zone whose lists cannot become shorter, or whose watermark has changed, tells
+// nothing, and a row in which none tells is not passed.
+func TestTooLong(t *testing.T) {
+	const zone = "Node 0, zone Normal"
+	for _, tt := range []struct {
+		without, with pageLists
+		zone          string
+		told          int
+	}{
+		{pageLists{0, 3000, 1000, 63}, pageLists{0, 3000, 750, 63}, "", 1},
+		{pageLists{0, 3000, 1000, 63}, pageLists{0, 3000, 1000, 63}, zone, 1},
+		{pageLists{0, 3000, 252, 63}, pageLists{0, 3000, 252, 63}, "", 0},   // four batches
+		{pageLists{0, 3000, 1000, 63}, pageLists{0, 5000, 1250, 63}, "", 0}, // another watermark
+		{pageLists{0, 3000, 0, 63}, pageLists{0, 3000, 0, 63}, "", 0},       // not told of
+		{pageLists{1, 3000, 1000, 63}, pageLists{1, 3000, 1000, 63}, "", 0}, // another node
+	} {
+		is, told := tooLong(map[string]pageLists{zone: tt.without}, map[string]pageLists{zone: tt.with}, 0, 4)
+		assert.Equal(t, tt.zone, is, "%v %v", tt.without, tt.with)
+		assert.Equal(t, tt.told, told, "%v %v", tt.without, tt.with)
+	}
+}
