@@ -90,9 +90,20 @@ func (l led) is(lit bool, when string) error {
 	return err
 }
 
-// ledFollows gives a LED the trigger of the CPU, and lights it: not all kernels
-// do when the trigger is set.
-func ledFollows(x *Scene, cpu int) (err error) {
+// ledCPU returns the last of the CPUs that a LED has a trigger of. Since v6.7 only
+// the first eight CPUs have one.
+func ledCPU(triggers []string, cpus []int) (cpu int, ok bool) {
+	for _, cpu := range slices.Backward(cpus) {
+		if slices.Contains(triggers, fmt.Sprintf("cpu%d", cpu)) {
+			return cpu, true
+		}
+	}
+	return 0, false
+}
+
+// ledFollows gives a LED the trigger of a CPU, and lights it: not all kernels do
+// when the trigger is set.
+func ledFollows(x *Scene, _ int) (err error) {
 	l, err := spareLED()
 	if err != nil {
 		return err
@@ -102,16 +113,16 @@ func ledFollows(x *Scene, cpu int) (err error) {
 		return err
 	}
 	triggers := strings.Fields(text)
-	trigger := fmt.Sprintf("cpu%d", cpu)
-	if !slices.Contains(triggers, trigger) {
-		return suite.Unsupportedf("no LED has the trigger %s: since v6.7, kernels have those of the first eight CPUs", trigger)
+	cpu, ok := ledCPU(triggers, x.Targets())
+	if !ok {
+		return suite.Unsupportedf("%s has no trigger of CPUs %v: since v6.7, kernels have those of the first eight", l, x.Targets())
 	}
 	chosen := slices.IndexFunc(triggers, func(t string) bool { return strings.HasPrefix(t, "[") })
 	if chosen < 0 {
 		return fmt.Errorf("%s/trigger is %q", l, text)
 	}
 	before := strings.Trim(triggers[chosen], "[]")
-	if err := errors.Join(l.write("trigger", trigger), l.write("brightness", "1")); err != nil {
+	if err := errors.Join(l.write("trigger", fmt.Sprintf("cpu%d", cpu)), l.write("brightness", "1")); err != nil {
 		return errors.Join(err, l.write("trigger", before))
 	}
 	defer func() { err = errors.Join(err, l.write("trigger", before)) }()
