@@ -76,16 +76,22 @@ func (l led) brightness() (int, error) {
 	return sysfs.Read(filepath.Join(string(l), "brightness"), strconv.Atoi)
 }
 
-// is waits until the LED is lit, or not: some drivers set it from a workqueue.
-func (l led) is(lit bool, when string) error {
-	var brightness int
-	var err error
-	done := suite.WaitFor(suite.TaskTimeout, func() bool {
+// becomes waits until the LED is lit, or not, and reports whether it is so: some
+// drivers set it from a workqueue.
+func (l led) becomes(lit bool) (done bool, err error) {
+	done = suite.WaitFor(suite.TaskTimeout, func() bool {
+		var brightness int
 		brightness, err = l.brightness()
-		return err != nil || brightness > 0 == lit
+		return err != nil || (brightness > 0) == lit
 	})
+	return done, err
+}
+
+// is checks that the LED is lit, or not.
+func (l led) is(lit bool, when string) error {
+	done, err := l.becomes(lit)
 	if err == nil && !done {
-		err = fmt.Errorf("%s, %s/brightness is %d", when, l, brightness)
+		err = fmt.Errorf("%s, %s is lit: %t, want %t", when, l, !lit, lit)
 	}
 	return err
 }
@@ -126,6 +132,12 @@ func ledFollows(x *Scene, _ int) (err error) {
 		return errors.Join(err, l.write("trigger", before))
 	}
 	defer func() { err = errors.Join(err, l.write("trigger", before)) }()
+	switch lit, err := l.becomes(true); {
+	case err != nil:
+		return err
+	case !lit:
+		return suite.Unsupportedf("%s cannot be lit: a program has its keyboard for itself (EVIOCGRAB)", l)
+	}
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
 	}
