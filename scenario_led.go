@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
@@ -17,7 +18,7 @@ import (
 var ledScenarios = []Scenario{
 	{
 		Name:    "led",
-		Promise: "a LED with the trigger cpuN is lit while the CPU is online, and not while it is offline",
+		Promise: "a LED with the trigger cpuN is lit while the CPU is online and computes, and not while it is offline",
 		Source: `drivers/leds/trigger/Kconfig: LEDS_TRIGGER_CPU; 8f88731d052d ("led-triggers: create a trigger for CPU activity", v3.7); ` +
 			"Documentation/ABI/testing/sysfs-class-led: brightness, trigger",
 		Needs:    needsLED,
@@ -96,6 +97,16 @@ func (l led) is(lit bool, when string) error {
 	return err
 }
 
+// needsLight returns an [*Unsupported] if the LED is not lit, and has been told to
+// be.
+func (l led) needsLight() error {
+	lit, err := l.becomes(true)
+	if err == nil && !lit {
+		err = suite.Unsupportedf("%s cannot be lit: a program has its keyboard for itself (EVIOCGRAB)", l)
+	}
+	return err
+}
+
 // ledCPU returns the last of the CPUs that a LED has a trigger of. Since v6.7 only
 // the first eight CPUs have one.
 func ledCPU(triggers []string, cpus []int) (cpu int, ok bool) {
@@ -108,7 +119,8 @@ func ledCPU(triggers []string, cpus []int) (cpu int, ok bool) {
 }
 
 // ledFollows gives a LED the trigger of a CPU, and lights it: not all kernels do
-// when the trigger is set.
+// when the trigger is set. It looks for the light on the CPU itself, since 32-bit
+// Arm turns it off while the CPU is idle (arch_cpu_idle_enter()).
 func ledFollows(x *Scene, _ int) (err error) {
 	l, err := spareLED()
 	if err != nil {
@@ -132,15 +144,16 @@ func ledFollows(x *Scene, _ int) (err error) {
 		return errors.Join(err, l.write("trigger", before))
 	}
 	defer func() { err = errors.Join(err, l.write("trigger", before)) }()
-	switch lit, err := l.becomes(true); {
-	case err != nil:
+	onCPU := func(f func() error) error { return affinity.Run(affinity.Of(cpu), f) }
+	if err := onCPU(l.needsLight); err != nil {
 		return err
-	case !lit:
-		return suite.Unsupportedf("%s cannot be lit: a program has its keyboard for itself (EVIOCGRAB)", l)
 	}
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
 	}
 	err = l.is(false, fmt.Sprintf("while cpu%d is offline, of which it has the trigger", cpu))
-	return errors.Join(err, x.Set(cpu, Online), l.is(true, fmt.Sprintf("when cpu%d is back, of which it has the trigger", cpu)))
+	if err := errors.Join(err, x.Set(cpu, Online)); err != nil {
+		return err
+	}
+	return onCPU(func() error { return l.is(true, fmt.Sprintf("when cpu%d is back, of which it has the trigger", cpu)) })
 }
