@@ -210,7 +210,7 @@ func shareCounted(x *Scene, cpu int) error {
 		return err
 	}
 	for range shareTries {
-		if err = counted(cpu, limit); !errors.Is(err, errUncounted) {
+		if err = counted(x, cpu, limit); !errors.Is(err, errUncounted) {
 			return err
 		}
 	}
@@ -220,14 +220,16 @@ func shareCounted(x *Scene, cpu int) error {
 var errUncounted = errors.New("what was written to a tmpfs is not in nr_shmem of " + vmstatFile)
 
 // counted writes a file on the CPU, and waits until its pages are counted.
-func counted(cpu int, limit time.Duration) (err error) {
+func counted(x *Scene, cpu int, limit time.Duration) (err error) {
 	t, err := newTmpfs()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
-	// It is EINVAL if a sum is negative, which this row is not about.
-	if err := sysfs.WriteFile(statRefresh, "1"); err != nil && !errors.Is(err, unix.EINVAL) {
+	// It never returns if a CPU has no worker, and it is EINVAL if a sum is
+	// negative, which this row is not about.
+	err = x.Do("writing to vm.stat_refresh", func() error { return sysfs.WriteFile(statRefresh, "1") })
+	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return err
 	}
 	before, err := shmemPages()
