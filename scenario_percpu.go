@@ -190,6 +190,11 @@ func shmemPages() (int, error) {
 	})
 }
 
+// sharePages is no more than the smallest share that a CPU keeps before it adds it
+// to the sum: 8 with two CPUs and more than 128 MiB, or one and more than 512 MiB
+// (calculate_normal_threshold()).
+const sharePages = 8
+
 // shareTries is how often in a row the pages have to be missing: others may
 // remove a file of as many at the same time.
 const shareTries = 3
@@ -236,16 +241,16 @@ func counted(x *Scene, cpu int, limit time.Duration) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := affinity.Run(affinity.Of(cpu), func() error { return t.fill("file", writtenPages) }); err != nil {
+	if err := affinity.Run(affinity.Of(cpu), func() error { return t.fill("file", sharePages) }); err != nil {
 		return err
 	}
 	pages := 0
 	done := suite.WaitAsleep(limit, func() bool {
 		pages, err = shmemPages()
-		return err != nil || pages >= before+writtenPages
+		return err != nil || pages >= before+sharePages
 	})
 	if err == nil && !done {
-		err = fmt.Errorf("%w %v later: %d pages before %d of them on cpu%d, which has come back, and %d after", errUncounted, limit, before, writtenPages, cpu, pages)
+		err = fmt.Errorf("%w %v later: %d pages before %d of them on cpu%d, which has come back, and %d after", errUncounted, limit, before, sharePages, cpu, pages)
 	}
 	return err
 }
