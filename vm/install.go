@@ -73,7 +73,11 @@ func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	if err := install(ctx, m.pkg); err != nil {
 		return "", err
 	}
-	return exec.LookPath(m.qemu)
+	path, err := exec.LookPath(m.qemu)
+	if err != nil {
+		return "", err
+	}
+	return path, m.check(ctx, path) // the release may have no newer one
 }
 
 // install installs a package of QEMU's, from the release's backports if its own
