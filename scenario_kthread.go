@@ -13,6 +13,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/ledger"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -176,8 +177,7 @@ func kthreadMasks(pinned string) (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s/stat: %w", dir, err)
 		}
-		// Behind the hyphen of a worker's name is what it works on.
-		name, _, _ := strings.Cut(statusField(string(status), "Name"), "-")
+		name := ledger.WithoutWorkqueue(statusField(string(status), "Name"))
 		rescuer := flags&worker != 0 && (!strings.HasPrefix(name, "kworker/") || strings.HasPrefix(name, "kworker/R"))
 		if flags&kthread == 0 || rescuer || strings.HasPrefix(name, "irq/") {
 			continue
