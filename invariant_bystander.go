@@ -225,7 +225,7 @@ func (t kernelThread) worker() bool { return strings.HasPrefix(t.name, "kworker/
 // what is queued on the CPU never runs, as it takes a worker to make another.
 func haveWorkers(cpu int, threads []kernelThread) error {
 	for _, priority := range []struct{ name, suffix string }{{"normal", ""}, {"high", "H"}} {
-		pool := regexp.MustCompile(fmt.Sprintf(`^kworker/%d:\d+%s(-|$)`, cpu, priority.suffix))
+		pool := regexp.MustCompile(fmt.Sprintf(`^kworker/%d:\d+%s$`, cpu, priority.suffix))
 		if !slices.ContainsFunc(threads, func(t kernelThread) bool { return pool.MatchString(t.name) }) {
 			return fmt.Errorf("cpu%d is online, and no worker of its pool of %s priority is there, such as kworker/%d:0%s", cpu, priority.name, cpu, priority.suffix)
 		}

@@ -1,3 +1,5 @@
+//go:build !selftest
+
 package hotplugtest
 
 import (

@@ -47,15 +47,17 @@ func idleTimersExpire(x *Scene, cpu int) error {
 	if on < 0 {
 		return suite.Unsupportedf("all CPUs that may be used go offline in turn: %v", x.Targets())
 	}
-	if late, err := timersLate(on); err != nil {
-		return err
-	} else if late > lateLimit {
-		return suite.Unsupportedf("timers of cpu%d are late by %v with all CPUs online", on, late.Round(time.Millisecond))
+	for _, on := range []int{on, cpu} {
+		if late, err := timersLate(on); err != nil {
+			return err
+		} else if late > lateLimit {
+			return suite.Unsupportedf("timers on cpu%d are late by %v with all CPUs online", on, late.Round(time.Millisecond))
+		}
 	}
 	prompt := func(on int, when string) error {
 		late, err := timersLate(on)
 		if err == nil && late > lateLimit {
-			err = fmt.Errorf("%s, timers of cpu%d of %v are late by %v, for %v", when, on, idleTime, late.Round(time.Millisecond), suite.TaskTimeout)
+			err = fmt.Errorf("%s, timers of %v on cpu%d are late by %v, time and again for %v", when, idleTime, on, late.Round(time.Millisecond), suite.TaskTimeout)
 		}
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
+	"github.com/hotplugtest/hotplugtest/internal/ledger"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
@@ -31,7 +32,7 @@ var kthreadScenarios = []Scenario{
 		Name:     "kernel-threads-node",
 		Promise:  "kcompactd of a NUMA node may run on the same CPUs as before when all CPUs of the node were offline and are back",
 		Source:   `mm/compaction.c: kcompactd_cpu_online(); d1a89197589c ("kthread: Default affine kthread to its preferred NUMA node", v6.14)`,
-		Needs:    needsNodes,
+		Needs:    both(needsNodes, needsNoIsolation),
 		Together: true,
 		Cycle:    nodeGoes,
 	},
@@ -67,8 +68,9 @@ func needsNodes(m *Machine) error {
 	return nil
 }
 
-// compactionInterval is how often kcompactd wakes up, and more. If it does so
-// without a CPU of its node, it has to go elsewhere.
+// compactionInterval is longer than kcompactd sleeps. If it wakes up without a CPU
+// of its node, it has to go elsewhere. On a node that is fragmented it may sleep for
+// half a minute (COMPACT_MAX_DEFER_SHIFT), and nothing can be told.
 const compactionInterval = 2 * time.Second
 
 // nodeGoes takes all CPUs of the last NUMA node offline until kcompactd has
@@ -82,37 +84,7 @@ func nodeGoes(x *Scene, _ int) error {
 	if rest := cpus.Difference(m.Usable); !rest.Empty() {
 		return suite.Unsupportedf("CPUs %v of node %d are not to go offline", rest, node)
 	}
-	name := fmt.Sprintf(" kcompactd%d", node)
-	thread := func() (masks map[string]string, err error) {
-		masks, err = kthreadMasks("")
-		maps.DeleteFunc(masks, func(thread, _ string) bool { return !strings.Contains(thread, name+" ") })
-		return masks, err
-	}
-	before, err := thread()
-	if err == nil && len(before) == 0 {
-		err = suite.Unsupportedf("there is no thread%s: the kernel has no CONFIG_COMPACTION, or the node has no memory", name)
-	}
-	for _, mask := range before {
-		if is, parseErr := affinity.ParseList(mask); err == nil && (parseErr != nil || !is.Equal(cpus)) {
-			err = suite.Unsupportedf("thread%s may run on CPUs %s, and those of its node are %v: somebody else has moved it", name, mask, cpus)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	for cpu := range cpus.All() {
-		if err := x.Set(cpu, Offline); err != nil {
-			return err
-		}
-	}
-	var now map[string]string
-	suite.WaitAsleep(compactionInterval, func() bool {
-		now, err = thread()
-		return err != nil || !maps.Equal(now, before)
-	})
-	for cpu := range cpus.All() {
-		err = errors.Join(err, x.Set(cpu, Online))
-	}
+	before, err := compactor(node)
 	if err != nil {
 		return err
 	}
@@ -120,10 +92,59 @@ func nodeGoes(x *Scene, _ int) error {
 	if err != nil {
 		return err
 	}
-	if now, err = thread(); err != nil {
+	want := make(map[string]string)
+	for thread, mask := range before {
+		if !ofNode(mask, cpus, online) {
+			return suite.Unsupportedf("thread %s may run on CPUs %s, and those of its node are %v: somebody else has moved it", thread, mask, cpus)
+		}
+		want[thread] = cpus.String()
+	}
+	for cpu := range cpus.All() {
+		if err := x.Set(cpu, Offline); err != nil {
+			return err
+		}
+	}
+	now := before
+	strays := suite.WaitAsleep(compactionInterval, func() bool {
+		now, err = compactor(node)
+		return err != nil || threadsMoved(want, now, online, "") != nil
+	})
+	for cpu := range cpus.All() {
+		err = errors.Join(err, x.Set(cpu, Online))
+	}
+	if err != nil {
 		return err
 	}
-	return threadsMoved(before, now, online, fmt.Sprintf("when CPUs %v of node %d are back", cpus, node))
+	if now, err = compactor(node); err != nil {
+		return err
+	}
+	err = threadsMoved(want, now, online, fmt.Sprintf("when CPUs %v of node %d are back", cpus, node))
+	if err == nil && !strays {
+		err = suite.Unsupportedf("kcompactd%d has slept for %v, and was not taken from the CPUs of its node", node, compactionInterval)
+	}
+	return err
+}
+
+// compactor returns where kcompactd of a node may run, as kthreadMasks does.
+func compactor(node int) (map[string]string, error) {
+	masks, err := kthreadMasks("")
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf(" kcompactd%d ", node)
+	maps.DeleteFunc(masks, func(thread, _ string) bool { return !strings.Contains(thread, name) })
+	if len(masks) == 0 {
+		return nil, suite.Unsupportedf("there is no thread kcompactd%d: the kernel has no CONFIG_COMPACTION, or the node has no memory", node)
+	}
+	return masks, nil
+}
+
+// ofNode reports whether the kernel itself has given a thread its mask: that of a
+// node with these online CPUs, or all CPUs, if the thread has lost those of its
+// node, perhaps in an operation before this row.
+func ofNode(mask string, cpus, online affinity.CPUSet) bool {
+	is, err := affinity.ParseList(mask)
+	return err == nil && (is.Intersect(online).Equal(cpus) || online.Difference(is).Empty())
 }
 
 // kthreadMasks returns where each of the kernel's threads may run, by its id,
@@ -156,8 +177,7 @@ func kthreadMasks(pinned string) (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s/stat: %w", dir, err)
 		}
-		// Behind the hyphen of a worker's name is what it works on.
-		name, _, _ := strings.Cut(statusField(string(status), "Name"), "-")
+		name := ledger.WithoutWorkqueue(statusField(string(status), "Name"))
 		rescuer := flags&worker != 0 && (!strings.HasPrefix(name, "kworker/") || strings.HasPrefix(name, "kworker/R"))
 		if flags&kthread == 0 || rescuer || strings.HasPrefix(name, "irq/") {
 			continue

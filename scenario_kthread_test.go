@@ -30,3 +30,16 @@ func TestThreadsMoved(t *testing.T) {
 		}
 	}
 }
+
+// A kcompactd that lost its CPUs before the row is judged, not left to whoever may
+// have moved it: a broken kernel loses them in the first operation of the run.
+func TestOfNode(t *testing.T) {
+	cpus, online := affinity.Of(2, 3), affinity.Of(0, 1, 2, 3)
+	for mask, want := range map[string]bool{
+		"2-3": true, "2-4": true, // CPU 4 of the node was offline before
+		"0-3": true, "0-127": true, // lost
+		"2": false, "0-1": false, "1-3": false, "x": false, // moved
+	} {
+		assert.Equal(t, want, ofNode(mask, cpus, online), mask)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
 )
@@ -17,7 +18,7 @@ import (
 var ledScenarios = []Scenario{
 	{
 		Name:    "led",
-		Promise: "a LED with the trigger cpuN is lit while the CPU is online, and not while it is offline",
+		Promise: "a LED with the trigger cpuN is lit while the CPU is online and computes, and not while it is offline",
 		Source: `drivers/leds/trigger/Kconfig: LEDS_TRIGGER_CPU; 8f88731d052d ("led-triggers: create a trigger for CPU activity", v3.7); ` +
 			"Documentation/ABI/testing/sysfs-class-led: brightness, trigger",
 		Needs:    needsLED,
@@ -76,23 +77,51 @@ func (l led) brightness() (int, error) {
 	return sysfs.Read(filepath.Join(string(l), "brightness"), strconv.Atoi)
 }
 
-// is waits until the LED is lit, or not: some drivers set it from a workqueue.
-func (l led) is(lit bool, when string) error {
-	var brightness int
-	var err error
-	done := suite.WaitFor(suite.TaskTimeout, func() bool {
+// becomes waits until the LED is lit, or not, and reports whether it is so: some
+// drivers set it from a workqueue.
+func (l led) becomes(lit bool) (done bool, err error) {
+	done = suite.WaitFor(suite.TaskTimeout, func() bool {
+		var brightness int
 		brightness, err = l.brightness()
-		return err != nil || brightness > 0 == lit
+		return err != nil || (brightness > 0) == lit
 	})
+	return done, err
+}
+
+// is checks that the LED is lit, or not.
+func (l led) is(lit bool, when string) error {
+	done, err := l.becomes(lit)
 	if err == nil && !done {
-		err = fmt.Errorf("%s, %s/brightness is %d", when, l, brightness)
+		err = fmt.Errorf("%s, %s is lit: %t, want %t", when, l, !lit, lit)
 	}
 	return err
 }
 
-// ledFollows gives a LED the trigger of the CPU, and lights it: not all kernels
-// do when the trigger is set.
-func ledFollows(x *Scene, cpu int) (err error) {
+// needsLight returns an [*Unsupported] if the LED is not lit, and has been told to
+// be.
+func (l led) needsLight() error {
+	lit, err := l.becomes(true)
+	if err == nil && !lit {
+		err = suite.Unsupportedf("%s cannot be lit: a program has its keyboard for itself (EVIOCGRAB)", l)
+	}
+	return err
+}
+
+// ledCPU returns the last of the CPUs that a LED has a trigger of. Since v6.7 only
+// the first eight CPUs have one.
+func ledCPU(triggers []string, cpus []int) (cpu int, ok bool) {
+	for _, cpu := range slices.Backward(cpus) {
+		if slices.Contains(triggers, fmt.Sprintf("cpu%d", cpu)) {
+			return cpu, true
+		}
+	}
+	return 0, false
+}
+
+// ledFollows gives a LED the trigger of a CPU, and lights it: not all kernels do
+// when the trigger is set. It looks for the light on the CPU itself, since 32-bit
+// Arm turns it off while the CPU is idle (arch_cpu_idle_enter()).
+func ledFollows(x *Scene, _ int) (err error) {
 	l, err := spareLED()
 	if err != nil {
 		return err
@@ -102,22 +131,29 @@ func ledFollows(x *Scene, cpu int) (err error) {
 		return err
 	}
 	triggers := strings.Fields(text)
-	trigger := fmt.Sprintf("cpu%d", cpu)
-	if !slices.Contains(triggers, trigger) {
-		return suite.Unsupportedf("no LED has the trigger %s: since v6.7, kernels have those of the first eight CPUs", trigger)
+	cpu, ok := ledCPU(triggers, x.Targets())
+	if !ok {
+		return suite.Unsupportedf("%s has no trigger of CPUs %v: since v6.7, kernels have those of the first eight", l, x.Targets())
 	}
 	chosen := slices.IndexFunc(triggers, func(t string) bool { return strings.HasPrefix(t, "[") })
 	if chosen < 0 {
 		return fmt.Errorf("%s/trigger is %q", l, text)
 	}
 	before := strings.Trim(triggers[chosen], "[]")
-	if err := errors.Join(l.write("trigger", trigger), l.write("brightness", "1")); err != nil {
+	if err := errors.Join(l.write("trigger", fmt.Sprintf("cpu%d", cpu)), l.write("brightness", "1")); err != nil {
 		return errors.Join(err, l.write("trigger", before))
 	}
 	defer func() { err = errors.Join(err, l.write("trigger", before)) }()
+	onCPU := func(f func() error) error { return affinity.Run(affinity.Of(cpu), f) }
+	if err := onCPU(l.needsLight); err != nil {
+		return err
+	}
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
 	}
 	err = l.is(false, fmt.Sprintf("while cpu%d is offline, of which it has the trigger", cpu))
-	return errors.Join(err, x.Set(cpu, Online), l.is(true, fmt.Sprintf("when cpu%d is back, of which it has the trigger", cpu)))
+	if err := errors.Join(err, x.Set(cpu, Online)); err != nil {
+		return err
+	}
+	return onCPU(func() error { return l.is(true, fmt.Sprintf("when cpu%d is back, of which it has the trigger", cpu)) })
 }

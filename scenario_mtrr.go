@@ -78,14 +78,14 @@ func needsMTRR(m *Machine) error {
 		return suite.Unsupportedf("there is no %s: this kernel leaves memory types alone", used)
 	}
 	if _, err := memoryTypes(m.Targets[0]); err != nil {
-		return suite.Unsupportedf("%v: it takes the module msr (modprobe msr)", err)
+		return suite.Unsupportedf("%v: it takes the module msr (modprobe msr), and a kernel without lockdown", err)
 	}
 	return nil
 }
 
-// memoryTypesKept compares the registers of a CPU that is back with those of one
-// that stayed: an operation before this one may have lost the CPU's. If none
-// stays, they are to be as before.
+// memoryTypesKept compares the registers of a CPU that is back with those of a CPU
+// that stayed: an operation before this one may have lost the CPU's own. If no CPU
+// stays, the registers must be as before.
 func memoryTypesKept(x *Scene, cpu int) error {
 	stays, err := x.Staying()
 	if err != nil {
@@ -98,6 +98,9 @@ func memoryTypesKept(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
+	if len(want) == 0 {
+		return suite.Unsupportedf("none of the registers of cpu%d can be read, as in some virtual machines", stays)
+	}
 	if err := x.OffAndOn(cpu); err != nil {
 		return err
 	}
@@ -105,10 +108,19 @@ func memoryTypesKept(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
+	return otherTypes(types, want, fmt.Sprintf("when cpu%d is back, its register", cpu), fmt.Sprintf("that of cpu%d was", stays))
+}
+
+// otherTypes says which registers do not have the value that is wanted.
+func otherTypes(types, want map[int64]uint64, of, wanted string) error {
 	var errs []error
 	for _, register := range slices.Sorted(maps.Keys(want)) {
-		if is, ok := types[register]; !ok || is != want[register] {
-			errs = append(errs, fmt.Errorf("when cpu%d is back, its register %#x is %#x, and that of cpu%d was %#x", cpu, register, is, stays, want[register]))
+		is, ok := types[register]
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("%s %#x cannot be read, and %s %#x", of, register, wanted, want[register]))
+		case is != want[register]:
+			errs = append(errs, fmt.Errorf("%s %#x is %#x, and %s %#x", of, register, is, wanted, want[register]))
 		}
 	}
 	return errors.Join(errs...)

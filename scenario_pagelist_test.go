@@ -1,10 +1,17 @@
+//go:build !selftest
+
 package hotplugtest
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
+	"github.com/hotplugtest/hotplugtest/cpuhp"
 )
 
 func TestParsePageLists(t *testing.T) {
@@ -36,4 +43,54 @@ Node 1, zone   Normal
 
 	_, err = parsePageLists("Node 0, zone Normal\n high_min: many\n")
 	assert.ErrorContains(t, err, "Node 0, zone Normal")
+}
+
+// A kernel without CONFIG_NUMA has no nodes in sysfs, and its page lists all the
+// same.
+func TestNodeOf(t *testing.T) {
+	for _, tt := range []struct {
+		nodes string // of the CPUs 0 to 3; "-": none
+		node  int
+		cpus  affinity.CPUSet
+	}{
+		{"0011", 1, affinity.Of(2)}, // CPU 3 is offline
+		{"1111", 1, affinity.Of(0, 1, 2)},
+		{"----", 0, affinity.Of(0, 1, 2)},
+	} {
+		root := t.TempDir()
+		dir := filepath.Join(root, cpusDir)
+		for cpu, node := range tt.nodes {
+			name := filepath.Join(dir, "cpu"+string(rune('0'+cpu)), "node"+string(node))
+			require.NoError(t, os.MkdirAll(name, 0o755))
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "online"), []byte("0-2\n"), 0o644))
+		sys, err := cpuhp.New(root)
+		require.NoError(t, err)
+		node, cpus, err := nodeOf(sys, 2)
+		require.NoError(t, err, tt.nodes)
+		assert.Equal(t, tt.node, node, tt.nodes)
+		assert.Equal(t, tt.cpus.String(), cpus.String(), tt.nodes)
+	}
+}
+
+// A zone whose lists cannot become shorter, or whose watermark has changed, tells
+// nothing, and a row in which none tells is not passed.
+func TestTooLong(t *testing.T) {
+	const zone = "Node 0, zone Normal"
+	for _, tt := range []struct {
+		without, with pageLists
+		zone          string
+		told          int
+	}{
+		{pageLists{0, 3000, 1000, 63}, pageLists{0, 3000, 750, 63}, "", 1},
+		{pageLists{0, 3000, 1000, 63}, pageLists{0, 3000, 1000, 63}, zone, 1},
+		{pageLists{0, 3000, 252, 63}, pageLists{0, 3000, 252, 63}, "", 0},   // four batches
+		{pageLists{0, 3000, 1000, 63}, pageLists{0, 5000, 1250, 63}, "", 0}, // another watermark
+		{pageLists{0, 3000, 0, 63}, pageLists{0, 3000, 0, 63}, "", 0},       // not told of
+		{pageLists{1, 3000, 1000, 63}, pageLists{1, 3000, 1000, 63}, "", 0}, // another node
+	} {
+		is, told := tooLong(map[string]pageLists{zone: tt.without}, map[string]pageLists{zone: tt.with}, 0, 4)
+		assert.Equal(t, tt.zone, is, "%v %v", tt.without, tt.with)
+		assert.Equal(t, tt.told, told, "%v %v", tt.without, tt.with)
+	}
 }

@@ -157,3 +157,27 @@ func TestReplayComplained(t *testing.T) {
 		assert.Equal(t, want, keys, law)
 	}
 }
+
+// While a finding is reduced, only its own law is told of. What the kernel
+// complains of in the same step, while that law is waited for, is left.
+func TestComplainedBesideWanted(t *testing.T) {
+	const online = cpuDir + "cpu1/online"
+	e, _ := explorerOf(t, online)
+	file := logged(t, e)
+	late := Violation{Law: "late", Touches: "it"}
+	looks := 0
+	e.Runner.Laws = []Law{logLaw, {Name: "late", Lags: true, Check: func(c *Case) []Violation {
+		if looks++; looks == 1 {
+			_, err := file.WriteString("4,1,1,-;WARNING: CPU: 1 PID: 9 at kernel/f.c:12 f+0x1/0x2\n")
+			require.NoError(t, err)
+		}
+		return []Violation{late}
+	}}}
+	out, err := e.Runner.Run([]Line{lines(t, "echo 0 > "+online)[0]}, wantedKey(late))
+	require.NoError(t, err)
+	require.NotEmpty(t, out.Broken)
+	assert.Equal(t, late.Key(), out.Broken[0].Key())
+	assert.NotEmpty(t, out.Spoiled)
+	require.NotNil(t, out.Left)
+	assert.Equal(t, "kernel-log: warning in f", out.Left.Violation.Key())
+}

@@ -93,7 +93,8 @@ type Outcome struct {
 	// its own state, which no file shows. What is seen after that proves nothing.
 	Spoiled string
 
-	// Left is the same as a broken law, if it is not among Broken.
+	// Left is the same as a broken law, unless it is among Broken and wanted. nil:
+	// the sequence left nothing.
 	Left *Left
 }
 
@@ -146,14 +147,15 @@ func (r *Runner) Run(lines []Line, wanted func(Violation) bool) (*Outcome, error
 }
 
 // complained tells of a complaint of the kernel's: the machine is spoiled, and
-// if it came after another law was broken, that is what the sequence has left.
+// unless it is among the broken laws that are wanted, it is what the sequence has
+// left.
 func (w *walk) complained(rest []Line) {
 	o, complaint := w.outcome, w.runner.Observer.complaint
 	if complaint == nil {
 		return
 	}
 	o.Spoiled = cmp.Or(o.Spoiled, complaint.Seen)
-	isIt := func(v Violation) bool { return v.Law == logLaw.Name }
+	isIt := func(v Violation) bool { return v.Law == logLaw.Name && (w.wanted == nil || w.wanted(v)) }
 	if o.Left == nil && !slices.ContainsFunc(o.Broken, isIt) {
 		o.Left = &Left{*complaint, slices.Concat(o.Steps, rest)}
 	}

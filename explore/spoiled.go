@@ -8,7 +8,7 @@ import (
 // Left is what a sequence has left of itself, though all was undone. It may be
 // another defect than the law that the sequence has broken.
 type Left struct {
-	// Violation is of the law "undone".
+	// Violation is of the law "undone", or of "kernel-log".
 	Violation Violation
 
 	// Steps are the sequence, and what undid it.

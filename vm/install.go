@@ -73,7 +73,11 @@ func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	if err := install(ctx, m.pkg); err != nil {
 		return "", err
 	}
-	return exec.LookPath(m.qemu)
+	path, err := exec.LookPath(m.qemu)
+	if err != nil {
+		return "", err
+	}
+	return path, m.check(ctx, path) // the release may have no newer one
 }
 
 // install installs a package of QEMU's, from the release's backports if its own
@@ -198,7 +202,7 @@ func (m machine) check(ctx context.Context, emulator string) error {
 	}
 	advice := "install a newer QEMU"
 	if release := codename(); release != "" {
-		advice = fmt.Sprintf("with the source %s-backports in APT, sudo apt-get install -t %[1]s-backports %s installs a newer one; if it is removed, this as root does so by itself", release, m.pkg)
+		advice = fmt.Sprintf("if APT has the source %s-backports, run sudo apt-get install -t %[1]s-backports %s; or remove it and run this as root, which installs a newer one if there is any", release, m.pkg)
 	}
 	return fmt.Errorf("%s is QEMU %d.%d, whose CPUs may run code that the kernel has just changed: %d.%d or newer is needed: %s",
 		emulator, v.major, v.minor, sound.major, sound.minor, advice)

@@ -45,3 +45,20 @@ func TestUnsound(t *testing.T) {
 		assert.NotContains(t, err.Error(), "\n", tt.script)
 	}
 }
+
+// A QEMU that APT has just installed is no better than one that was there.
+func TestUnsoundInstalled(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root installs anything")
+	}
+	dir := t.TempDir()
+	for name, script := range map[string]string{
+		"apt-get":   `case "$*" in *install*) printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' >` + dir + `/qemu-test; chmod +x ` + dir + `/qemu-test;; esac`,
+		"apt-cache": "",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	_, err := machine{qemu: "qemu-test", pkg: "qemu-package"}.find(t.Context(), t.Output())
+	require.ErrorContains(t, err, dir+"/qemu-test is QEMU 6.2, whose CPUs may run code that the kernel has just changed")
+}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
@@ -25,6 +26,7 @@ type knockouts struct {
 	kernel string // as of ci/selftest -kernel
 	dir    string // of the reports
 	key    string // all that what was found so far depends on
+	boots  []boot // in which a callback runs that survives the default one
 
 	// guest is [lab.Guest], except in tests.
 	guest func(ctx context.Context, opts vm.Options, pkg string, args ...string) ([]byte, error)
@@ -66,6 +68,13 @@ func (l *bench) runCallbacks(ctx context.Context) (err error) {
 		k := &knockouts{
 			bench: l, kernel: kernel, dir: filepath.Join(l.out, strings.ReplaceAll(kernel, "/", "-"), "callbacks"),
 			key: strings.Join(append([]string{key, callbackSMP}, l.args...), "\n"), guest: lab.Guest, selftest: l.runner.Run, explore: e.explore,
+		}
+		k.boots, err = bootsOf(func(p *profile.Profile) error {
+			_, err := vm.Prepare(ctx, p.Options(vm.Options{Kernel: kernel}), runtime.GOARCH, os.Stderr)
+			return err
+		}, os.Stderr)
+		if err != nil {
+			return err
 		}
 		functions, err := k.list(ctx)
 		if err != nil {
@@ -261,7 +270,7 @@ func exactly(test string) string {
 // it other boots are for, and the explorer.
 func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*knockout, error) {
 	r, err := k.suite(ctx, name, flags...)
-	for _, e := range elsewhere {
+	for _, e := range k.boots {
 		if err != nil || r.noticed() {
 			return r, err
 		}
@@ -276,31 +285,6 @@ func (k *knockouts) look(ctx context.Context, name string, flags ...string) (*kn
 	}
 	r.Found, err = k.minute(ctx, name, flags...)
 	r.Explored = true
-	return r, err
-}
-
-// A boot is a profile in which callbacks do what they do not otherwise, and the
-// tests that are about it.
-type boot struct{ profile, run string }
-
-var elsewhere = []boot{
-	{"maxcpus", "^Test(Offline|Online)$"}, // CPUs that come for the first time
-	{"nohz_full", "^TestScenario$/^tickless$"},
-	{"numa", "^Test(Offline|Online)$|^TestScenario$/^(description|kernel-threads(-node)?)$"},
-	{"modules", ""}, // the profiles name their tests
-	{"msr", ""},
-}
-
-// profile runs tests in another boot, until one fails.
-func (k *knockouts) profile(ctx context.Context, name string, b boot, flags ...string) (*knockout, error) {
-	flags = append([]string{"-profile", b.profile}, flags...)
-	r, err := k.tests(ctx, name+"/"+b.profile, b.run, flags...)
-	if errors.Is(err, lab.ErrNoTest) {
-		return &knockout{}, nil
-	}
-	if r != nil && r.noticed() {
-		r.Profile = b.profile
-	}
 	return r, err
 }
 

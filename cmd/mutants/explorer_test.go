@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,8 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hotplugtest/hotplugtest/internal/lab"
+	"github.com/hotplugtest/hotplugtest/internal/profile"
 	"github.com/hotplugtest/hotplugtest/internal/testjson"
 	"github.com/hotplugtest/hotplugtest/vm"
+	vmkernel "github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 // A selftest is a run of the suite that tests play, and of the explorer: what
@@ -78,7 +82,7 @@ func (s *selftest) explore(_ context.Context, kernel, out string, length time.Du
 
 func newKnockouts(t *testing.T, s *selftest) *knockouts {
 	return &knockouts{
-		bench: &bench{healthy: true}, kernel: "experimental", dir: t.TempDir(), key: "7.3", selftest: s.run, explore: s.explore,
+		bench: &bench{healthy: true}, kernel: "experimental", dir: t.TempDir(), key: "7.3", boots: elsewhere, selftest: s.run, explore: s.explore,
 		guest: func(context.Context, vm.Options, string, ...string) ([]byte, error) { return nil, nil },
 	}
 }
@@ -97,6 +101,24 @@ func TestOtherBoots(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "`TestA` with `-profile maxcpus`", results[0].result.by())
 	assert.Equal(t, []string{"f ", otherBoots[0], "again -profile maxcpus ^TestA$"}, s.calls)
+}
+
+// A kernel that was given as an image alone has no modules: what needs them is left
+// out, and said.
+func TestBootsOf(t *testing.T) {
+	var told strings.Builder
+	boots, err := bootsOf(func(p *profile.Profile) error { return fmt.Errorf("module %s: %w", p.Modules[0], vmkernel.ErrNoModule) }, &told)
+	require.NoError(t, err)
+	assert.Equal(t, elsewhere[:3], boots)
+	assert.Equal(t, "what survives is not looked for with -profile modules: module nvme: no such module\n"+
+		"what survives is not looked for with -profile msr: module msr: no such module\n", told.String())
+
+	boots, err = bootsOf(func(*profile.Profile) error { return nil }, &told)
+	require.NoError(t, err)
+	assert.Equal(t, elsewhere, boots)
+
+	_, err = bootsOf(func(*profile.Profile) error { return errors.New("busy") }, &told)
+	assert.EqualError(t, err, "busy")
 }
 
 // What the explorer makes of a callback that the suite does not miss.

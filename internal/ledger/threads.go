@@ -131,12 +131,13 @@ func parseStat(text string) (tid int, name string, kernel bool, err error) {
 	if err != nil {
 		return 0, "", false, err
 	}
-	return tid, withoutWorkqueue(text[from+1 : to]), flags&kernelThread != 0, nil
+	return tid, WithoutWorkqueue(text[from+1 : to]), flags&kernelThread != 0, nil
 }
 
-// withoutWorkqueue returns the name of a worker without that of the workqueue
-// which it last worked for: "kworker/3:1" of "kworker/3:1-events".
-func withoutWorkqueue(name string) string {
+// WithoutWorkqueue returns the name of a worker without that of the workqueue
+// which it last worked for, or works for now: "kworker/3:1" of
+// "kworker/3:1-events" and of "kworker/3:1+events".
+func WithoutWorkqueue(name string) string {
 	if end := strings.IndexAny(name, "-+"); end >= 0 && strings.HasPrefix(name, "kworker/") {
 		return name[:end]
 	}
