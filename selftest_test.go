@@ -1,8 +1,10 @@
 package hotplugtest_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -27,8 +29,15 @@ var restore = flag.Bool("restore", false, "restore the machine after a run that 
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if err := refused(); err != nil {
+		fmt.Fprintln(os.Stderr, "hotplugtest:", err)
+		os.Exit(2) // as for a flag that there is not
+	}
 	if *restore {
 		if err := machine.Recover(os.Stdout); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: -restore needs root: run with sudo", err)
+			}
 			fmt.Fprintln(os.Stderr, "hotplugtest:", err)
 			os.Exit(1)
 		}
@@ -60,6 +69,14 @@ func TestMain(m *testing.M) {
 		}
 		return code
 	})))
+}
+
+// refused says what is wrong with the command line.
+func refused() error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected %q: flags after it would not count, and tests are named by -run, or -test.run of the binary itself", flag.Arg(0))
+	}
+	return options.Check()
 }
 
 // neverCached keeps go test from answering for a kernel that has not been

@@ -28,6 +28,10 @@ import (
 // if the earlier one cannot be, and removed when that can be written again.
 var storePaths = []string{"/var/lib/hotplugtest.snapshot", "/run/hotplugtest.snapshot"}
 
+// RecordPaths returns the files in one of which the snapshot of a run is until
+// the machine is restored.
+func RecordPaths() []string { return slices.Clone(storePaths) }
+
 // A record is what lies there, encoded by gob.
 type record struct {
 	Boot     string // bootID of the machine when the snapshot was taken

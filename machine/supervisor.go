@@ -73,6 +73,10 @@ type answer struct {
 	Err      string
 }
 
+// thisProgram is the one that runs, even if its file was replaced or removed. It
+// is replaced in tests.
+var thisProgram = "/proc/self/exe"
+
 // Supervise starts a supervisor that restores the snapshot when this process is
 // gone. It also removes the cgroups hotplugtest-* that the process has made,
 // and says on standard error what it did. If the process has the [Lock], it
@@ -83,10 +87,9 @@ type answer struct {
 func Supervise(s *Snapshot) (*Supervisor, error) {
 	held.Lock()
 	defer held.Unlock()
-	// It is not exec.Command that finds the program: this is the one that runs,
-	// even if its file was replaced or removed.
+	// It is not exec.Command that finds the program.
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe",
+		Path: thisProgram,
 		Args: []string{"hotplugtest-supervisor"},
 		Dir:  "/",
 		// One CPU at a time is enough, and a GOMAXPROCS that is set does not
@@ -116,7 +119,12 @@ func Supervise(s *Snapshot) (*Supervisor, error) {
 	v := &Supervisor{cmd: cmd, snapshot: s, pipe: in, told: gob.NewEncoder(in), said: gob.NewDecoder(out)}
 	if err := errors.Join(v.told.Encode(order{s, os.Getpid(), held.file != nil}), v.listen()); err != nil {
 		in.Close()
-		return fail(errors.Join(err, cmd.Wait()))
+		if ended := cmd.Wait(); ended != nil {
+			err = fmt.Errorf("it ended before it was ready: %w", ended)
+		}
+		// Nothing is changed yet. What the next run would restore by its record
+		// is what others change until then.
+		return fail(errors.Join(err, unstore(s.Root)))
 	}
 	v.close = sync.OnceValue(v.end)
 	return v, nil

@@ -157,3 +157,21 @@ func TestSupervisorThatWasKilled(t *testing.T) {
 	assert.ErrorContains(t, err, "machine: supervisor: signal: killed")
 	assert.Equal(t, err, supervisor.Close())
 }
+
+// A supervisor that ends before anything is changed leaves no record, or the next
+// run would undo what others change until then.
+func TestSupervisorThatCannotBegin(t *testing.T) {
+	root := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "sys/devices/system/cpu"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "sys/devices/system/cpu/online"), []byte("0-3\n"), 0o644))
+	s, err := Take(root)
+	require.NoError(t, err)
+	record := filepath.Join(root, storePaths[0])
+	script := filepath.Join(t.TempDir(), "supervisor")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\nmkdir -p "+filepath.Dir(record)+"\n: >"+record+"\nkill -SYS $$\n"), 0o755))
+	defer func(path string) { thisProgram = path }(thisProgram)
+	thisProgram = script
+	_, err = Supervise(s)
+	require.ErrorContains(t, err, "machine: supervisor: it ended before it was ready: signal: bad system call")
+	assert.NoFileExists(t, record)
+}

@@ -16,6 +16,8 @@ import (
 //	hotplugtest: Linux 6.12.117+deb13-amd64: 727 passed, 12 skipped, 0 failed
 //	hotplugtest: NOTHING WAS TESTED: /sys is mounted read-only
 //
+// If tests have failed, the line before that names them for -run.
+//
 // The status is code, or 1 if nothing was tested and [Options.MustTest] is set.
 // With -short, or if only other tests were to be run, nothing is printed and
 // the status is code.
@@ -34,6 +36,9 @@ func (o *Options) Conclude(code int) int {
 		return code // the suite was not to be run
 	case o.MustTest && all.nothing() != "":
 		code = max(code, 1)
+	}
+	if again := all.again(); again != "" {
+		fmt.Printf("hotplugtest: what failed, as -run names it: '%s'\n", again)
 	}
 	line := all.summary(code != 0) + "\n"
 	fmt.Print(line)

@@ -33,6 +33,8 @@ type Facts struct {
 	// NeverOnline are the CPUs that had never been online, and can be brought
 	// online.
 	NeverOnline affinity.CPUSet
+	// Away are the other CPUs that were offline.
+	Away affinity.CPUSet
 	// Added is the CPU that the machine has got for this run. Empty: none.
 	Added affinity.CPUSet
 	// AddedGoesOnline says that somebody else, such as a udev rule, brings a CPU
@@ -183,7 +185,9 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 	// On arm64 all CPUs are present that firmware could ever enable. Those that
 	// it has not enabled have no directory in sysfs, and cannot come online
 	// (Documentation/arch/arm64/cpu-hotplug.rst).
-	f.NeverOnline = neverOnline(filepath.Join(root, "proc"), present.Intersect(hotpluggable).Difference(f.Online))
+	offline := present.Intersect(hotpluggable).Difference(f.Online)
+	f.NeverOnline = neverOnline(filepath.Join(root, "proc"), offline)
+	f.Away = offline.Difference(f.NeverOnline)
 	control, _, _ := cpus.SMT() // a machine without SMT control is not booted with nosmt
 	hierarchy, _ := cpuset.New(root)
 	nodes := make(map[int]bool)

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -55,6 +56,9 @@ func (r *Runner) Notes() []string {
 		if noting, ok := made.is.(interface{ Notes() []string }); ok && made.err == nil {
 			notes = append(notes, noting.Notes()...)
 		}
+	}
+	if m := r.machine; !m.Away.Empty() {
+		notes = append(notes, fmt.Sprintf("note: CPUs %v were offline, and were left so", m.Away))
 	}
 	return append(notes, r.machine.known.notes()...)
 }

@@ -111,7 +111,7 @@ func required(opts Options) (*regexp.Regexp, error) {
 // this process. It changes nothing.
 func (m *Machine) suitable() (err error) {
 	if os.Geteuid() != 0 {
-		return Unsupportedf("not root: taking CPUs offline needs it; run with sudo")
+		return Unsupportedf("not root: taking CPUs offline needs it; run with sudo%s", leftBehind())
 	}
 	if reason := machine.Unsuitable("/"); reason != "" {
 		return Unsupportedf("%s", reason)
@@ -123,6 +123,17 @@ func (m *Machine) suitable() (err error) {
 		return Unsupportedf("%v", err)
 	}
 	return m.writable()
+}
+
+// leftBehind says that a run has left the machine changed, to somebody who may
+// not look.
+func leftBehind() string {
+	for _, path := range machine.RecordPaths() {
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Sprintf(". And there is %s: a run is under way, or was killed together with its supervisor, and the next one, or -restore, puts the machine back", path)
+		}
+	}
+	return ""
 }
 
 // sysfs returns the CPUs of sysfs, which tell m of what is written.
@@ -272,6 +283,7 @@ func SkipOrFail(t *testing.T, err error, opts Options) {
 		t.Attr(testjson.WrongOption, wrong.text)
 	}
 	if !IsUnsupported(err) {
+		counted.unable(t, err.Error())
 		t.Fatal(err)
 	}
 	require, badRequire := required(opts)

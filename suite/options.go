@@ -2,6 +2,7 @@ package suite
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"regexp"
@@ -84,7 +85,12 @@ const (
 // -known, -must-test, -settle, -stop, -destructive and -sleep. The default of
 // each is what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
-	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
+	flags.Func("cpus", "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)", func(list string) error {
+		if o.CPUs = list; list == "" { // of a variable that is not set
+			return errors.New("no CPU: leave the flag out if it may be any")
+		}
+		return nil
+	})
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
 	flags.StringVar(&o.HotAdd, "hot-add", o.HotAdd, "`command` by which the machine gets one more CPU, which it has for as long as the tests run")
 	flags.IntVar(&o.Cycles, "cycles", cmp.Or(o.Cycles, defaultCycles), "probes of each CPU in each case")
@@ -122,7 +128,8 @@ func (o *Options) Check() error {
 	if _, err := regexp.Compile(o.Require); err != nil {
 		return fmt.Errorf("-require %w", err)
 	}
-	return nil
+	_, err := loadKnown(o.Known)
+	return err
 }
 
 // withDefaults returns the options with their defaults filled in.

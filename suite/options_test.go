@@ -2,6 +2,8 @@ package suite
 
 import (
 	"flag"
+	"io"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,6 +27,10 @@ func TestFlags(t *testing.T) {
 	assert.Equal(t, time.Minute, o.Soak)
 	assert.Equal(t, "1", o.CPUs)
 
+	// A variable of a script that is not set is no permission to use all CPUs.
+	flags.SetOutput(io.Discard)
+	require.ErrorContains(t, flags.Parse([]string{"-cpus="}), "no CPU: leave the flag out if it may be any")
+
 	var zero Options
 	zero.Flags(flag.NewFlagSet("test", flag.ContinueOnError))
 	assert.Equal(t, Options{Cycles: 1, Cpusets: 5000}, zero)
@@ -39,6 +45,7 @@ func TestCheckOptions(t *testing.T) {
 		"-settle -1s: ":   {Settle: -time.Second},
 		`-cpus "3-1": `:   {CPUs: "3-1"},
 		"-require error ": {Require: "("},
+		"-known open ":    {Known: []string{filepath.Join(t.TempDir(), "none")}},
 	} {
 		_, err := Open(o)
 		assert.ErrorContains(t, err, want)

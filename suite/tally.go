@@ -3,6 +3,7 @@ package suite
 import (
 	"flag"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,13 +23,14 @@ const (
 	skipped
 	broken // by a known defect
 	failed
+	unable // as the suite could not begin
 )
 
 // ended is a test that has ended.
 type ended struct {
 	test    string
 	verdict verdict
-	reason  string // why it was skipped
+	reason  string // why it was skipped, or could not begin
 }
 
 // verdicts are those of the suite's tests, in the order in which they ended. A
@@ -48,8 +50,11 @@ func (v verdicts) count(want verdict) (n int) {
 
 // nothing says why no test has passed or failed. It is "" if one has.
 func (v verdicts) nothing() string {
-	if v.count(skipped) < len(v) {
+	if v.count(skipped)+v.count(unable) < len(v) {
 		return ""
+	}
+	if i := slices.IndexFunc(v, func(e ended) bool { return e.verdict == unable }); i >= 0 {
+		return v[i].reason
 	}
 	if len(v) > 0 {
 		first := v[0]
@@ -72,6 +77,33 @@ func (v verdicts) nothing() string {
 	return "no test has run the suite"
 }
 
+// again is a pattern for -run that has the tests that have failed, and not many
+// others. It is "" if none has.
+func (v verdicts) again() string {
+	const most = 8 // alternatives
+	var patterns []string
+	for depth := 9; depth > 0; depth-- {
+		patterns = nil
+		for _, e := range v {
+			if e.verdict != failed {
+				continue
+			}
+			levels := strings.Split(e.test, "/")
+			for i, level := range levels {
+				levels[i] = "^" + regexp.QuoteMeta(level) + "$"
+			}
+			pattern := strings.Join(levels[:min(depth, len(levels))], "/")
+			if !slices.Contains(patterns, pattern) {
+				patterns = append(patterns, pattern)
+			}
+		}
+		if len(patterns) <= most {
+			break
+		}
+	}
+	return strings.Join(patterns, "|")
+}
+
 // summary is the last line of a run. bad says that the run has failed.
 func (v verdicts) summary(bad bool) string {
 	if why := v.nothing(); why != "" {
@@ -84,7 +116,10 @@ func (v verdicts) summary(bad bool) string {
 	if n := v.count(broken); n > 0 {
 		text += fmt.Sprintf(", %d by known defects", n)
 	}
-	if bad && v.count(failed) == 0 {
+	if n := v.count(unable); n > 0 {
+		text += fmt.Sprintf(", %d that could not begin", n)
+	}
+	if bad && v.count(failed)+v.count(unable) == 0 {
 		text += ", but the run failed: see above"
 	}
 	return text
@@ -94,7 +129,7 @@ func (v verdicts) summary(bad bool) string {
 type tally struct {
 	mu    sync.Mutex
 	asked bool                  // the suite was to be run, whether it could or not
-	open  map[testing.TB]string // the tests that have not ended; why each is skipped, or ""
+	open  map[testing.TB]string // the tests that have not ended; the reason of each, or ""
 	ended verdicts
 	stop  func() // stops the process at the first failure; nil: it does not
 }
@@ -158,6 +193,9 @@ func (c *tally) watch(t testing.TB, group bool) {
 		switch {
 		case t.Failed():
 			e.verdict = failed
+			if reason, ok := strings.CutPrefix(e.reason, unablePrefix); ok {
+				e.verdict, e.reason = unable, reason
+			}
 			if c.stop != nil {
 				c.stop()
 				c.stop = nil
@@ -176,7 +214,7 @@ func (c *tally) watch(t testing.TB, group bool) {
 	})
 }
 
-// skip notes why t, which is watched, is skipped.
+// skip notes the reason of t, which is watched: why it is skipped.
 func (c *tally) skip(t testing.TB, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,6 +222,13 @@ func (c *tally) skip(t testing.TB, reason string) {
 		c.open[t] = reason
 	}
 }
+
+// unablePrefix begins the reason of a test that fails as the suite could not
+// begin.
+const unablePrefix = "cannot begin: "
+
+// unable notes that t, which is watched, fails as the suite could not begin.
+func (c *tally) unable(t testing.TB, reason string) { c.skip(t, unablePrefix+reason) }
 
 // known notes that t, which is watched, fails by the known defect of this ID.
 func (c *tally) known(t testing.TB, id string) { c.skip(t, testjson.KnownPrefix+id) }

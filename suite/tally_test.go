@@ -66,6 +66,7 @@ func script(t *testing.T, env string) {
 		t.Error("the set-up is not undone")
 	})
 	group("unable", skip("no partition"))
+	t.Run("wrong", func(t *testing.T) { SkipOrFail(t, &wrongOption{"-cpus 9: cpu9 cannot be used"}, *options) })
 	t.Run("embedded", func(t *testing.T) { Run(t, Options{MustTest: env == "must", Tables: &Tables{}}) })
 	t.Run("beside", func(t *testing.T) { t.Error("it is not the suite's") })
 }
@@ -101,7 +102,7 @@ func TestConclude(t *testing.T) {
 		{name: "inside a group", run: "TestConclude/group", code: 1, last: linux + "1 passed, 0 skipped, 1 failed"},
 		{name: "a good group", run: "TestConclude/group/good", last: linux + "1 passed, 0 skipped, 0 failed"},
 		{name: "the group fails", run: "TestConclude/undo", code: 1, last: linux + "1 passed, 0 skipped, 1 failed"},
-		{name: "all", run: "TestConclude", code: 1, last: linux + "4 passed, 5 skipped, 4 failed"},
+		{name: "all", run: "TestConclude", code: 1, last: linux + "4 passed, 5 skipped, 4 failed, 1 that could not begin"},
 		{name: "something else fails", run: "TestConclude/(good|beside)", code: 1,
 			last: linux + "2 passed, 0 skipped, 0 failed, but the run failed: see above"},
 
@@ -109,6 +110,7 @@ func TestConclude(t *testing.T) {
 		{name: "a group is skipped", run: "TestConclude/unable", code: 1, last: nothing + "no partition"},
 		{name: "for several reasons", run: "TestConclude/(skipped|other)", code: 1,
 			last: nothing + "all 3 tests were skipped, TestConclude/skipped-1 first: no SMT"},
+		{name: "asked for wrongly", run: "TestConclude/(wrong|other)", code: 1, last: nothing + "-cpus 9: cpu9 cannot be used"},
 		{name: "no such row", run: "TestConclude/typo", code: 1, last: nothing + `no test of the suite matches -run "TestConclude/typo"`},
 		{name: "nothing is enough", run: "TestConclude/skipped", args: []string{"-must-test=false"}, last: nothing + "no SMT"},
 
@@ -135,6 +137,7 @@ func TestConclude(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); code != tt.code {
 				t.Errorf("exit status %d, not %d, error %v:\n%s", code, tt.code, err, out)
 			}
+			assert.Equal(t, strings.Contains(tt.last, " failed") && !strings.Contains(tt.last, " 0 failed"), strings.Contains(string(out), "\nhotplugtest: what failed, "), string(out))
 			if last := lastLine(out); tt.last != "" {
 				assert.Equal(t, tt.last, last, string(out))
 			} else {
@@ -142,6 +145,17 @@ func TestConclude(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What failed is named so that go test runs it again.
+func TestAgain(t *testing.T) {
+	v := verdicts{{test: "TestOnline/at-return/a.b", verdict: failed}, {test: "TestOnline/at-return/c"}, {test: "TestSMT", verdict: failed}}
+	assert.Equal(t, `^TestOnline$/^at-return$/^a\.b$|^TestSMT$`, v.again())
+	for _, row := range strings.Split("abcdefghi", "") {
+		v = append(v, ended{test: "TestOnline/at-uevent/" + row, verdict: failed})
+	}
+	assert.Equal(t, "^TestOnline$/^at-return$|^TestSMT$|^TestOnline$/^at-uevent$", v.again(), "not too many of them")
+	assert.Empty(t, verdicts{{test: "TestSMT"}, {test: "TestOnline", verdict: unable}}.again())
 }
 
 // scriptedRun is the test binary as the run of an ordinary user, whom the real
