@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/hotplugtest/hotplugtest/cmd/widen/internal/suspect"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
@@ -50,11 +49,11 @@ func watch(cycles int) error {
 	if err != nil {
 		return err
 	}
-	online, err := sys.Online()
+	cpu, err := goes(sys)
 	if err != nil {
 		return err
 	}
-	g := &guest{fs: fs, sys: sys, cpu: slices.Max(slices.Collect(online.All()))}
+	g := &guest{fs: fs, sys: sys, cpu: cpu}
 	if err := callback.MakeCpuset("widen"); err != nil {
 		return err
 	}
@@ -62,6 +61,32 @@ func watch(cycles int) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(suspect.Trace{CPU: g.cpu, Seen: g.seen})
+}
+
+// goes returns the last CPU that can go offline. The last one that is not
+// isolated cannot: kernels refuse it, or panic.
+func goes(sys cpuhp.FS) (int, error) {
+	cpus, _, err := sys.Hotpluggable()
+	if err != nil {
+		return 0, err
+	}
+	online, err := sys.Online()
+	if err != nil {
+		return 0, err
+	}
+	isolated, err := sys.Isolated()
+	if err != nil {
+		return 0, err
+	}
+	cpus = cpus.Intersect(online)
+	if rest := online.Difference(isolated); rest.Count() == 1 {
+		cpus = cpus.Difference(rest)
+	}
+	last, ok := cpus.Last()
+	if !ok {
+		return 0, fmt.Errorf("of the online CPUs %v none can go offline", online)
+	}
+	return last, nil
 }
 
 // name is that of an instance of tracefs.
