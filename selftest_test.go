@@ -76,7 +76,7 @@ func refused() error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected %q: flags after it would not count, and tests are named by -run, or -test.run of the binary itself", flag.Arg(0))
 	}
-	return options.Check()
+	return options.CheckFlags(flag.CommandLine)
 }
 
 // neverCached keeps go test from answering for a kernel that has not been

@@ -85,12 +85,7 @@ const (
 // -known, -must-test, -settle, -stop, -destructive and -sleep. The default of
 // each is what the option is by then.
 func (o *Options) Flags(flags *flag.FlagSet) {
-	flags.Func("cpus", "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)", func(list string) error {
-		if o.CPUs = list; list == "" { // of a variable that is not set
-			return errors.New("no CPU: leave the flag out if it may be any")
-		}
-		return nil
-	})
+	flags.StringVar(&o.CPUs, "cpus", o.CPUs, "`cpulist` of the CPUs that may be taken offline (default any that is online and can be)")
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
 	flags.StringVar(&o.HotAdd, "hot-add", o.HotAdd, "`command` by which the machine gets one more CPU, which it has for as long as the tests run")
 	flags.IntVar(&o.Cycles, "cycles", cmp.Or(o.Cycles, defaultCycles), "probes of each CPU in each case")
@@ -107,6 +102,18 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.Settle, "settle", o.Settle, "pause before each operation, for a kernel whose work is made late on purpose")
 	flags.BoolVar(&o.Stop, "stop", o.Stop, "stop the process, by SIGSTOP, at the first failure, for somebody to look at the machine")
 	flags.BoolVar(&o.Destructive, "destructive", o.Destructive, "also run what may crash a broken kernel")
+}
+
+// CheckFlags is [Options.Check] when the command line was parsed. An empty -cpus
+// is none of what a command line can have: a variable of a script may be empty,
+// and all CPUs would go offline.
+func (o *Options) CheckFlags(flags *flag.FlagSet) error {
+	empty := false
+	flags.Visit(func(f *flag.Flag) { empty = empty || f.Name == "cpus" && f.Value.String() == "" })
+	if empty {
+		return errors.New("-cpus: no CPU is given: leave the flag out if it may be any")
+	}
+	return o.Check()
 }
 
 // Check says what of the options cannot be, on any machine, by the name of the

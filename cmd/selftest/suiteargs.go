@@ -37,18 +37,18 @@ func checkSuiteArgs(args []string) error {
 	if n := flags.NArg(); n > 0 && args[max(len(args)-n-1, 0)] != "--" {
 		return fmt.Errorf("unexpected %q: only flags can follow", flags.Arg(0))
 	}
-	return checkSuite(&o)
+	return checkSuite(&o, flags)
 }
 
 // checkSuite says what of the suite's options cannot be, on any machine.
-func checkSuite(o *suite.Options) error {
+func checkSuite(o *suite.Options, flags *flag.FlagSet) error {
 	for _, file := range o.Known {
 		// The virtual machine has no other files of this one's.
 		if file != known.Builtin && !strings.HasPrefix(filepath.Clean(file), "testdata/") {
 			return fmt.Errorf("-known %s: the virtual machine does not have this file: give -known before the --", file)
 		}
 	}
-	return o.Check()
+	return o.CheckFlags(flags)
 }
 
 // testFlags defines the flags of package testing. Their values go nowhere.

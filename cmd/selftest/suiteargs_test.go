@@ -28,6 +28,7 @@ func TestSuiteArgs(t *testing.T) {
 		"-out x":             "flag provided but not defined: -out",
 		"-cycles x":          `invalid value "x" for flag -cycles: parse error`,
 		"-cycles -1":         "-cycles -1: a CPU is probed once or more",
+		"-cpus=":             "-cpus: no CPU is given: leave the flag out if it may be any",
 		"-cpusets -1":        "-cpusets -1: there are no fewer than none",
 		"-soak -1s":          "-soak -1s: a soak takes time",
 		"-settle -1s":        "-settle -1s: a pause takes time",
