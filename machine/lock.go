@@ -41,7 +41,7 @@ func lock(path string, log io.Writer) (unlock func() error, err error) {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, unix.EROFS) {
-		return nil, fmt.Errorf("%w: %w (a service with ProtectSystem=strict needs ReadWritePaths=/run /var/lib)", ErrUnwritable, syserr.In("", err))
+		return nil, fmt.Errorf("%w: %w", ErrUnwritable, syserr.In("", err))
 	}
 	if err != nil {
 		return nil, syserr.In("machine", err)
