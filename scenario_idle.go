@@ -65,8 +65,11 @@ func idleTimersExpire(x *Scene, cpu int) error {
 		return err
 	}
 	err = prompt(on, fmt.Sprintf("while cpu%d is offline", cpu))
+	if online := x.Set(cpu, Online); online != nil {
+		return errors.Join(err, online)
+	}
 	back := fmt.Sprintf("when cpu%d is back", cpu)
-	return errors.Join(err, x.Set(cpu, Online), prompt(on, back), prompt(cpu, back))
+	return errors.Join(err, prompt(on, back), prompt(cpu, back))
 }
 
 // timersLate has a thread sleep on a CPU, again and again, by a timer that the

@@ -68,9 +68,10 @@ func needsNodes(m *Machine) error {
 	return nil
 }
 
-// compactionInterval is longer than kcompactd sleeps. If it wakes up without a CPU
-// of its node, it has to go elsewhere. On a node that is fragmented it may sleep for
-// half a minute (COMPACT_MAX_DEFER_SHIFT), and nothing can be told.
+// compactionInterval is longer than kcompactd sleeps as a rule. If it wakes up
+// without a CPU of its node, it has to go elsewhere. If it sleeps for longer, as on
+// a node that is fragmented or without vm.compaction_proactiveness, nothing can be
+// told.
 const compactionInterval = 2 * time.Second
 
 // nodeGoes takes all CPUs of the last NUMA node offline until kcompactd has
@@ -104,7 +105,7 @@ func nodeGoes(x *Scene, _ int) error {
 			return err
 		}
 	}
-	now := before
+	var now map[string]string
 	strays := suite.WaitAsleep(compactionInterval, func() bool {
 		now, err = compactor(node)
 		return err != nil || threadsMoved(want, now, online, "") != nil

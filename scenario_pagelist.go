@@ -124,23 +124,40 @@ func listsShared(x *Scene, cpu int) error {
 	if cpus.Count() < 2 {
 		return suite.Unsupportedf("cpu%d is alone in node %d, and its lists are as long without it", cpu, node)
 	}
-	var verdict error
-	for range listTries {
+	return alwaysTooLong(func() (wrong error, told int, err error) {
 		without, with, err := limits(x, cpu)
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
 		zone, told := tooLong(without, with, node, cpus.Count())
-		switch {
-		case zone != "":
-			verdict = fmt.Errorf("%s: the lists of free pages in %s may have %d pages with cpu%d, and %d without it", zone, zoneInfo, with[zone].high, cpu, without[zone].high)
-		case told > 0:
-			return nil
-		case verdict == nil:
-			verdict = suite.Unsupportedf("no zone of node %d tells: its lists are as short as they can be, or its watermark has changed meanwhile", node)
+		if zone != "" {
+			wrong = fmt.Errorf("%s: the lists of free pages in %s may have %d pages with cpu%d, and %d without it", zone, zoneInfo, with[zone].high, cpu, without[zone].high)
 		}
+		return wrong, told, nil
+	})
+}
+
+// alwaysTooLong has look tell, again and again, what is wrong with the lists, and
+// how many zones tell. It returns what is wrong each time.
+func alwaysTooLong(look func() (wrong error, told int, err error)) error {
+	silent := false
+	var last error
+	for range listTries {
+		wrong, told, err := look()
+		switch {
+		case err != nil:
+			return err
+		case told == 0:
+			silent = true
+		case wrong == nil:
+			return nil
+		}
+		last = wrong
 	}
-	return verdict
+	if silent {
+		return suite.Unsupportedf("no zone tells each time: the lists are as short as they can be, or the watermark has changed meanwhile")
+	}
+	return last
 }
 
 // limits returns the limits while a CPU is offline, and when it is back.

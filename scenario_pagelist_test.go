@@ -3,6 +3,7 @@
 package hotplugtest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -92,5 +93,37 @@ func TestTooLong(t *testing.T) {
 		is, told := tooLong(map[string]pageLists{zone: tt.without}, map[string]pageLists{zone: tt.with}, 0, 4)
 		assert.Equal(t, tt.zone, is, "%v %v", tt.without, tt.with)
 		assert.Equal(t, tt.told, told, "%v %v", tt.without, tt.with)
+	}
+}
+
+func TestAlwaysTooLong(t *testing.T) {
+	long := errors.New("too long")
+	type look struct {
+		wrong error
+		told  int
+		err   error
+	}
+	for _, tt := range []struct {
+		name  string
+		looks []look
+		says  string // "": it passes
+	}{
+		{"each time", []look{{long, 2, nil}, {long, 1, nil}, {long, 2, nil}}, "too long"},
+		{"not the first time", []look{{nil, 2, nil}}, ""},
+		{"not the last time", []look{{long, 2, nil}, {long, 2, nil}, {nil, 2, nil}}, ""},
+		{"once, and then no zone tells", []look{{long, 1, nil}, {nil, 0, nil}, {nil, 0, nil}}, "no zone tells each time"},
+		{"when it tells", []look{{nil, 0, nil}, {long, 1, nil}, {long, 1, nil}}, "no zone tells each time"},
+		{"an error", []look{{nil, 0, errors.New("no such file")}}, "no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := 0
+			err := alwaysTooLong(func() (error, int, error) { n++; l := tt.looks[n-1]; return l.wrong, l.told, l.err })
+			if tt.says == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, tt.says)
+			}
+			assert.Equal(t, len(tt.looks), n)
+		})
 	}
 }

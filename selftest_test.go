@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	}
 	if *restore {
 		if err := machine.Recover(os.Stdout); err != nil {
-			if errors.Is(err, fs.ErrPermission) {
+			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 				err = fmt.Errorf("%w: -restore needs root: run with sudo", err)
 			}
 			fmt.Fprintln(os.Stderr, "hotplugtest:", err)
@@ -75,6 +75,9 @@ func TestMain(m *testing.M) {
 func refused() error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected %q: flags after it would not count, and tests are named by -run, or -test.run of the binary itself", flag.Arg(0))
+	}
+	if *restore {
+		return nil // the other flags are not used, and the machine is to be put back
 	}
 	return options.CheckFlags(flag.CommandLine)
 }

@@ -173,7 +173,7 @@ func TestComplainedBesideWanted(t *testing.T) {
 		}
 		return []Violation{late}
 	}}}
-	out, err := e.Runner.Run([]Line{lines(t, "echo 0 > "+online)[0]}, wantedKey(late))
+	out, err := e.Runner.Run(lines(t, "echo 0 > "+online), wantedKey(late))
 	require.NoError(t, err)
 	require.NotEmpty(t, out.Broken)
 	assert.Equal(t, late.Key(), out.Broken[0].Key())

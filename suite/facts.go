@@ -33,7 +33,7 @@ type Facts struct {
 	// NeverOnline are the CPUs that had never been online, and can be brought
 	// online.
 	NeverOnline affinity.CPUSet
-	// Away are the other CPUs that were offline.
+	// Away are the other CPUs that were offline, and not because SMT is off.
 	Away affinity.CPUSet
 	// Added is the CPU that the machine has got for this run. Empty: none.
 	Added affinity.CPUSet
@@ -187,8 +187,11 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 	// (Documentation/arch/arm64/cpu-hotplug.rst).
 	offline := present.Intersect(hotpluggable).Difference(f.Online)
 	f.NeverOnline = neverOnline(filepath.Join(root, "proc"), offline)
-	f.Away = offline.Difference(f.NeverOnline)
 	control, _, _ := cpus.SMT() // a machine without SMT control is not booted with nosmt
+	smtOff := control == "off" || control == "forceoff"
+	if !smtOff {
+		f.Away = offline.Difference(f.NeverOnline)
+	}
 	hierarchy, _ := cpuset.New(root)
 	nodes := make(map[int]bool)
 	for cpu := range f.Online.All() {
@@ -206,7 +209,7 @@ func (f *Facts) learnBoot(cpus CPUs, hotpluggable affinity.CPUSet, root string) 
 		{Isolcpus, isolcpus},
 		{IsolcpusFirst, isolcpus && f.Isolated.Has(f.Primary)},
 		{NohzFull, !nohzFull.Empty()},
-		{SMT, cpuhp.SMTEnabled(control) || control == "off" || control == "forceoff"},
+		{SMT, cpuhp.SMTEnabled(control) || smtOff},
 		{NoSMT, control == "off"},
 		{MaxCPUs, !f.NeverOnline.Empty()},
 		{NUMA, len(nodes) > 1},

@@ -119,6 +119,7 @@ func TestLearn(t *testing.T) {
 		targets                          []int
 		smt                              string // smt/control; "": there is none
 		boots                            []Boot
+		away                             string
 		err                              string // or why it cannot run
 	}{
 		{name: "ordinary", script: "cpus 0-2\nfixed 0", effective: "0-2", usable: "1-2", targets: []int{1, 2}},
@@ -130,6 +131,8 @@ func TestLearn(t *testing.T) {
 		{name: "no tick", script: "cpus 0-2\nnohz_full 1-2", usable: "1-2", targets: []int{1, 2}, boots: []Boot{NohzFull}},
 		{name: "never online", script: "cpus 0-3\nonline 0-2", usable: "0-2", targets: []int{0, 2}, boots: []Boot{MaxCPUs}},
 		{name: "present and of no use", script: "cpus 0-3\nonline 0-2\nfixed 3", usable: "0-2", targets: []int{0, 2}},
+		{name: "one is offline", script: "cpus 0-2\nonline 0-1", usable: "0-1", targets: []int{0, 1}, away: "2"},
+		{name: "SMT is off, and so is a CPU", script: "cpus 0-2\nonline 0-1", smt: "off", usable: "0-1", targets: []int{0, 1}, boots: []Boot{SMT, NoSMT}},
 		{name: "SMT is off", script: "cpus 0-2", smt: "off", usable: "0-2", targets: []int{0, 2}, boots: []Boot{SMT, NoSMT}},
 		{name: "two threads of eight", script: "cpus 0-2", smt: "2", usable: "0-2", targets: []int{0, 2}, boots: []Boot{SMT}},
 		{name: "a partition", script: "cpus 0-2", effective: "0-1", usable: "0-1", targets: []int{0, 1}},
@@ -165,6 +168,7 @@ func TestLearn(t *testing.T) {
 			assert.Equal(t, tt.usable, f.Usable.String())
 			assert.Equal(t, tt.targets, f.Targets)
 			assert.Equal(t, tt.boots, f.Boots)
+			assert.Equal(t, tt.away, f.Away.String())
 			for _, b := range tt.boots {
 				assert.True(t, f.Booted(b))
 			}

@@ -58,7 +58,7 @@ func (r *Runner) Notes() []string {
 		}
 	}
 	if m := r.machine; !m.Away.Empty() {
-		notes = append(notes, fmt.Sprintf("note: CPUs %v were offline, and were left so", m.Away))
+		notes = append(notes, fmt.Sprintf(NotePrefix+"CPUs %v were offline, and were left so", m.Away))
 	}
 	return append(notes, r.machine.known.notes()...)
 }

@@ -110,11 +110,11 @@ func (k *knownDefects) explain(t testing.TB, texts []string) *known.Entry {
 	return defect
 }
 
-// has reports whether a known defect explains what a test of that name sees. It
-// counts nothing.
-func (k *knownDefects) has(test, text string) bool {
+// of returns the known defect that explains what a test of that name sees, or
+// nil. It counts nothing.
+func (k *knownDefects) of(test, text string) *known.Entry {
 	if k == nil {
-		return false
+		return nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

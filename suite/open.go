@@ -125,12 +125,12 @@ func (m *Machine) suitable() (err error) {
 	return m.writable()
 }
 
-// leftBehind says that a run has left the machine changed, to somebody who may
-// not look.
+// leftBehind says that there is a record of a run, which may have left the machine
+// changed, to somebody who may not read it.
 func leftBehind() string {
 	for _, path := range machine.RecordPaths() {
 		if _, err := os.Lstat(path); err == nil {
-			return fmt.Sprintf(". And there is %s: a run is under way, or was killed together with its supervisor, and the next one, or -restore, puts the machine back", path)
+			return fmt.Sprintf(". And there is %s: a run is under way, or one could not put the machine back, as when it was killed together with its supervisor. The next one, or -restore, does so", path)
 		}
 	}
 	return ""

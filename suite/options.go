@@ -104,17 +104,19 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.BoolVar(&o.Destructive, "destructive", o.Destructive, "also run what may crash a broken kernel")
 }
 
-// CheckFlags is [Options.Check] when the command line was parsed. An empty -cpus
-// is none of what a command line can have: a variable of a script may be empty,
-// and all CPUs would go offline.
+// CheckFlags is [Options.Check] when the command line was parsed. It also refuses
+// an empty -cpus: a variable of a script may be empty, and all CPUs would go
+// offline.
 func (o *Options) CheckFlags(flags *flag.FlagSet) error {
 	empty := false
 	flags.Visit(func(f *flag.Flag) { empty = empty || f.Name == "cpus" && f.Value.String() == "" })
 	if empty {
-		return errors.New("-cpus: no CPU is given: leave the flag out if it may be any")
+		return errNoCPU
 	}
 	return o.Check()
 }
+
+var errNoCPU = errors.New("-cpus: no CPU is given: leave the flag out if it may be any")
 
 // Check says what of the options cannot be, on any machine, by the name of the
 // flag.
@@ -129,8 +131,10 @@ func (o *Options) Check() error {
 	case o.Settle < 0:
 		return fmt.Errorf("-settle %v: a pause takes time", o.Settle)
 	}
-	if _, err := affinity.ParseList(o.CPUs); err != nil {
+	if cpus, err := affinity.ParseList(o.CPUs); err != nil {
 		return fmt.Errorf("-cpus %q: %w", o.CPUs, err)
+	} else if o.CPUs != "" && cpus.Empty() {
+		return errNoCPU
 	}
 	if _, err := regexp.Compile(o.Require); err != nil {
 		return fmt.Errorf("-require %w", err)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/affinity"
 )
 
 // ownRow is a row with operations of its own, which notes what it was called
@@ -127,7 +129,9 @@ func TestInstrument(t *testing.T) {
 		assert.ErrorIs(t, err, unix.EPERM)
 	}
 	assert.Equal(t, 2, opened)
-	assert.Equal(t, []string{"note: it is so"}, r.Notes())
+	r.machine.Away = affinity.Of(3)
+	assert.Equal(t, []string{"note: it is so", "note: CPUs 3 were offline, and were left so"}, r.Notes())
+	r.machine.Away = affinity.CPUSet{}
 	assert.NoError(t, m.closeInstruments())
 	assert.NoError(t, m.closeInstruments())
 	assert.Equal(t, 1, made.closed)

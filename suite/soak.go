@@ -7,10 +7,13 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/known"
 )
 
 // soak is CPUs that go offline and online for a long time, under one workload
@@ -51,7 +54,14 @@ type soakResult struct {
 	returns  histogram // what the operations took
 	failures uint64
 	texts    []string // of the first of them
-	known    []string // failures by known defects, which are not among those
+	known    []*soakKnown
+}
+
+// soakKnown is a known defect that a workload has met. What it does is none of
+// the workload's failures.
+type soakKnown struct {
+	defect *known.Entry
+	texts  []string // of the first times that read otherwise
 }
 
 // cycles returns the number of offline/online round trips.
@@ -231,10 +241,8 @@ func (k *soak) judge(c Cycle) {
 // fail notes a failure. One by a known defect does not end the soak.
 func (k *soak) fail(text string) {
 	r := k.current
-	if k.machine.known.has(k.test+"/"+r.workload.Name, text) {
-		if len(r.known) < soakTexts && !slices.Contains(r.known, text) {
-			r.known = append(r.known, text)
-		}
+	if defect := k.machine.known.of(k.test+"/"+r.workload.Name, text); defect != nil {
+		r.met(defect, text)
 		return
 	}
 	r.failures++
@@ -243,6 +251,18 @@ func (k *soak) fail(text string) {
 	}
 	if !k.machine.Options.SoakContinue {
 		k.stop = errFirstFailure
+	}
+}
+
+// met notes a failure by a known defect.
+func (r *soakResult) met(defect *known.Entry, text string) {
+	i := slices.IndexFunc(r.known, func(met *soakKnown) bool { return met.defect.ID == defect.ID })
+	if i < 0 {
+		i = len(r.known)
+		r.known = append(r.known, &soakKnown{defect: defect})
+	}
+	if met := r.known[i]; len(met.texts) < soakTexts && !slices.Contains(met.texts, text) {
+		met.texts = append(met.texts, text)
 	}
 }
 
@@ -316,14 +336,18 @@ func (k *soak) report(t *testing.T) {
 	}
 }
 
-// tellKnown makes t one that fails by known defects, if nothing else was seen.
-func (r *soakResult) tellKnown(t *testing.T, known *knownDefects) {
-	if len(r.known) == 0 || t.Failed() || known.skip(t, r.known...) {
-		return
+// tellKnown makes t one that fails by the known defects that were met, if it
+// does not fail by others.
+func (r *soakResult) tellKnown(t *testing.T, defects *knownDefects) {
+	if len(r.known) == 1 {
+		defects.skip(t, r.known[0].texts...)
 	}
-	for _, text := range r.known { // by more than one
-		if !known.log(t, text) {
-			t.Error(text)
+	for _, met := range r.known {
+		switch {
+		case t.Failed():
+			t.Log(skipText(met.defect, met.texts))
+		case !defects.log(t, met.texts...):
+			t.Error(strings.Join(met.texts, "\n"))
 		}
 	}
 }

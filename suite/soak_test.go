@@ -61,7 +61,7 @@ func TestSoak(t *testing.T) {
 func TestSoakKnown(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "known.json")
 	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
-		{"id": "one", "test": "T/Soak/idle", "kernels": [{"from": "2.6"}], "symptom": "WARNING: one", "why": "it warns", "review": "2999-01-01"},
+		{"id": "one", "test": "T/Soak/idle", "most": 1, "kernels": [{"from": "2.6"}], "symptom": "WARNING: one", "why": "it warns", "review": "2999-01-01"},
 		{"id": "two", "test": "T/Soak/idle", "kernels": [{"from": "2.6"}], "symptom": "WARNING: two", "why": "it warns", "review": "2999-01-01"}]}`), 0o644))
 	tables := rows(online, offline)
 	tables.Workloads = []Workload{{Name: "idle"}}
@@ -70,7 +70,9 @@ func TestSoakKnown(t *testing.T) {
 	for _, tt := range []struct{ name, script, verdict, says string }{
 		{"one", one + one, "known: one", "workload idle, 0 failures"},
 		{"two", one + two, "known: two", "known: one: it warns"},
+		{"two, of which one in two ways", one + one + " again" + two, "known: two", "WARNING: one again"},
 		{"another", one + three, "fail", "WARNING: three"},
+		{"another beside it", one + three, "fail", "known: one: it warns"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := playRows(t, before+tt.script, tables, func(r *Runner) {

@@ -77,8 +77,8 @@ func (v verdicts) nothing() string {
 	return "no test has run the suite"
 }
 
-// again is a pattern for -run that has the tests that have failed, and not many
-// others. It is "" if none has.
+// again is a pattern for -run that has the tests that have failed. If they are
+// many, it has the groups that they are in. It is "" if none has failed.
 func (v verdicts) again() string {
 	const most = 8 // alternatives
 	var patterns []string

@@ -67,7 +67,7 @@ func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 		return "", fmt.Errorf("%s is not installed, and there is no apt-get to install it with: install QEMU by other means", m.qemu)
 	}
 	if os.Geteuid() != 0 {
-		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s (8.1 or newer, if there is), or this as root, which does so", m.qemu, m.pkg)
+		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s (%d.%d or newer, if there is), or this as root, which does so", m.qemu, m.pkg, sound.major, sound.minor)
 	}
 	fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
 	if err := install(ctx, m.pkg); err != nil {
@@ -204,6 +204,6 @@ func (m machine) check(ctx context.Context, emulator string) error {
 	if release := codename(); release != "" {
 		advice = fmt.Sprintf("if APT has the source %s-backports, run sudo apt-get install -t %[1]s-backports %s; or remove it and run this as root, which installs a newer one if there is any", release, m.pkg)
 	}
-	return fmt.Errorf("%s is QEMU %d.%d, whose CPUs may run code that the kernel has just changed: %d.%d or newer is needed: %s",
+	return fmt.Errorf("%s is QEMU %d.%d, which may run code from before the kernel has changed it, and takes no input-path: %d.%d or newer is needed: %s",
 		emulator, v.major, v.minor, sound.major, sound.minor, advice)
 }

@@ -25,7 +25,7 @@ func TestTooOld(t *testing.T) {
 // A QEMU that would make kernels look bad is refused, in one line.
 func TestUnsound(t *testing.T) {
 	for _, tt := range []struct{ script, want string }{
-		{"echo 'QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)'", " is QEMU 7.2, whose CPUs may run code that the kernel has just changed: 8.1 or newer is needed: "},
+		{"echo 'QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)'", " is QEMU 7.2, which may run code from before the kernel has changed it, and takes no input-path: 8.1 or newer is needed: "},
 		{"echo 'QEMU emulator version 8.1.0'", ""},
 		{"echo 'QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)'", ""},
 		{"echo something else", ""},
@@ -60,5 +60,5 @@ func TestUnsoundInstalled(t *testing.T) {
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	_, err := machine{qemu: "qemu-test", pkg: "qemu-package"}.find(t.Context(), t.Output())
-	require.ErrorContains(t, err, dir+"/qemu-test is QEMU 6.2, whose CPUs may run code that the kernel has just changed")
+	require.ErrorContains(t, err, dir+"/qemu-test is QEMU 6.2, which may run code from before the kernel has changed it, and takes no input-path")
 }

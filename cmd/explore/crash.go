@@ -134,54 +134,60 @@ func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, reduceTime)
 	defer cancel()
-	first := func(candidates [][]explore.Line) int {
+	shows, ran := h.shows(limited, f, lines)
+	if ran {
+		f.Tried++
+	}
+	if shows < 0 {
+		return h.all.add(h, f)
+	}
+	f.Shown++
+	steps := explore.Shrink(lines[0], func(candidates [][]explore.Line) int {
 		if limited.Err() != nil {
 			return -1
 		}
-		return h.shows(limited, f, candidates)
-	}
-	if first(lines) < 0 {
-		f.Tried++
-		return h.all.add(h, f)
-	}
-	steps := explore.Shrink(lines[0], first)
+		first, _ := h.shows(limited, f, candidates)
+		return first
+	})
 	// The last candidate that was tried is not what is left.
-	if h.shows(ctx, f, [][]explore.Line{steps}) == 0 {
-		f.Shown++
+	if shows, ran := h.shows(ctx, f, [][]explore.Line{steps}); ran {
+		f.Tried++
+		f.Shown += min(shows+1, 1)
 	}
-	f.Shown, f.Tried = f.Shown+1, f.Tried+2
 	return h.all.add(h, f)
 }
 
 // shows returns the index of the first candidate that shows the finding in a
 // fresh VM, or -1. What was seen then is part of the finding, and the steps up
 // to it: a law may have been broken when they were undone. A VM that does not
-// come so far says nothing; a second one is not waited for.
-func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]explore.Line) int {
+// come so far says nothing; if the next one does not either, the others are left
+// out. ran reports whether one came so far.
+func (h *hunt) shows(ctx context.Context, f *explore.Finding, candidates [][]explore.Line) (at int, ran bool) {
 	key := f.Violation.Key()
 	for first, missed := 0, 0; first < len(candidates); {
 		s, err := h.boot(ctx, shrinkLimit, "-law", key, "-replay", explore.FormatSequences(candidates[first:]...))
 		if s.begin.Lines == nil {
 			if missed++; missed > 1 || ctx.Err() != nil {
-				return -1
+				return -1, ran
 			}
 			continue
 		}
+		missed, ran = 0, true
 		at := first + int(s.begin.Number)
 		var failure *vm.Failure
 		switch crashed := errors.As(err, &failure); {
 		case crashed && crashFinding(s, failure).Violation.Key() == key:
 			f.Steps = strings.Split(strings.TrimSpace(explore.FormatSequences(candidates[at])), "\n")
 			f.Results = make([]string, len(f.Steps))
-			return at
+			return at, ran
 		case s.shown(f):
-			return at
+			return at, ran
 		case err == nil:
-			return -1
+			return -1, ran
 		}
 		first = at + 1 // it spoiled the machine, or crashed it in another way
 	}
-	return -1
+	return -1, ran
 }
 
 // shown reports whether the last sequence that was tried shows the finding,

@@ -117,12 +117,32 @@ func TestShowsWithoutBoot(t *testing.T) {
 	early, shows := boot{err: &vm.Failure{What: "the VM did not start a program within 2m0s"}}, boot{said: replayed, err: crashIn("f")}
 	candidates, err := explore.ReadSequences("mkdir $A\nrmdir $A\n")
 	require.NoError(t, err)
-	for want, boots := range map[int][]boot{0: {early, shows}, -1: {early, early}} {
+	for _, tt := range []struct {
+		boots []boot
+		at    int
+		ran   bool
+	}{
+		{[]boot{early, shows}, 0, true},
+		{[]boot{early, early}, -1, false},
+		{[]boot{{said: survived}}, -1, true},
+	} {
 		h := newHunt(t.TempDir())
-		h.play(t, boots...)
+		h.play(t, tt.boots...)
 		f := &explore.Finding{Violation: explore.Violation{Law: "survives", Touches: "crash in f"}}
-		assert.Equal(t, want, h.shows(t.Context(), f, candidates))
+		at, ran := h.shows(t.Context(), f, candidates)
+		assert.Equal(t, tt.at, at)
+		assert.Equal(t, tt.ran, ran)
 	}
+}
+
+// Steps that no VM came to have not been tried.
+func TestReduceWithoutBoot(t *testing.T) {
+	early := boot{err: &vm.Failure{What: "the VM did not start a program within 2m0s"}}
+	h := newHunt(t.TempDir())
+	h.play(t, early, early)
+	f := &explore.Finding{Violation: explore.Violation{Law: "survives", Touches: "crash in f"}, Steps: []string{"mkdir $A"}, Shown: 1, Tried: 1}
+	require.NoError(t, h.reduce(t.Context(), f))
+	assert.Equal(t, [2]int{1, 1}, [2]int{f.Shown, f.Tried})
 }
 
 // Who interrupts it is not told that the crash does not show again.

@@ -36,7 +36,7 @@ func bootsOf(prepare func(p *profile.Profile) error, log io.Writer) (boots []boo
 		}
 		switch {
 		case errors.Is(err, vmkernel.ErrNoModule):
-			fmt.Fprintf(log, "what survives is not looked for with -profile %s: %v\n", b.profile, err)
+			fmt.Fprintf(log, "survivors are not tried with -profile %s: %v\n", b.profile, err)
 		case err != nil:
 			return nil, err
 		default:

@@ -110,8 +110,8 @@ func TestBootsOf(t *testing.T) {
 	boots, err := bootsOf(func(p *profile.Profile) error { return fmt.Errorf("module %s: %w", p.Modules[0], vmkernel.ErrNoModule) }, &told)
 	require.NoError(t, err)
 	assert.Equal(t, elsewhere[:3], boots)
-	assert.Equal(t, "what survives is not looked for with -profile modules: module nvme: no such module\n"+
-		"what survives is not looked for with -profile msr: module msr: no such module\n", told.String())
+	assert.Equal(t, "survivors are not tried with -profile modules: module nvme: no such module\n"+
+		"survivors are not tried with -profile msr: module msr: no such module\n", told.String())
 
 	boots, err = bootsOf(func(*profile.Profile) error { return nil }, &told)
 	require.NoError(t, err)

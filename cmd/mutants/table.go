@@ -193,13 +193,13 @@ var hotplugMutants = []mutant{
 		name:   "cache-not-added",
 		breaks: "cache/ does not come back with the CPU",
 		pokes:  all("cacheinfo_cpu_online=ret0"),
-		rows:   []string{"TestOnline/at-return/cache"},
+		rows:   []string{"TestOnline/at-return/cache$"},
 	},
 	{
 		name:   "cache-not-removed",
 		breaks: "cache/ stays when the CPU goes",
 		pokes:  all("cacheinfo_cpu_pre_down=ret0"),
-		rows:   []string{"TestOffline/at-return/cache"},
+		rows:   []string{"TestOffline/at-return/cache$"},
 	},
 	{
 		name:   "perf-not-initialised",
@@ -337,7 +337,7 @@ var hotplugMutants = []mutant{
 		name:   "deadline-unchecked",
 		breaks: "a CPU goes though deadline tasks need it",
 		pokes:  map[string]string{"7.x": "dl_bw_deactivate=ret0", every: "dl_bw_check_overflow=ret0"},
-		rows:   []string{"TestScenario/deadline"},
+		rows:   []string{"TestScenario/deadline$"},
 	},
 	{
 		name:   "quota-unenforced",

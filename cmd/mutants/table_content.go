@@ -85,7 +85,7 @@ var contentMutants = []mutant{
 		breaks: "the workers of a CPU may run anywhere when it is back for the first time",
 		pokes:  all("workqueue_online_cpu=ret0"),
 		flags:  []string{"-run", "^TestScenario$/^kernel-threads$"},
-		rows:   []string{"TestScenario/kernel-threads"},
+		rows:   []string{"TestScenario/kernel-threads$"},
 	},
 	{
 		name:   "rseq-not-updated",

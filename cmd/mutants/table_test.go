@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,10 +41,14 @@ func TestTable(t *testing.T) {
 				_, err := regexp.Compile(row)
 				assert.NoError(t, err)
 				assert.NotContains(t, row, "|", "a row of its own")
-				named := regexp.MustCompile(`^Test[A-Za-z]+/[^/]+$`).MatchString(row) || slices.ContainsFunc(hotplugtest.Default().Invariants, func(i hotplugtest.Invariant) bool {
-					return regexp.MustCompile("/" + i.Name + "(/|$)").MatchString(row)
+				whole := strings.TrimSuffix(row, "$")
+				named := regexp.MustCompile(`^Test[A-Za-z]+/[^/]+$`).MatchString(whole) || slices.ContainsFunc(hotplugtest.Default().Invariants, func(i hotplugtest.Invariant) bool {
+					return regexp.MustCompile("/" + i.Name + "(/|$)").MatchString(whole)
 				})
 				assert.Truef(t, named, "%s names no row of the suite", row)
+				if whole == row {
+					assert.Emptyf(t, longer(row), "%s matches these too: end it with $", row)
+				}
 			}
 			for delay := range strings.FieldsSeq(m.delays) {
 				_, err := vm.ParseDelay(delay)
@@ -70,6 +75,23 @@ func TestTable(t *testing.T) {
 		})
 	}
 	assert.LessOrEqual(t, short, 4, "the short list is run each time")
+}
+
+// longer returns the rows of the suite that begin with the name of the one that
+// a pattern of tests ends with.
+func longer(pattern string) (rows []string) {
+	tables := hotplugtest.Default()
+	if strings.HasPrefix(pattern, "TestScenario/") {
+		for _, s := range tables.Scenarios {
+			rows = append(rows, s.Name)
+		}
+	} else if strings.Contains(pattern, "/at-") {
+		for _, i := range tables.Invariants {
+			rows = append(rows, i.Name)
+		}
+	}
+	name := path.Base(pattern)
+	return slices.DeleteFunc(rows, func(row string) bool { return row == name || !strings.HasPrefix(row, name) })
 }
 
 // The tables of docs/lab.md have no mutant that is none.

@@ -80,10 +80,10 @@ func TestParse(t *testing.T) {
 		{name: "absolute -out", args: []string{"-out", "/a/b"}, want: func(o *options) { o.vm.Out = "/a/b" }},
 		{
 			name: "flags of the test binary",
-			args: []string{"-run", "TestOnline/at-uevent", "--", "-cycles=15", "-test.v", "--", "x"},
+			args: []string{"-run", "TestOnline/at-uevent", "--", "-cycles=15", "-test.v"},
 			want: func(o *options) {
 				o.run = "TestOnline/at-uevent"
-				o.args = []string{"-cycles=15", "-test.v", "--", "x"}
+				o.args = []string{"-cycles=15", "-test.v"}
 			},
 		},
 		{

@@ -33,8 +33,7 @@ func checkSuiteArgs(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("%v", err) // -help is no help here
 	}
-	// Flags after such a word would not count. After "--" nobody takes them for flags.
-	if n := flags.NArg(); n > 0 && args[max(len(args)-n-1, 0)] != "--" {
+	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected %q: only flags can follow", flags.Arg(0))
 	}
 	return checkSuite(&o, flags)

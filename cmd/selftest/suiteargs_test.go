@@ -21,7 +21,6 @@ func TestSuiteArgs(t *testing.T) {
 		"-cycles 100 -cpus 2-3 -all-cpus -cpusets 500 -require ^[^/]*$ -known builtin":                                    "",
 		"-cycles=3 -sleep=false -settle 1s -soak 1m -hot-add x -explore 1m -explore-seed 7 -restore":                      "",
 		"-test.v=test2json -test.failfast -test.skip ^TestScenario$/^(a|b)$ -test.count 2 -test.timeout=1m -test.cpu 1,2": "",
-		"-test.v -test.short -- x": "",
 
 		"-nosuch":            "flag provided but not defined: -nosuch",
 		"-run TestX":         "flag provided but not defined: -run",
@@ -35,6 +34,8 @@ func TestSuiteArgs(t *testing.T) {
 		"-require (":         "-require error parsing regexp: missing closing ): `(`",
 		"-known nofile":      "-known nofile: the virtual machine does not have this file: give -known before the --",
 		"-known testdata/no": "-known open testdata/no: no such file or directory",
+		"-test.v -- x":       `unexpected "x": only flags can follow`,
+		"-cpus ,":            "-cpus: no CPU is given: leave the flag out if it may be any",
 		"-all-cpus false":    `unexpected "false": only flags can follow`,
 		"x -cycles 5":        `unexpected "x": only flags can follow`,
 		"-test.run (":        "invalid value \"(\" for flag -test.run: (: error parsing regexp: missing closing ): `(`",

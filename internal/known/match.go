@@ -77,12 +77,16 @@ func (m *Matcher) Failed(test, output string) *Entry {
 	return m.find(test, false, func(e *entry) bool { return explains(e, Texts(output)) })
 }
 
-// Explains reports whether Failed would return a known defect. It counts
+// Explains returns the known defect that Failed would return, or nil. It counts
 // nothing: what a test sees many times is one failure.
-func (m *Matcher) Explains(test, output string) bool {
-	return slices.ContainsFunc(m.entries, func(e *entry) bool {
+func (m *Matcher) Explains(test, output string) *Entry {
+	i := slices.IndexFunc(m.entries, func(e *entry) bool {
 		return !e.Crash && e.test.MatchString(test) && m.applies(e) && (e.Most == 0 || m.count[e] < e.Most) && explains(e, Texts(output))
 	})
+	if i < 0 {
+		return nil
+	}
+	return &m.entries[i].Entry
 }
 
 // Crashed returns the known defect that ended the virtual machine, or nil. test
