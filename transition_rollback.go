@@ -8,7 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/callback"
 	"github.com/hotplugtest/hotplugtest/suite"
+	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
 // rolledBack is an operation that fails at each hotplug state in turn, and
@@ -38,12 +40,15 @@ func failStates(m *Machine) ([]string, error) {
 
 // canFail returns those of the variants at which a CPU in the given state can be
 // made to fail. The kernel refuses those before CPUHP_BRINGUP_CPU while the CPU
-// is online: on its way down they cannot fail (fail_store()). Whether a state
-// does nothing in one of the two directions is not known before it has been
-// tried.
+// is online: on its way down they cannot fail (fail_store()). A state that does
+// nothing in the direction of the operation cannot fail either.
 func canFail(before State) func(m *Machine, cpu int, variants []string) ([]string, error) {
 	return func(m *Machine, cpu int, variants []string) ([]string, error) {
 		if err := m.Ensure(cpu, before); err != nil {
+			return nil, err
+		}
+		silent, err := silentStates(m, cpu, before)
+		if err != nil {
 			return nil, err
 		}
 		var able []string
@@ -52,12 +57,34 @@ func canFail(before State) func(m *Machine, cpu int, variants []string) ([]strin
 			if err != nil {
 				return nil, err
 			}
-			if m.CPUs.SetFail(cpu, state) == nil {
+			if !silent[state] && m.CPUs.SetFail(cpu, state) == nil {
 				able = append(able, variant)
 			}
 		}
 		return able, m.CPUs.SetFail(cpu, -1)
 	}
+}
+
+// silentStates returns states that do nothing when a CPU leaves the given state,
+// by the events of both directions. There may be others, for which trying it
+// tells, and so it does for all if nothing can be recorded.
+func silentStates(m *Machine, cpu int, before State) (map[int]bool, error) {
+	after := Online
+	if before == Online {
+		after = Offline
+	}
+	var ways [2][]tracefs.Event
+	for i, state := range []State{after, before} {
+		var failed, err error
+		ways[i], err = callback.Record(func() error {
+			failed = m.Ensure(cpu, state)
+			return failed
+		})
+		if err != nil {
+			return nil, errors.Join(failed, m.Ensure(cpu, before))
+		}
+	}
+	return callback.OneWay(ways[0], ways[1]), nil
 }
 
 // stateOf is the number of the state that a variant names.

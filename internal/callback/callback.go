@@ -4,6 +4,7 @@ package callback
 
 import (
 	"regexp"
+	"strconv"
 
 	"github.com/hotplugtest/hotplugtest/tracefs"
 )
@@ -16,6 +17,36 @@ var Events = []string{"cpuhp:cpuhp_enter", "cpuhp:cpuhp_multi_enter"}
 // (sched_cpu_activate)". A state without a callback has the address of NULL,
 // which is in parentheses too.
 var name = regexp.MustCompile(`\(([A-Za-z_][^()]*)\)$`)
+
+// step matches the number of an event's state.
+var step = regexp.MustCompile(` step: *(\d+) `)
+
+// OneWay returns the states that have a callback on the way back and none on the
+// way forth, of the events of both. One with instances may have a callback and no
+// event: it is left out.
+func OneWay(forth, back []tracefs.Event) map[int]bool {
+	states := make(map[int]bool)
+	for _, e := range back {
+		if _, ok := Function(e); ok && e.Name == "cpuhp_enter" {
+			states[state(e)] = true
+		}
+	}
+	for _, e := range forth {
+		if _, ok := Function(e); ok {
+			delete(states, state(e))
+		}
+	}
+	return states
+}
+
+func state(e tracefs.Event) int {
+	found := step.FindStringSubmatch(e.Args)
+	if found == nil {
+		return -1
+	}
+	n, _ := strconv.Atoi(found[1])
+	return n
+}
 
 // Function returns the function that an event enters, and whether the event is
 // one of [Events] and its state has a callback.

@@ -6,7 +6,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuhp"
 	"github.com/hotplugtest/hotplugtest/internal/callback"
-	"github.com/hotplugtest/hotplugtest/tracefs"
 )
 
 func main() {
@@ -108,24 +106,7 @@ func offAndOn(sys cpuhp.FS, cpu int, online affinity.CPUSet) error {
 // callbacks returns the functions that are called in operate, each once, in the
 // order of their first calls.
 func callbacks(operate func() error) (functions []string, err error) {
-	fs, err := tracefs.Open("/")
-	if err != nil {
-		return nil, err
-	}
-	i, err := fs.Create(fmt.Sprintf("%s%d-callbacks", tracefs.NamePrefix, os.Getpid()), nil)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, i.Close()) }()
-	for _, event := range callback.Events {
-		if err := i.Enable(event, ""); err != nil {
-			return nil, err
-		}
-	}
-	if err := errors.Join(i.Start(), operate(), i.Stop()); err != nil {
-		return nil, err
-	}
-	events, err := i.Read()
+	events, err := callback.Record(operate)
 	if err != nil {
 		return nil, err
 	}
