@@ -152,7 +152,9 @@ func (h *hunt) reduce(ctx context.Context, f *explore.Finding) error {
 	// The last candidate that was tried is not what is left.
 	if shows, ran := h.shows(ctx, f, [][]explore.Line{steps}); ran {
 		f.Tried++
-		f.Shown += min(shows+1, 1)
+		if shows == 0 {
+			f.Shown++
+		}
 	}
 	return h.all.add(h, f)
 }
