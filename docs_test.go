@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write the parts of docs/ that come from the rows")
 
-// The docs have what the rows say: go test -short -run TestDocs -update .
+// The docs have what the rows say: go test -short -run TestDocs . -update
 // writes the parts between the lines "<!-- rows: NAME -->" and "<!-- end -->".
 func TestDocs(t *testing.T) {
 	tables := Default()
@@ -44,7 +44,7 @@ func TestDocs(t *testing.T) {
 			continue
 		}
 		if stale := firstDifference(want, string(data)); stale != "" {
-			t.Errorf("%s is stale: go test -short -run TestDocs -update .\n%s", file, stale)
+			t.Errorf("%s is stale: go test -short -run TestDocs . -update\n%s", file, stale)
 		}
 	}
 	assert.Empty(t, parts, "no file has these parts")
@@ -273,7 +273,7 @@ func TestDocsKnown(t *testing.T) {
 	is, err := os.ReadFile(file)
 	require.NoError(t, err)
 	if stale := firstDifference(string(want), string(is)); stale != "" {
-		t.Errorf("%s is stale: go test -short -run TestDocs -update .\n%s", file, stale)
+		t.Errorf("%s is stale: go test -short -run TestDocs . -update\n%s", file, stale)
 	}
 }
 

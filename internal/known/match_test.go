@@ -37,6 +37,7 @@ var recorded = []record{
 	{"partition-frees-node-threads", "6.12.117+deb13-amd64", "numa", "TestScenario/kernel-threads-partition", "partition-frees-kthreads-trixie"},
 	{"memcg-adds-anew", "5.10.0-32-amd64", "default", "TestScenario/memory-counters", "memcg-adds-anew"},
 	{"torn-list", "6.1.0-50-amd64", "default", "TestScenario/readers", "torn-list"},
+	{"torn-list", "7.2.13+deb14-amd64", "default", "TestScenario/readers", "torn-list-sid"},
 	{"shrunk-list", "7.2.13+deb14-amd64", "default", "TestScenario/readers", "shrunk-list"},
 	{"isolated-partition", "7.2.13+deb14-amd64", "default", "TestScenario/suspend-isolated", "isolated-partition"},
 	{"offline-divides", "7.2.13+deb14-amd64", "default", "TestScenario/deadline-ended", "offline-divides"},
