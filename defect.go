@@ -94,7 +94,7 @@ var (
 	}
 	deadlineBandwidth = Defect{
 		Kernels: []Span{{From: Version{6, 12}, Until: Version{6, 13}}},
-		Symptom: `once, on such a host: the warning "dl_rq->running_bw > old" in task_non_contending(), as the deadline server of a CPU ` +
+		Symptom: `once, on a host with more to run than it has processors: the warning "dl_rq->running_bw > old" in task_non_contending(), as the deadline server of a CPU ` +
 			"that goes offline is stopped (dl_server_stop(), sched_cpu_dying())",
 		Signature: &Signature{
 			ID:      "deadline-bandwidth",
@@ -208,9 +208,10 @@ var (
 	}
 	relativeDivides = Defect{
 		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}}},
-		Symptom: "the same, with MPOL_F_RELATIVE_NODES: the kernel divides by zero in the write to online, with the locks of hotplug and cpusets held",
-		Since:   "v3.17 (ae1c802382f7), until 6.1.178 and 5.10.261",
-		Link:    `"cgroup/cpuset: rebind mm mempolicy to effective_mems, not mems_allowed"`,
+		Symptom: "memory is bound with MPOL_F_RELATIVE_NODES by a thread in a cpuset without cpuset.mems, and a CPU goes offline or comes online: " +
+			"the kernel divides by zero in the write to online, with the locks of hotplug and cpusets held",
+		Since: "v3.17 (ae1c802382f7), until 6.1.178 and 5.10.261",
+		Link:  `"cgroup/cpuset: rebind mm mempolicy to effective_mems, not mems_allowed"`,
 		Signature: &Signature{
 			ID:       "relative-divides",
 			Test:     `TestMemory/relative-policy/at-(uevent|return)(/.*)?`,

@@ -52,20 +52,21 @@ func (f FS) path(cpu int, attr string) string {
 	return filepath.Join(f.cpus, "cpu"+strconv.Itoa(cpu), attr)
 }
 
-// Online reads /sys/devices/system/cpu/online: the CPUs that are online.
+// Online reads /sys/devices/system/cpu/online: the CPUs that are online. The
+// error is an [*Error].
 func (f FS) Online() (affinity.CPUSet, error) { return f.cpuSet("online") }
 
 // Offline reads /sys/devices/system/cpu/offline: the CPUs that are not online.
 // That includes CPUs that are not possible, if the machine has more than the
-// kernel was configured or booted for.
+// kernel was configured or booted for. The error is an [*Error].
 func (f FS) Offline() (affinity.CPUSet, error) { return f.cpuSet("offline") }
 
 // Present reads /sys/devices/system/cpu/present: the CPUs that the machine
-// has.
+// has. The error is an [*Error].
 func (f FS) Present() (affinity.CPUSet, error) { return f.cpuSet("present") }
 
 // Possible reads /sys/devices/system/cpu/possible: the CPUs that the machine
-// could have until the next boot.
+// could have until the next boot. The error is an [*Error].
 func (f FS) Possible() (affinity.CPUSet, error) { return f.cpuSet("possible") }
 
 func (f FS) cpuSet(name string) (affinity.CPUSet, error) {
@@ -76,7 +77,8 @@ func (f FS) cpuSet(name string) (affinity.CPUSet, error) {
 // online. If the CPU has no such file, which may be because it cannot go
 // offline and may be because there is no such CPU, Online decides.
 //
-// While an operation on that CPU is going on, the read waits for its end.
+// While an operation on that CPU is going on, the read waits for its end. The
+// error is an [*Error].
 func (f FS) IsOnline(cpu int) (bool, error) {
 	online, err := read(f.path(cpu, "online"), sysfs.ParseBool)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,6 +101,8 @@ func (f FS) IsOnline(cpu int) (bool, error) {
 //   - [unix.EOPNOTSUPP]: the platform cannot do it
 //   - [unix.EINVAL]: the CPU is not possible
 //   - [unix.EAGAIN]: the failure was injected through cpuN/hotplug/fail
+//   - [unix.ENOSPC]: on x86, the other CPUs have no room for the interrupts of
+//     the CPU that must go offline
 //   - [unix.EIO]: the CPU did not come up in time. Of one that did not die in
 //     time the kernel's log tells, and the operation succeeds
 //   - [unix.ENOENT]: there is no such CPU, or it is not hotpluggable
@@ -124,7 +128,7 @@ func (f FS) Eject(cpu int) error { return write(f.path(cpu, "firmware_node/eject
 
 // Hotpluggable returns the present CPUs that have a file
 // /sys/devices/system/cpu/cpuN/online, and for each of the others the reason
-// why it cannot go offline.
+// why it cannot go offline. The error is an [*Error].
 func (f FS) Hotpluggable() (cpus affinity.CPUSet, why map[int]string, err error) {
 	present, err := f.Present()
 	if err != nil {

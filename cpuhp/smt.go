@@ -35,9 +35,10 @@ func SMTEnabled(control string) bool {
 
 // SetSMT writes to /sys/devices/system/cpu/smt/control. "off" takes all sibling
 // threads offline but the first of each core, and "on" brings all present CPUs
-// online, on x86 also those that were taken offline one by one. A number, such
-// as "2", does either until so many threads of each core are online. On x86
-// only the numbers that mean off and on are valid. SetSMT blocks until the
+// online, on x86 also those that were taken offline one by one. Since v6.17
+// (2066f00e5b2d), it leaves a core offline of which all threads were. A number,
+// such as "2", does either until so many threads of each core are online. On
+// x86 only the numbers that mean off and on are valid. SetSMT blocks until the
 // kernel says that this is done. "forceoff" is refused here: nothing but a
 // reboot undoes it.
 //

@@ -41,8 +41,9 @@ func (f FS) Node(cpu int) (int, error) {
 }
 
 // Isolated reads /sys/devices/system/cpu/isolated: the CPUs that are in no
-// scheduler domain by isolcpus= on the kernel's command line. It is empty if
-// the kernel has no such file.
+// scheduler domain by isolcpus= on the kernel's command line, and since v7.0
+// those that isolated cpuset partitions have now. Such a change of the file may
+// be late. It is empty if the kernel has no such file.
 func (f FS) Isolated() (affinity.CPUSet, error) { return f.optionalSet("isolated") }
 
 // NohzFull reads /sys/devices/system/cpu/nohz_full: the CPUs that have no tick

@@ -69,7 +69,7 @@ func (t *Target) expand(text string) string {
 
 // A Result is what became of a [Line].
 type Result struct {
-	// Errs has the error of each command; nil: it succeeded. A Write has an
+	// Errs has the error of each command; 0: it succeeded. A Write has an
 	// errno, and so have the others.
 	Errs []unix.Errno
 

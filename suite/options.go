@@ -43,8 +43,7 @@ type Options struct {
 	// Known are lists of known defects: files, or "builtin" for the defects of
 	// the rows of this module. A test that fails by one of them alone is
 	// skipped, and says so. Lists match tests by the names that they have in
-	// this module's own suite. A test in which the kernel's log has a complaint
-	// fails.
+	// this module's own suite.
 	Known []string
 
 	// MustTest makes a run fail that tests nothing, because the machine does
@@ -89,7 +88,7 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.BoolVar(&o.AllCPUs, "all-cpus", o.AllCPUs, "probe each CPU (default some that differ in where they are)")
 	flags.StringVar(&o.HotAdd, "hot-add", o.HotAdd, "`command` by which the machine gets one more CPU, which it has for as long as the tests run")
 	flags.IntVar(&o.Cycles, "cycles", cmp.Or(o.Cycles, defaultCycles), "probes of each CPU in each case")
-	flags.IntVar(&o.Cpusets, "cpusets", cmp.Or(o.Cpusets, defaultCpusets), "how many cpusets come before the child that is probed from")
+	flags.IntVar(&o.Cpusets, "cpusets", cmp.Or(o.Cpusets, defaultCpusets), "how many cpusets come before the child that is probed from; 0: the default")
 	flags.DurationVar(&o.Soak, "soak", o.Soak, "for how long TestSoak must take CPUs offline and online under changing workloads")
 	flags.BoolVar(&o.SoakContinue, "soak-continue", o.SoakContinue, "don't end the soak with the first failure")
 	flags.StringVar(&o.Require, "require", o.Require, "`regexp` of tests that fail instead of being skipped")

@@ -67,8 +67,8 @@ func notSupported(err error) error {
 }
 
 // States reads /sys/power/state: the states that the system can be put into, of
-// "freeze", "standby", "mem" and "disk". The error wraps [ErrNotSupported]
-// without CONFIG_PM_SLEEP.
+// "freeze", "standby", "mem" and "disk". There are none without
+// CONFIG_PM_SLEEP. The error wraps [ErrNotSupported] without CONFIG_PM.
 func (f FS) States() ([]string, error) {
 	text, err := sysfs.ReadFile(f.power("state"))
 	return strings.Fields(text), notSupported(err)
@@ -81,7 +81,7 @@ func (f FS) States() ([]string, error) {
 // or tasks could not be frozen, [unix.EAGAIN] when the state does not go as far
 // as pm_test says, [unix.EINVAL] for a state that there is not, or that of a
 // notifier or driver that refused. It wraps [ErrNotSupported] without
-// CONFIG_PM_SLEEP.
+// CONFIG_PM.
 func (f FS) Enter(state string) error {
 	return notSupported(sysfs.WriteFileThen(f.power("state"), state, f.wrote))
 }
@@ -131,7 +131,8 @@ func (f FS) write(path, value string) error { return notSupported(sysfs.WriteFil
 // and "deep". The error wraps [ErrNotSupported] where there is no such choice.
 func (f FS) MemSleep() (Choice, error) { return f.choice("mem_sleep") }
 
-// SetMemSleep writes to /sys/power/mem_sleep.
+// SetMemSleep writes to /sys/power/mem_sleep. The error wraps [unix.EINVAL] for
+// a value that cannot be chosen, and [ErrNotSupported] as that of [FS.MemSleep].
 func (f FS) SetMemSleep(value string) error { return f.write(f.power("mem_sleep"), value) }
 
 // PMTest reads /sys/power/pm_test: how far a suspend goes, one of [Levels], or
@@ -139,7 +140,8 @@ func (f FS) SetMemSleep(value string) error { return f.write(f.power("mem_sleep"
 // CONFIG_PM_DEBUG.
 func (f FS) PMTest() (Choice, error) { return f.choice("pm_test") }
 
-// SetPMTest writes to /sys/power/pm_test.
+// SetPMTest writes to /sys/power/pm_test. The error wraps [unix.EINVAL] for a
+// level that there is not, and [ErrNotSupported] without CONFIG_PM_DEBUG.
 func (f FS) SetPMTest(level string) error { return f.write(f.power("pm_test"), level) }
 
 func (f FS) testDelay() string {
@@ -154,7 +156,8 @@ func (f FS) TestDelay() (seconds int, err error) {
 	return seconds, notSupported(err)
 }
 
-// SetTestDelay writes to /sys/module/suspend/parameters/pm_test_delay.
+// SetTestDelay writes to /sys/module/suspend/parameters/pm_test_delay, in
+// seconds. The error wraps [ErrNotSupported] without CONFIG_PM_DEBUG.
 func (f FS) SetTestDelay(seconds int) error { return f.write(f.testDelay(), strconv.Itoa(seconds)) }
 
 func (f FS) notifierError(action string) string {
@@ -172,8 +175,9 @@ func (f FS) NotifierError(action string) (unix.Errno, error) {
 	return unix.Errno(-value), notSupported(err)
 }
 
-// SetNotifierError writes there: the suspends that follow are aborted with the
-// errno, until it is 0.
+// SetNotifierError writes to the file of [FS.NotifierError]: the suspends that
+// follow are aborted with the errno, until it is 0. The error wraps
+// [ErrNotSupported] as that of NotifierError does.
 func (f FS) SetNotifierError(action string, errno unix.Errno) error {
 	return f.write(f.notifierError(action), strconv.Itoa(-int(errno)))
 }
@@ -188,7 +192,8 @@ func (f FS) WakeupCount() (uint64, error) {
 
 // SetWakeupCount writes to /sys/power/wakeup_count: the next suspend is aborted
 // if there is a wakeup event until then. The error wraps [unix.EINVAL] if there
-// was one already, that is, if n is not the count any more.
+// was one already, that is, if n is not the count any more, and
+// [ErrNotSupported] without CONFIG_PM_SLEEP.
 func (f FS) SetWakeupCount(n uint64) error {
 	return f.write(f.power("wakeup_count"), strconv.FormatUint(n, 10))
 }
@@ -231,7 +236,8 @@ func (f FS) SetAlarm(after time.Duration) error {
 }
 
 // Alarm tells whether the real-time clock is to wake the machine, from
-// /sys/class/rtc/rtc0/wakealarm.
+// /sys/class/rtc/rtc0/wakealarm. The error wraps [ErrNotSupported] where no
+// clock can wake the machine.
 func (f FS) Alarm() (bool, error) {
 	text, err := sysfs.ReadFile(filepath.Join(f.sys, "class/rtc/rtc0/wakealarm"))
 	return text != "", notSupported(err)

@@ -239,7 +239,7 @@ func (i *Instance) event(event string) (string, error) {
 
 // SetPIDs writes set_event_pid: from now on only events of these threads are
 // recorded. sched_switch and sched_waking are recorded if either thread is one
-// of them. No thread means all.
+// of them. No thread means all. The error is an [*Error].
 func (i *Instance) SetPIDs(tids ...int) error {
 	words := make([]string, len(tids))
 	for n, tid := range tids {
@@ -269,10 +269,12 @@ func (i *Instance) write(fd int, name, value string) error {
 	return nil
 }
 
-// Start begins to record, or goes on.
+// Start writes 1 to tracing_on: the instance begins to record, or goes on. The
+// error is an [*Error].
 func (i *Instance) Start() error { return i.record(true) }
 
-// Stop ends the recording. What was recorded can still be read.
+// Stop writes 0 to tracing_on: the recording ends. What was recorded can still
+// be read. The error is an [*Error].
 func (i *Instance) Stop() error { return i.record(false) }
 
 func (i *Instance) record(on bool) error {

@@ -137,8 +137,8 @@ func parseStats(text string) (map[string]uint64, error) {
 	return counts, nil
 }
 
-// Clear throws away what was recorded and not read, and what is known of lost
-// events.
+// Clear opens trace to be written anew: what was recorded and not read is thrown
+// away, and what is known of lost events. The error is an [*Error].
 func (i *Instance) Clear() error {
 	fd, err := unix.Open(i.path("trace"), unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -47,8 +47,8 @@ const (
 	defaultMem = "1G"
 )
 
-// Flags defines the options as flags, with their defaults; all but Kernel, Out
-// and Init.
+// Flags defines the options as flags, with their defaults; all but Kernel, Out,
+// OneThread, Init, GDB and Shell.
 func (o *Options) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.SMP, "smp", defaultSMP, "`CPUs`, as in QEMU's -smp (4,cores=2,threads=2)")
 	flags.StringVar(&o.Mem, "mem", defaultMem, "`memory`, as in QEMU's -m")

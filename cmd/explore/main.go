@@ -99,6 +99,9 @@ func (o *options) check() error {
 	if o.most < 0 {
 		return fmt.Errorf("-findings %d: there are no fewer than none", o.most)
 	}
+	if o.vm.Timeout != 0 {
+		return errors.New("-timeout: the explorer bounds each VM itself; -for is the time to explore")
+	}
 	if !slices.Contains(vm.Architectures(), o.arch) {
 		return fmt.Errorf("-arch %s: there is no virtual machine for it, only for %s", o.arch, strings.Join(vm.Architectures(), ", "))
 	}

@@ -31,6 +31,7 @@ func TestParseRefuses(t *testing.T) {
 		{[]string{"bookworm"}, "a kernel is named by -kernel"},
 		{[]string{"-poke", "x"}, "-poke"},
 		{[]string{"-smp", "1"}, "-smp 1: "},
+		{[]string{"-timeout", "5m"}, "-timeout: the explorer bounds each VM itself; -for is the time to explore"},
 		{[]string{"-arch", "mips"}, "-arch mips: there is no virtual machine for it"},
 		{[]string{"-profile", "smtt"}, "flag -profile: there is no such profile, only default, isolcpus"},
 	} {
