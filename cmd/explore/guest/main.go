@@ -79,7 +79,9 @@ func inMemory(dir string) bool {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return false
 	}
-	return s.Type == unix.RAMFS_MAGIC || s.Type == unix.TMPFS_MAGIC
+	// The type is signed, and of 32 bits on some architectures.
+	magic := uint32(s.Type)
+	return magic == unix.RAMFS_MAGIC || magic == unix.TMPFS_MAGIC
 }
 
 // report prints an event.
