@@ -3,6 +3,7 @@
 package hotplugtest
 
 import (
+	"fmt"
 	"errors"
 	"runtime"
 	"testing"
@@ -33,6 +34,25 @@ func TestMutual(t *testing.T) {
 			assert.EqualError(t, err, tt.want)
 		}
 	}
+}
+
+func TestApart(t *testing.T) {
+	c := caches{lists{0: affinity.Of(0, 1), 1: affinity.Of(0, 1), 2: affinity.Of(2)}, map[int]string{0: "0", 1: "0", 2: "1"}}
+	assert.Empty(t, c.apart())
+	c.ids[1] = "1"
+	assert.Equal(t, ". By its id, which is 0 and 1, cpu0 and cpu1 do not share it", c.apart())
+	delete(c.ids, 0)
+	assert.Empty(t, c.apart(), "a cache without an id")
+}
+
+func TestApartFrom(t *testing.T) {
+	const dir = cpusDir + "/cpu%d/cache/index3/"
+	file := func(cpu int, name string) string { return fmt.Sprintf(dir, cpu) + name }
+	texts := map[string]string{file(0, "id"): "0", file(1, "id"): "0", file(2, "id"): "2"}
+	assert.Empty(t, apartFrom(texts, file(0, "shared_cpu_list"), 1))
+	assert.Equal(t, ". By its id, which is 0 and 2, cpu0 and cpu2 do not share it", apartFrom(texts, file(0, "shared_cpu_list"), 2))
+	assert.Empty(t, apartFrom(texts, file(0, "shared_cpu_list"), 3), "a cache without an id")
+	assert.Empty(t, apartFrom(texts, cpusDir+"/cpu0/topology/core_cpus_list", 2), "the list of another thing")
 }
 
 func TestParseCounts(t *testing.T) {

@@ -112,6 +112,9 @@ var (
 	}
 )
 
+// byIDs is what notShared says.
+const byIDs = `By its id, which is \d+ and \d+, cpu\d+ and cpu\d+ do not share it`
+
 // What the rows for kinds of promises have found.
 var (
 	partitionFreesKthreads = Defect{
@@ -187,6 +190,23 @@ var (
 			Symptom: `seen:     reader: read /sys/devices/system/cpu/cpu\d+/topology/\w+_list: operation not permitted\n`,
 			Rare:    true,
 			Review:  "2027-06-01",
+		},
+	}
+	cacheKeepsOffline = Defect{
+		Kernels: []Span{
+			{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
+		},
+		Symptom: "on an AMD processor with an L3 cache and without TOPOEXT, as QEMU emulates them, shared_cpu_list of that cache keeps a CPU that goes offline: " +
+			"cache_shared_cpu_map_remove() takes it out of the lists of CPUs whose cache has the same id, and legacy_amd_cpuid4() gives each CPU an id of its own",
+		Since: `198102c9103f ("cacheinfo: Fix shared_cpu_map to handle shared caches at different levels", v6.3), as the source reads; not seen in 5.10`,
+		Signature: &Signature{
+			ID:   "cache-keeps-offline",
+			Test: `Test(Offline|SameValue|SameTarget|SMT|Partition|Suspend|Memory)/.*\bcache-sharers|TestRollback/(online|offline)/.*|TestScenario/description`,
+			Symptom: `seen:     shared_cpu_list of the \w+ cache of level \d+ of cpu\d+ is \S+, and the online CPUs are \S+\. ` + byIDs + `\n` +
+				`|seen:     cycle \d+(: |\n\s*)(while cpu\d+ is offline, /sys/devices/system/cpu/cpu\d+/cache/index\d+/shared_cpu_list is "[-,\d]+", and was "[-,\d]+": want "[-,\d]+"\. ` + byIDs + `\n\s*)+source:`,
+			Beside: `^broken in \d+ of \d+ probes`,
+			Rare:   true, // on other processors
+			Review: "2027-06-01",
 		},
 	}
 	endedSchedulerHangs = Defect{

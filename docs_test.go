@@ -240,8 +240,14 @@ func workloadsDoc(tables Tables) string {
 
 func defectsDoc(tables Tables) string {
 	var rows [][]string
+	listed := make(map[string]int)
 	add := func(row string, known []Defect) {
 		for _, d := range known {
+			if i, ok := listed[d.Symptom]; ok {
+				rows[i][4] += ", `" + row + "`"
+				continue
+			}
+			listed[d.Symptom] = len(rows)
 			var kernels []string
 			for _, span := range d.Kernels {
 				kernels = append(kernels, span.String())
@@ -290,7 +296,7 @@ func knownEntries(tables Tables) (entries []known.Entry) {
 	add := func(defects []Defect) {
 		for _, d := range defects {
 			s := d.Signature
-			if s == nil {
+			if s == nil || slices.ContainsFunc(entries, func(e known.Entry) bool { return e.ID == s.ID }) {
 				continue
 			}
 			var kernels []known.Range

@@ -37,6 +37,7 @@ var topologyInvariants = []Invariant{
 		Promise: "shared_cpu_list of all online CPUs' caches names only online CPUs, and each CPU names those that name it",
 		Source:  docSysfs + `: shared_cpu_list; 198102c9103f ("cacheinfo: Fix shared_cpu_map to handle shared caches at different levels", v6.3)`,
 		Suspect: `"cacheinfo: Fix shared_cpu_map changes in event of CPU hotplug" (v6.4)`,
+		Known:   []Defect{cacheKeepsOffline},
 		Needs:   needsCaches,
 		Arm:     armSharers,
 	},
@@ -251,10 +252,15 @@ func parseCounts(text string) (map[int]packageCounts, error) {
 	return counts, nil
 }
 
-// readSharers reads the shared_cpu_list of each cache of the CPUs, by the
-// cache's level and type.
-func readSharers(cpus affinity.CPUSet) (map[string]lists, error) {
-	all := make(map[string]lists)
+// caches are those of one level and type, of each CPU.
+type caches struct {
+	sharers lists
+	ids     map[int]string
+}
+
+// readCaches reads the caches of the CPUs, by what they are.
+func readCaches(cpus affinity.CPUSet) (map[string]caches, error) {
+	all := make(map[string]caches)
 	for cpu := range cpus.All() {
 		dirs, err := filepath.Glob(filepath.Join(cpusDir, "cpu"+strconv.Itoa(cpu), "cache/index*"))
 		if err != nil {
@@ -270,14 +276,36 @@ func readSharers(cpus affinity.CPUSet) (map[string]lists, error) {
 			if err := errors.Join(err, levelErr, kindErr); err != nil {
 				return nil, err
 			}
-			name := fmt.Sprintf("shared_cpu_list of the %s cache of level %s", kind, level)
-			if all[name] == nil {
-				all[name] = make(lists)
+			name := fmt.Sprintf("%s cache of level %s", kind, level)
+			if all[name].sharers == nil {
+				all[name] = caches{make(lists), make(map[int]string)}
 			}
-			all[name][cpu] = list
+			all[name].sharers[cpu] = list
+			// Not all have one.
+			if id, err := sysfs.ReadFile(filepath.Join(dir, "id")); err == nil {
+				all[name].ids[cpu] = id
+			}
 		}
 	}
 	return all, nil
+}
+
+// apart says which CPUs share a cache by its list, and do not by its id. "":
+// none.
+func (c caches) apart() string {
+	for _, cpu := range slices.Sorted(maps.Keys(c.ids)) {
+		for other := range c.sharers[cpu].All() {
+			if id, ok := c.ids[other]; ok && id != c.ids[cpu] {
+				return notShared(cpu, c.ids[cpu], other, id)
+			}
+		}
+	}
+	return ""
+}
+
+// notShared says that the id of a cache is not the same on two CPUs.
+func notShared(cpu int, id string, other int, otherID string) string {
+	return fmt.Sprintf(". By its id, which is %s and %s, cpu%d and cpu%d do not share it", id, otherID, cpu, other)
 }
 
 // armSharers checks who shares a cache.
@@ -287,13 +315,13 @@ func armSharers(p *Probe) (Check, error) {
 		if err != nil {
 			return err
 		}
-		all, err := readSharers(online)
+		all, err := readCaches(online)
 		if err != nil {
 			return err
 		}
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if err := all[name].mutual(name, online); err != nil {
-				return err
+			if err := all[name].sharers.mutual("shared_cpu_list of the "+name, online); err != nil {
+				return fmt.Errorf("%w%s", err, all[name].apart())
 			}
 		}
 		return nil

@@ -61,7 +61,7 @@ func (k Known) shownBy(row string) Known {
 
 // known are the findings of the explorer so far. Each has a sequence in
 // testdata/findings.
-var known = slices.Concat(knownOfTasks, knownOfPartitions, knownOfSiblings, knownOfV1)
+var known = slices.Concat(knownOfTasks, knownOfPartitions, knownOfSiblings, knownOfCaches, knownOfV1)
 
 // sleeperRow has a deadline task sleep on a CPU that goes offline: the steps of a
 // sequence rarely do that at the right time.
@@ -208,6 +208,11 @@ var knownOfSiblings = []Known{
 	finding("partitions-cover: an online CPU, after a write to another cpuset",
 		invalidated+"its CPU is in no cpuset any more, nor in the root's, when it is given another one then", v6_12),
 	finding("member-effective: a member below the root, after a write to another cpuset", invalidated+"a cpuset beside both does not get its CPUs back", v6_1),
+}
+
+var knownOfCaches = []Known{
+	finding("topology: cache/index3/shared_cpu_list with CPUs that do not belong there",
+		"on an AMD processor without TOPOEXT, the list of the CPUs that share the L3 cache keeps one that goes offline", v6_1, v6_12, v7_2),
 }
 
 var knownOfV1 = []Known{

@@ -61,6 +61,9 @@ var all = []Profile{
 	{Name: "threadirqs", Append: "threadirqs"},
 	// A periodic tick, at which timers expire.
 	{Name: "lowres", Append: "highres=off nohz=off"},
+	// An AMD processor that says little of its caches, of which the kernel makes
+	// up the rest.
+	{Name: "amd", Arch: "amd64", QEMU: []string{"-cpu", "max,vendor=AuthenticAMD,family=23,model=1,-topoext,-monitor"}},
 	{Name: "smt", SMP: "4,cores=2,threads=2"},
 	// Second threads are present, and offline since boot.
 	{Name: "nosmt", Append: "nosmt", SMP: "4,cores=2,threads=2"},
