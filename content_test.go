@@ -3,8 +3,8 @@
 package hotplugtest
 
 import (
-	"fmt"
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 

@@ -134,7 +134,7 @@ func parse(args []string) (*options, error) {
 	o.vm.Flags(flags)
 	rest, err := program.Parse(flags, args)
 	if err != nil {
-		return nil, err
+		return nil, misplaced(err)
 	}
 	o.args = rest
 	if err := o.check(); err != nil {

@@ -141,6 +141,7 @@ func TestParseError(t *testing.T) {
 	}{
 		{[]string{"-help"}, flag.ErrHelp.Error()},
 		{[]string{"-nosuchflag"}, "flag provided but not defined: -nosuchflag"},
+		{[]string{"-cpus", "2-3"}, "-cpus is a flag of the test binary: give it after --"},
 		{[]string{"-soak", "-1s"}, "-soak -1s: a soak takes time"},
 		{[]string{"-j", "-1"}, "-j -1: it takes one virtual machine or more"},
 		{[]string{"-sha256", "abc"}, "-sha256 abc: it must be 64 hexadecimal digits"},

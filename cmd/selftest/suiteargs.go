@@ -20,16 +20,8 @@ import (
 // the virtual machine, a wrong command line would look like a kernel on which
 // tests fail.
 func checkSuiteArgs(args []string) error {
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
 	var o suite.Options
-	o.Flags(flags)
-	// The other flags of the test binary.
-	flags.Duration("explore", 0, "")
-	flags.Uint64("explore-seed", 0, "")
-	flags.String("explore-out", "", "")
-	flags.Bool("restore", false, "")
-	testFlags(flags)
+	flags := suiteFlags(&o)
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("%v", err) // -help is no help here
 	}
@@ -37,6 +29,29 @@ func checkSuiteArgs(args []string) error {
 		return fmt.Errorf("unexpected %q: only flags can follow", flags.Arg(0))
 	}
 	return checkSuite(&o, flags)
+}
+
+// suiteFlags defines the flags of the test binary.
+func suiteFlags(o *suite.Options) *flag.FlagSet {
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	o.Flags(flags)
+	flags.Duration("explore", 0, "")
+	flags.Uint64("explore-seed", 0, "")
+	flags.String("explore-out", "", "")
+	flags.Bool("restore", false, "")
+	testFlags(flags)
+	return flags
+}
+
+// misplaced says so if err is that a flag is none of the command's, and it is one
+// of the test binary's.
+func misplaced(err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !ok || suiteFlags(&suite.Options{}).Lookup(name) == nil {
+		return err
+	}
+	return fmt.Errorf("-%s is a flag of the test binary: give it after --", name)
 }
 
 // checkSuite says what of the suite's options cannot be, on any machine.
