@@ -3,6 +3,7 @@ package explore
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,6 +73,9 @@ const presentKey = Key(cpuDir + "present")
 // of CPUs.
 var described = []string{"topology/core_siblings_list", siblingsFile, "cache/index0/shared_cpu_list", "cache/index2/shared_cpu_list", "cache/index3/shared_cpu_list"}
 
+// cacheID is beside the list of those that share the last of these caches.
+const cacheID = "cache/index3/id"
+
 const siblingsFile = "topology/thread_siblings_list"
 
 func describedKey(cpu int, file string) Key { return Key(fmt.Sprintf(cpuDir+"cpu%d/%s", cpu, file)) }
@@ -94,6 +98,9 @@ func checkTopology(c *Case) []Violation {
 				what = "missing of a CPU that is online"
 			case has && !mutual(c.After, file, cpu):
 				what = "with CPUs that do not belong there"
+				if strings.HasPrefix(cacheID, filepath.Dir(file)+"/") && !sameID(c.Base, cpu, parseList(list)) {
+					what = "with CPUs that have another cache by its id"
+				}
 			default:
 				continue
 			}
@@ -117,6 +124,18 @@ func mutual(s *Snapshot, file string, cpu int) bool {
 	}
 	for other := range list.All() {
 		if !s.List(describedKey(other, file)).Has(cpu) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameID reports whether a cache is the same for a CPU and others by its id, as
+// far as the machine tells.
+func sameID(s *Snapshot, cpu int, others affinity.CPUSet) bool {
+	own, has := s.Readings[describedKey(cpu, cacheID)]
+	for other := range others.All() {
+		if id, ok := s.Readings[describedKey(other, cacheID)]; has && ok && id != own {
 			return false
 		}
 	}

@@ -99,7 +99,7 @@ func domainKey(cpu string) Key { return Key("/proc/schedstat#" + cpu) }
 // as far as it does.
 func (o *Observer) describe(present affinity.CPUSet) {
 	for cpu := range present.All() {
-		for _, file := range described {
+		for _, file := range append(slices.Clone(described), cacheID) {
 			o.described = o.add(o.described, string(describedKey(cpu, file)))
 		}
 	}
