@@ -31,6 +31,22 @@ var (
 			Review:  "2027-06-01",
 		},
 	}
+	takenBackTwice = Defect{
+		Kernels: []Span{
+			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},
+			{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
+		},
+		Symptom: "a deadline task gets another policy, and the scheduling domains are made anew before its zero-lag time, as when a CPU goes or comes: " +
+			"what it was promised is in no total any more (dl_clear_root_domain()), and inactive_task_timer() takes it from the new one. " +
+			"Below zero, dl_bw->total_bw is more than there is: no CPU goes offline, EBUSY, until the domains are made anew once more",
+		Signature: &Signature{
+			ID:   "taken-back-twice",
+			Test: `TestScenario/deadline-taken-back`,
+			Symptom: `seen:     cycle 1: while cpu\d+ is offline, and after the zero-lag time of a deadline task that got another policy before that: ` +
+				`cpuhp: write "0" to /sys/devices/system/cpu/cpu\d+/online: EBUSY `,
+			Review: "2027-06-01",
+		},
+	}
 	zswapFreed = Defect{
 		Kernels: []Span{{From: Version{6, 1}, Until: Version{6, 2}}},
 		Symptom: "a CPU goes offline while a thread that began on it compresses a page for zswap, and what it compresses with is freed: " +

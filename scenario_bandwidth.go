@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/internal/sysfs"
 	"github.com/hotplugtest/hotplugtest/suite"
@@ -218,10 +219,6 @@ var deadlines = Actor{
 		}
 		a.Cleanup(func() error {
 			err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
-			// The kernel frees the reservation when the period ends, by a timer
-			// on this CPU. A timer that is set here now expires after that one.
-			for rest := unix.NsecToTimespec(deadlinePeriod.Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
-			}
 			return os.NewSyscallError("sched_setattr", err)
 		})
 		return idle, nil
@@ -232,6 +229,9 @@ var deadlines = Actor{
 // ended.
 func deadlinesOver(x *Scene) error {
 	x.Cleanup(func() error {
+		if err := takenBack(x.Machine); err != nil {
+			return err
+		}
 		cpu := x.Targets()[len(x.Targets())-1]
 		err := x.Set(cpu, Offline)
 		if err != nil {
@@ -240,6 +240,31 @@ func deadlinesOver(x *Scene) error {
 		return errors.Join(err, x.Set(cpu, Online))
 	})
 	return nil
+}
+
+// takenBack waits until the kernel has taken back what tasks were promised that
+// are no deadline tasks any more: at the end of their period, by a timer on the
+// CPU where they were. A timer that is set there now expires after that one.
+// A CPU that goes before may find the total wrong for good: see takenBackTwice.
+func takenBack(m *Machine) error {
+	cpus, err := m.Shared()
+	if err != nil {
+		return err
+	}
+	rest := func() error {
+		for rest := unix.NsecToTimespec(deadlinePeriod.Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
+		}
+		return nil
+	}
+	waits := make(chan error)
+	for cpu := range cpus.All() {
+		go func() { waits <- affinity.Run(affinity.Of(cpu), rest) }()
+	}
+	var errs []error
+	for range cpus.Count() {
+		errs = append(errs, <-waits)
+	}
+	return errors.Join(errs...)
 }
 
 func deadlineRefuses(x *Scene, cpu int) error {

@@ -1,11 +1,13 @@
 package hotplugtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -27,21 +29,76 @@ var sleeperScenarios = []Scenario{
 		Cycle:       deadlineEnds,
 		Together:    true,
 	},
+	{
+		Name: "deadline-taken-back",
+		Promise: "what a deadline task was promised is taken back once: when it gets another policy, and a CPU goes offline before its zero-lag time, " +
+			"others can go offline after it",
+		Source:   "Documentation/scheduler/sched-deadline.rst, Bandwidth reclaiming; kernel/sched/deadline.c: inactive_task_timer(), dl_clear_root_domain()",
+		Known:    []Defect{takenBackTwice},
+		Needs:    both(both(needsBalanced, needsDeadline), both(both(needsTwo, needsStaying), needsFewServers)),
+		Cycle:    deadlineTakenBack,
+		Together: true,
+	},
 }
 
-// The task uses most of what it is promised and sleeps then. Its zero-lag time
-// is that at which it would have used as much at its rate: more than a second
-// after its period began.
-const (
-	sleeperPeriod  = 2 * time.Second
-	sleeperRuntime = sleeperPeriod / 20
-	sleeperUses    = sleeperRuntime * 4 / 5
+// promise is the time that a deadline task is promised in each period.
+type promise struct{ runtime, period time.Duration }
+
+// A task uses most of it and sleeps then. Its zero-lag time is that at which it
+// would have used as much at its rate: four fifths of its period after that
+// began.
+func (p promise) uses() time.Duration { return p.runtime * 4 / 5 }
+
+var (
+	smallPromise = promise{100 * time.Millisecond, 2 * time.Second}
+	largePromise = promise{250 * time.Millisecond, 500 * time.Millisecond}
 )
+
+// needsFewServers is for a machine whose CPUs together have promised less to the
+// kernel's own deadline servers, a twentieth of each since v6.12, than
+// largePromise: a total that this is taken from twice is below zero.
+func needsFewServers(m *Machine) error {
+	const each = 20
+	n := m.Online.Count()
+	if m.Kernel.Since(Version{6, 12}) && time.Duration(n)*largePromise.period/each >= largePromise.runtime {
+		return suite.Unsupportedf("the kernel's own deadline servers on %d CPUs are promised more than a task of this row", n)
+	}
+	return nil
+}
 
 func deadlineEnds(x *Scene, cpu int) error {
 	return untilInTime(cpu, func() (try sleeperTry, err error) {
-		err = withSleeper(x, cpu, func(task sleeper) (err error) {
-			try, err = endSleeper(x, cpu, task)
+		err = withSleeper(x, cpu, smallPromise, func(task sleeper) (err error) {
+			if try.moved = task.ran != cpu; try.moved {
+				return nil
+			}
+			try, err = endSleeper(x, cpu, task, func() error { return nil })
+			return err
+		})
+		return try, err
+	})
+}
+
+// deadlineTakenBack has the task run on a CPU that stays. The kernel makes a new
+// total of what is promised when the other one goes, and again when it comes
+// back, so that what is wrong with it does not outlast the row.
+func deadlineTakenBack(x *Scene, cpu int) error {
+	stays, err := x.Staying()
+	if err != nil {
+		return err
+	}
+	other := x.Targets()[0]
+	return untilInTime(cpu, func() (try sleeperTry, err error) {
+		err = withSleeper(x, stays, largePromise, func(task sleeper) (err error) {
+			if try.moved = task.ran == cpu; try.moved {
+				return nil
+			}
+			try, err = endSleeper(x, cpu, task, func() error {
+				if err := x.Set(other, Offline); err != nil {
+					return fmt.Errorf("while cpu%d is offline, and after the zero-lag time of a deadline task that got another policy before that: %w", cpu, err)
+				}
+				return x.Set(other, Online)
+			})
 			return err
 		})
 		return try, err
@@ -76,7 +133,7 @@ func untilInTime(cpu int, try func() (sleeperTry, error)) error {
 		}
 	}
 	if len(late) == 0 {
-		return suite.Unsupportedf("a deadline task that is to run on cpu%d was moved to another CPU, in %d of %d tries", cpu, moved, tries)
+		return suite.Unsupportedf("a deadline task was moved to another CPU, in %d of %d tries", moved, tries)
 	}
 	text := fmt.Sprintf("cpu%d was not offline before a deadline task's zero-lag time: after %s", cpu, strings.Join(late, ", "))
 	if moved > 0 {
@@ -86,11 +143,9 @@ func untilInTime(cpu int, try func() (sleeperTry, error)) error {
 }
 
 // endSleeper gives the task another policy, takes the CPU offline, and if that
-// was in time, leaves it offline until the kernel's timer has expired.
-func endSleeper(x *Scene, cpu int, task sleeper) (sleeperTry, error) {
-	if task.ran != cpu {
-		return sleeperTry{moved: true}, nil
-	}
+// was in time, leaves it offline until the kernel's timer has expired, and calls
+// then.
+func endSleeper(x *Scene, cpu int, task sleeper, then func() error) (sleeperTry, error) {
 	ordinary := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
 	if err := unix.SchedSetAttr(task.tid, &ordinary, 0); err != nil {
 		return sleeperTry{}, os.NewSyscallError("sched_setattr(SCHED_NORMAL)", err)
@@ -99,32 +154,35 @@ func endSleeper(x *Scene, cpu int, task sleeper) (sleeperTry, error) {
 		return sleeperTry{}, err
 	}
 	try := sleeperTry{offline: time.Since(task.began), zeroLag: task.zeroLag()}
+	var err error
 	if try.inTime() {
 		// Nothing but the kernel's tracing, which need not be built in, tells user
 		// space that the timer has expired. Its time is known: before the period
 		// is over.
-		time.Sleep(time.Until(task.began.Add(2 * sleeperPeriod)))
+		time.Sleep(time.Until(task.began.Add(2 * task.promised.period)))
+		err = then()
 	}
-	return try, x.Set(cpu, Online)
+	return try, errors.Join(err, x.Set(cpu, Online))
 }
 
 // sleeper is a deadline task that sleeps.
 type sleeper struct {
-	tid   int
-	ran   int           // CPU that it has run on
-	began time.Time     // right before it got its policy, and so its first period began
-	used  time.Duration // CPU time that it has had since then, at least
+	tid      int
+	promised promise
+	ran      int           // CPU that it has run on
+	began    time.Time     // right before it got its policy, and so its first period began
+	used     time.Duration // CPU time that it has had since then, at least
 }
 
 // zeroLag returns the earliest that its zero-lag time can be, from when it
 // began: when it would have used as much at its rate. What it has used since
 // then makes it later. A CPU that runs slower than it can makes it earlier: the
 // kernel counts less.
-func (s sleeper) zeroLag() time.Duration { return s.used * (sleeperPeriod / sleeperRuntime) }
+func (s sleeper) zeroLag() time.Duration { return s.used * (s.promised.period / s.promised.runtime) }
 
 // withSleeper calls f while a deadline task sleeps that has run on cpu, if nobody
-// has moved it.
-func withSleeper(x *Scene, cpu int, f func(task sleeper) error) error {
+// has moved it, and used most of what it was promised.
+func withSleeper(x *Scene, cpu int, promised promise, f func(task sleeper) error) error {
 	shared, err := x.Machine.Shared()
 	if err != nil {
 		return err
@@ -143,14 +201,13 @@ func withSleeper(x *Scene, cpu int, f func(task sleeper) error) error {
 		}
 		attr := unix.SchedAttr{
 			Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE, Flags: unix.SCHED_FLAG_RESET_ON_FORK,
-			Runtime: uint64(sleeperRuntime), Deadline: uint64(sleeperPeriod), Period: uint64(sleeperPeriod),
+			Runtime: uint64(promised.runtime), Deadline: uint64(promised.period), Period: uint64(promised.period),
 		}
-		s := sleeper{tid: unix.Gettid(), began: time.Now()}
+		s := sleeper{tid: unix.Gettid(), promised: promised, began: time.Now()}
 		if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
 			return os.NewSyscallError("sched_setattr(SCHED_DEADLINE)", err)
 		}
-		for begin := threadTime(); s.used < sleeperUses; s.used = threadTime() - begin {
-		}
+		s.used = compute(promised.uses())
 		var err error
 		if s.ran, _, err = affinity.Current(); err != nil {
 			return err
@@ -165,6 +222,18 @@ func withSleeper(x *Scene, cpu int, f func(task sleeper) error) error {
 		}
 		return f(*task.Load())
 	})
+}
+
+// compute takes CPU time, as much as it returns, without Go's scheduler: that
+// calls sched_yield(2), by which a deadline task gives up the rest of its period.
+func compute(least time.Duration) (used time.Duration) {
+	begin := threadTime()
+	var had unix.Timespec
+	for used < least {
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_THREAD_CPUTIME_ID, uintptr(unsafe.Pointer(&had)), 0)
+		used = time.Duration(had.Nano()) - begin
+	}
+	return used
 }
 
 // threadTime returns the CPU time that the calling thread has had.

@@ -44,6 +44,8 @@ var recorded = []record{
 	{"cache-keeps-offline", "6.12.117+deb13-amd64", "default", "TestScenario/description", "cache-keeps-offline-description"},
 	{"isolated-partition", "7.2.13+deb14-amd64", "default", "TestScenario/suspend-isolated", "isolated-partition"},
 	{"offline-divides", "7.2.13+deb14-amd64", "default", "TestScenario/deadline-ended", "offline-divides"},
+	{"taken-back-twice", "6.1.0-50-amd64", "default", "TestScenario/deadline-taken-back", "taken-back-twice-bookworm"},
+	{"taken-back-twice", "7.2.13+deb14-amd64", "default", "TestScenario/deadline-taken-back", "taken-back-twice"},
 	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
 }
 
@@ -185,6 +187,8 @@ func TestNarrow(t *testing.T) {
 		{"cache-keeps-offline-description", "cpu2/cache/index3/shared_cpu_list", "cpu2/topology/core_cpus_list"},
 		{"shrunk-list", "die_cpus_list: operation not permitted", "die_cpus_list: input/output error"},
 		{"shrunk-list", "topology/die_cpus_list", "topology/die_id"},
+		{"taken-back-twice", "while cpu3 is offline, and after", "after"},
+		{"taken-back-twice", "EBUSY (device", "EIO (device"},
 		{"relative-divides", "divide error: ", "invalid opcode: "},
 		{"relative-divides", "mpol_rebind_nodemask", "mpol_rebind_default"},
 	} {
