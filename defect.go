@@ -34,7 +34,7 @@ var (
 	takenBackTwice = Defect{
 		Kernels: []Span{
 			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},
-			{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
+			{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 4}},
 		},
 		Symptom: "a deadline task gets another policy, and the scheduling domains are made anew before its zero-lag time, as when a CPU goes or comes: " +
 			"what it was promised is in no total any more (dl_clear_root_domain()), and inactive_task_timer() takes it from the new one. " +
@@ -210,7 +210,7 @@ var (
 	}
 	cacheKeepsOffline = Defect{
 		Kernels: []Span{
-			{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
+			{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 4}},
 		},
 		Symptom: "on an AMD processor with an L3 cache and without TOPOEXT, as QEMU emulates them, shared_cpu_list of that cache keeps a CPU that goes offline: " +
 			"cache_shared_cpu_map_remove() takes it out of the lists of CPUs whose cache has the same id, and legacy_amd_cpuid4() gives each CPU an id of its own",

@@ -212,7 +212,7 @@ var knownOfSiblings = []Known{
 
 var knownOfCaches = []Known{
 	finding("topology: cache/index3/shared_cpu_list with CPUs that have another cache by its id",
-		"on an AMD processor without TOPOEXT, the list of the CPUs that share the L3 cache keeps one that goes offline", v6_1, v6_12, v7_2),
+		"on an AMD processor without TOPOEXT, the list of the CPUs that share the L3 cache keeps one that goes offline", v6_1, v6_12, v7_2, v7_3),
 }
 
 var knownOfV1 = []Known{
