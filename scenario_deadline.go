@@ -15,6 +15,20 @@ import (
 	"github.com/hotplugtest/hotplugtest/suite"
 )
 
+// promiseScenarios are about what SCHED_DEADLINE tasks were promised.
+var promiseScenarios = []Scenario{
+	{
+		Name: "deadline-taken-back",
+		Promise: "what a deadline task was promised is taken back once: when it gets another policy, and a CPU goes offline before its zero-lag time, " +
+			"others can go offline after it",
+		Source:   "Documentation/scheduler/sched-deadline.rst, Bandwidth reclaiming; kernel/sched/deadline.c: inactive_task_timer(), dl_clear_root_domain()",
+		Known:    []Defect{takenBackTwice},
+		Needs:    both(both(needsBalanced, needsDeadline), both(both(needsTwo, needsStaying), needsFewServers)),
+		Cycle:    deadlineTakenBack,
+		Together: true,
+	},
+}
+
 // sleeperScenarios are about SCHED_DEADLINE tasks that sleep while the CPU is
 // offline that they ran on last.
 var sleeperScenarios = []Scenario{
@@ -28,16 +42,6 @@ var sleeperScenarios = []Scenario{
 		Needs:       both(needsBalanced, needsDeadline),
 		Cycle:       deadlineEnds,
 		Together:    true,
-	},
-	{
-		Name: "deadline-taken-back",
-		Promise: "what a deadline task was promised is taken back once: when it gets another policy, and a CPU goes offline before its zero-lag time, " +
-			"others can go offline after it",
-		Source:   "Documentation/scheduler/sched-deadline.rst, Bandwidth reclaiming; kernel/sched/deadline.c: inactive_task_timer(), dl_clear_root_domain()",
-		Known:    []Defect{takenBackTwice},
-		Needs:    both(both(needsBalanced, needsDeadline), both(both(needsTwo, needsStaying), needsFewServers)),
-		Cycle:    deadlineTakenBack,
-		Together: true,
 	},
 }
 
