@@ -32,6 +32,9 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 		f.What = fmt.Sprintf("the kernel panicked %s", when)
 	case stderr != "":
 		f.What = fmt.Sprintf("%s: %s", f.What, complaint(stderr))
+		if asserted.MatchString(stderr) {
+			f.Doubt, f.again = mayBeQEMU+"it found an error of its own", !g.started
+		}
 	case ended != nil:
 		f.What = fmt.Sprintf("%s: QEMU: %v", f.What, ended)
 	}
@@ -55,6 +58,10 @@ var (
 	changing = regexp.MustCompile(`\b(text_poke_bp_batch|smp_text_poke_batch_finish)\+0x`)
 	trapped  = regexp.MustCompile(`\b((asm_)?exc_int3|(smp_text_)?poke_int3_handler)\+0x`)
 )
+
+// asserted matches what QEMU says when it gives up on itself, by assert(3) or
+// GLib's: no guest may make it do so.
+var asserted = regexp.MustCompile(`(?m)(: Assertion .* failed\.|^ERROR:.*: assertion failed)`)
 
 // breakpoint is the doubt that the console's text gives about a kernel that
 // crashed at a breakpoint, or stands at one: on an emulated CPU they can stay

@@ -70,6 +70,8 @@ func TestFailure(t *testing.T) {
 		guest           *guest
 		ended           error
 		want            string
+		doubt           string
+		again           bool
 		plain           bool // the VM never ran: the error is no Failure
 	}{
 		{
@@ -95,6 +97,24 @@ func TestFailure(t *testing.T) {
 			want:    "the VM ended before the program started: qemu: out of memory",
 		},
 		{
+			name:    "QEMU found an error of its own",
+			console: "boot\n",
+			stderr:  "qemu-system-x86_64: system/physmem.c:2678: iotlb_to_section: Assertion `section_index < d->map.sections_nb' failed.\n",
+			ended:   errors.New("signal: aborted"),
+			want: "the VM ended before the program started: qemu-system-x86_64: system/physmem.c:2678: iotlb_to_section: " +
+				"Assertion `section_index < d->map.sections_nb' failed.",
+			doubt: "this may be QEMU's doing: it found an error of its own",
+			again: true,
+		},
+		{
+			name:    "QEMU found one later",
+			console: "boot\n",
+			guest:   &guest{started: true},
+			stderr:  "**\nERROR:accel/tcg/tcg-accel-ops.c:79:tcg_handle_interrupt: assertion failed: (bql_locked())\n",
+			want:    "the VM ended while the program ran: ERROR:accel/tcg/tcg-accel-ops.c:79:tcg_handle_interrupt: assertion failed: (bql_locked())",
+			doubt:   "this may be QEMU's doing: it found an error of its own",
+		},
+		{
 			name:   "QEMU refused its arguments",
 			stderr: "qemu: Parameter 'smp.cpus' expects integer\n",
 			ended:  errors.New("exit status 1"),
@@ -113,6 +133,8 @@ func TestFailure(t *testing.T) {
 			var failure *Failure
 			if assert.Equal(t, !tt.plain, errors.As(err, &failure)) && !tt.plain {
 				assert.Equal(t, g.started, failure.Started)
+				assert.Equal(t, tt.doubt, failure.Doubt)
+				assert.Equal(t, tt.again, failure.again)
 			}
 		})
 	}

@@ -79,7 +79,7 @@ type Failure struct {
 	Doubt   string // why it may not be the kernel's fault; "": there is no reason known
 	Started bool   // the program was started
 
-	late       bool   // it was not started in time
+	again      bool   // a second boot may come further
 	breakpoint string // the doubt that the console gives, if the VM was emulated
 }
 
@@ -298,7 +298,7 @@ func (vm *VM) emulateWithin(ctx context.Context, limit time.Duration, out io.Wri
 	var failure *Failure
 	for again := range 2 {
 		code, started, err = vm.start(ctx, vm.opts.emulation(), limit, out)
-		if failure = nil; !errors.As(err, &failure) || !failure.late {
+		if failure = nil; !errors.As(err, &failure) || !failure.again {
 			break
 		}
 		if again == 0 {

@@ -143,7 +143,7 @@ func (vm *VM) start(ctx context.Context, accel string, limit time.Duration, out 
 // tooLate is the failure of a guest that has not started the program by then.
 func (vm *VM) tooLate(limit time.Duration) *Failure {
 	f := vm.failed(fmt.Sprintf("%s%v", noProgram, limit), false)
-	f.late = true
+	f.again = true
 	return f
 }
 
