@@ -22,7 +22,7 @@ var taskScenarios = []Scenario{
 		Name:    "irqs",
 		Promise: "an IRQ can be moved to a CPU, at every time that it is online, and is elsewhere when the CPU has gone",
 		Source:  `/proc/irq/N/effective_affinity_list; a6c11c0a5235 ("genirq/cpuhotplug, x86/vector: Prevent vector leak during CPU offline", v6.10)`,
-		Needs:   both(needsIRQ, needsStaying),
+		Needs:   allOf(needsIRQ, needsStaying),
 		Cycle:   moveIRQs,
 	},
 	{
@@ -48,7 +48,7 @@ var taskScenarios = []Scenario{
 		Promise: "a task that may run on two CPUs has the one that is left when one goes, and both when it is back",
 		Source:  `8f9ea86fdf99 ("sched: Always preserve the user requested cpumask", v6.2)`,
 		Since:   Version{6, 2},
-		Needs:   both(suite.NeedsChild, needsStaying),
+		Needs:   allOf(suite.NeedsChild, needsStaying),
 		Cycle:   maskOfTwo,
 	},
 	{
@@ -102,7 +102,7 @@ var taskScenarios = []Scenario{
 		Name:     "two-writers",
 		Promise:  "two CPUs can be taken offline and online from two sides at once",
 		Source:   docHotplug + ": the operations are serialised",
-		Needs:    both(needsTwo, needsStaying),
+		Needs:    allOf(needsTwo, needsStaying),
 		Cycle:    twoWriters,
 		Together: true,
 	},
@@ -124,7 +124,7 @@ var taskScenarios = []Scenario{
 		Name:     "deadline",
 		Promise:  "a CPU whose going would leave SCHED_DEADLINE tasks with less than they were promised does not go, EBUSY, until they are none",
 		Source:   `Documentation/scheduler/sched-deadline.rst; 53916d5fd3c0 ("sched/deadline: Check bandwidth overflow earlier for hotplug", v6.14)`,
-		Needs:    both(needsBalanced, needsDeadline),
+		Needs:    allOf(needsBalanced, needsDeadline),
 		Setup:    deadlinesOver,
 		Actors:   []Actor{deadlines},
 		Cycle:    deadlineRefuses,
@@ -163,12 +163,14 @@ func needsStaying(m *Machine) error {
 	return nil
 }
 
-// both joins two Needs.
-func both(a, b func(*Machine) error) func(*Machine) error {
+// allOf is for scenarios that need all of it.
+func allOf(needs ...func(*Machine) error) func(*Machine) error {
 	return func(m *Machine) error {
-		if err := a(m); err != nil {
-			return err
+		for _, need := range needs {
+			if err := need(m); err != nil {
+				return err
+			}
 		}
-		return b(m)
+		return nil
 	}
 }

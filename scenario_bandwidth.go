@@ -229,7 +229,7 @@ var deadlines = Actor{
 // ended.
 func deadlinesOver(x *Scene) error {
 	x.Cleanup(func() error {
-		if err := takenBack(x.Machine); err != nil {
+		if err := takenBack(x.Machine, time.Now().Add(deadlinePeriod)); err != nil {
 			return err
 		}
 		cpu := x.Targets()[len(x.Targets())-1]
@@ -243,16 +243,17 @@ func deadlinesOver(x *Scene) error {
 }
 
 // takenBack waits until the kernel has taken back what tasks were promised that
-// are no deadline tasks any more: at the end of their period, by a timer on the
-// CPU where they were. A timer that is set there now expires after that one.
-// A CPU that goes before may find the total wrong for good: see takenBackTwice.
-func takenBack(m *Machine) error {
+// are no deadline tasks any more: before the end of their period, which is known,
+// by a timer on one of the CPUs. A timer that is set there for that time expires
+// after that one, however late. A CPU that goes before may find the total wrong
+// for good: see takenBackTwice.
+func takenBack(m *Machine, end time.Time) error {
 	cpus, err := m.Shared()
 	if err != nil {
 		return err
 	}
 	rest := func() error {
-		for rest := unix.NsecToTimespec(deadlinePeriod.Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
+		for rest := unix.NsecToTimespec(max(0, time.Until(end)).Nanoseconds()); unix.Nanosleep(&rest, &rest) == unix.EINTR; {
 		}
 		return nil
 	}

@@ -19,7 +19,7 @@ var bpfScenarios = []Scenario{
 			"while the CPU is offline it cannot be run there, ENXIO, and its values in per-CPU maps can be read and written; when the CPU is back the program counts on from there",
 		Source: "Documentation/bpf/map_array.rst, map_hash.rst: the values of all possible CPUs; include/uapi/linux/bpf.h: BPF_F_TEST_RUN_ON_CPU, since v5.10",
 		Since:  Version{5, 10},
-		Needs:  both(needsStaying, needsBPF),
+		Needs:  allOf(needsStaying, needsBPF),
 		Cycle:  mapsLast,
 	},
 }

@@ -23,7 +23,7 @@ var promiseScenarios = []Scenario{
 			"others can go offline after it",
 		Source:   "Documentation/scheduler/sched-deadline.rst, Bandwidth reclaiming; kernel/sched/deadline.c: inactive_task_timer(), dl_clear_root_domain()",
 		Known:    []Defect{takenBackTwice},
-		Needs:    both(both(needsBalanced, needsDeadline), both(both(needsTwo, needsStaying), needsFewServers)),
+		Needs:    allOf(needsBalanced, needsDeadline, needsTwo, needsStaying, needsFewServers),
 		Cycle:    deadlineTakenBack,
 		Together: true,
 	},
@@ -39,7 +39,7 @@ var sleeperScenarios = []Scenario{
 		Source:      "Documentation/scheduler/sched-deadline.rst, Bandwidth reclaiming; kernel/sched/deadline.c: inactive_task_timer(), dl_bw_cpus()",
 		Known:       []Defect{offlineDivides},
 		Destructive: true,
-		Needs:       both(needsBalanced, needsDeadline),
+		Needs:       allOf(needsBalanced, needsDeadline),
 		Cycle:       deadlineEnds,
 		Together:    true,
 	},
@@ -160,11 +160,10 @@ func endSleeper(x *Scene, cpu int, task sleeper, then func() error) (sleeperTry,
 	try := sleeperTry{offline: time.Since(task.began), zeroLag: task.zeroLag()}
 	var err error
 	if try.inTime() {
-		// Nothing but the kernel's tracing, which need not be built in, tells user
-		// space that the timer has expired. Its time is known: before the period
-		// is over.
-		time.Sleep(time.Until(task.began.Add(2 * task.promised.period)))
-		err = then()
+		// The period began after task.began.
+		if err = takenBack(x.Machine, task.began.Add(2*task.promised.period)); err == nil {
+			err = then()
+		}
 	}
 	return try, errors.Join(err, x.Set(cpu, Online))
 }

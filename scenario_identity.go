@@ -34,7 +34,7 @@ var identityScenarios = []Scenario{
 		Promise: "a task that has asked for all CPUs has all CPUs of its cpuset: also after it was moved to another cpuset, " +
 			"and after a CPU was offline",
 		Source: `sched_setaffinity(2); 8f9ea86fdf99 ("sched: Always preserve the user requested cpumask", v6.2)`,
-		Needs:  both(suite.NeedsChild, needsStaying),
+		Needs:  allOf(suite.NeedsChild, needsStaying),
 		Cycle:  maskOfAll,
 	},
 }

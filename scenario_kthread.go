@@ -32,7 +32,7 @@ var kthreadScenarios = []Scenario{
 		Name:     "kernel-threads-node",
 		Promise:  "kcompactd of a NUMA node may run on the same CPUs as before when all CPUs of the node were offline and are back",
 		Source:   `mm/compaction.c: kcompactd_cpu_online(); d1a89197589c ("kthread: Default affine kthread to its preferred NUMA node", v6.14)`,
-		Needs:    both(needsNodes, needsNoIsolation),
+		Needs:    allOf(needsNodes, needsNoIsolation),
 		Together: true,
 		Cycle:    nodeGoes,
 	},
@@ -56,7 +56,7 @@ var kthreadScenarios = []Scenario{
 			"while the CPU is offline and when it is back",
 		Source: docCgroup + `: cpuset.cpus.partition; "cgroup/cpuset.c: Fix a partition error with CPU hotplug" (v6.17)`,
 		Except: []Span{partitionsTakeKthreads},
-		Needs:  both(suite.NeedsChild, needsOther),
+		Needs:  allOf(suite.NeedsChild, needsOther),
 		Cycle:  otherPartitions,
 	},
 }

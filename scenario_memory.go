@@ -26,7 +26,7 @@ var memoryScenarios = []Scenario{
 		Promise: "memory that is bound to a node by mbind(2) with MPOL_F_STATIC_NODES is bound to it when a CPU was offline and is back",
 		Source:  `mbind(2): MPOL_F_STATIC_NODES; "cgroup/cpuset: rebind mm mempolicy to effective_mems, not mems_allowed" (v7.2)`,
 		Known:   []Defect{policyLosesNodes},
-		Needs:   both(suite.NeedsChild, needsPolicy),
+		Needs:   allOf(suite.NeedsChild, needsPolicy),
 		Cycle:   policyKept,
 	},
 	{
@@ -35,7 +35,7 @@ var memoryScenarios = []Scenario{
 			"though a CPU has gone offline meanwhile: one that it was taken on, or was not",
 		Source:   docCgroup + `: memory.stat, anon; a3d4c05a4474 ("mm: memcontrol: fix cpuhotplug statistics flushing", v5.13)`,
 		Known:    []Defect{memcgAddsAnew},
-		Needs:    both(needsMemcg, needsStaying),
+		Needs:    allOf(needsMemcg, needsStaying),
 		Together: true,
 		Cycle:    memoryCounted,
 	},

@@ -31,7 +31,7 @@ var percpuScenarios = []Scenario{
 		Promise: "when a CPU is back, what it counts is in /proc/vmstat after vm.stat_interval: nr_shmem has the pages that were written to a tmpfs on it",
 		Source: `Documentation/admin-guide/sysctl/vm.rst: stat_interval; adcfb264c3ed ("vmstat: disable vmstat_work on vmstat_cpu_down_prep()", v6.13), ` +
 			"which has to be undone when the CPU comes",
-		Needs:    both(both(needsTmpfs, needsStatistics), needsNoIsolation),
+		Needs:    allOf(needsTmpfs, needsStatistics, needsNoIsolation),
 		Together: true,
 		Cycle:    shareCounted,
 	},

@@ -18,7 +18,7 @@ var settingScenarios = []Scenario{
 			"at once, while a CPU of them is offline, and when it is back",
 		Source: `Documentation/core-api/irq/irq-affinity.rst; Documentation/core-api/workqueue.rst: cpumask; Documentation/networking/scaling.rst: rps_cpus; ` +
 			`91f098704c25 ("workqueue: Fix divide error in wq_update_node_max_active()", v6.10)`,
-		Needs:    both(needsNoIsolation, needsStaying),
+		Needs:    allOf(needsNoIsolation, needsStaying),
 		Together: true,
 		Cycle:    masksKept,
 	},
@@ -26,7 +26,7 @@ var settingScenarios = []Scenario{
 		Name:     "irq-masks",
 		Promise:  "smp_affinity_list of an IRQ reads back what was written to it, also while a CPU of it is offline",
 		Source:   `Documentation/core-api/irq/irq-affinity.rst; 9ea2b810d51a ("genirq/proc: Fix race in show_irq_affinity()", v7.0)`,
-		Needs:    both(both(needsUnhintedIRQ, needsStaying), needsNoBalancer),
+		Needs:    allOf(needsUnhintedIRQ, needsStaying, needsNoBalancer),
 		Together: true,
 		Cycle:    irqMasksKept,
 	},

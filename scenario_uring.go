@@ -22,7 +22,7 @@ var uringScenarios = []Scenario{
 			"also those that are made after a CPU which is not one of these was offline",
 		Source: `io_uring_register(2): IORING_REGISTER_IOWQ_AFF; "io_uring/io-wq: do not allow pinning outside of cpuset" (v6.12)`,
 		Known:  []Defect{workersGetCPU},
-		Needs:  both(needsStaying, needsUring),
+		Needs:  allOf(needsStaying, needsUring),
 		Cycle:  ioWorkers,
 	},
 }
