@@ -54,6 +54,20 @@ var (
 		Since: `1ec3b5fe6eec ("mm/zswap: move to use crypto_acomp API for hardware acceleration", v5.11), until v6.13`,
 		Link:  `CVE-2025-21693; 12dcb0ef5406 ("mm: zswap: properly synchronize freeing resources during CPU hotunplug", v6.13, 6.12.12; not in 6.1)`,
 	}
+	softTimersLost = Defect{
+		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}},
+		Symptom: "with highres=off and nohz=off, a timer that expires in a softirq is moved from a CPU that goes offline, and the CPU that gets it does not look for it " +
+			"before it has another one: softirq_expires_next stays as it was",
+		Since: `5c0930ccaad5 ("hrtimers: Push pending hrtimers away from outgoing CPU earlier", v6.7, 5.10.204), until v6.17`,
+		Link:  `e895f8e29119 ("hrtimers: Unconditionally update target CPU base after offline timer migration", v6.17, 6.12.48, 6.1.153; not in 5.10)`,
+		Signature: &Signature{
+			ID:       "soft-timers-lost",
+			Test:     `TestScenario/soft-timers`,
+			Symptom:  `seen:     cycle \d+: a softirq's timer that cpu\d+ had when it went offline is late by \S+ or more: RX_TIMEOUT of the CAN broadcast manager\n +source:`,
+			Profiles: []string{"lowres-modules"},
+			Review:   "2027-06-01",
+		},
+	}
 	isolatedPrimary = Defect{
 		Kernels: []Span{
 			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},

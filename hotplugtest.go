@@ -65,7 +65,7 @@ const (
 func Default() Tables {
 	return Tables{
 		Transitions: slices.Clone(transitions), Invariants: slices.Concat(invariants, topologyInvariants, identityInvariants, bystanderInvariants, notifyInvariants),
-		Scenarios: slices.Concat(scenarios, identityScenarios, contentScenarios, kthreadScenarios, uringScenarios, settingScenarios, memoryScenarios, percpuScenarios, ledScenarios, mtrrScenarios, tickScenarios, idleScenarios, promiseScenarios, suspendScenarios, sleeperScenarios, schedScenarios), Workloads: slices.Clone(workloads),
+		Scenarios: slices.Concat(scenarios, identityScenarios, contentScenarios, kthreadScenarios, uringScenarios, settingScenarios, memoryScenarios, percpuScenarios, ledScenarios, mtrrScenarios, tickScenarios, idleScenarios, softTimerScenarios, promiseScenarios, suspendScenarios, sleeperScenarios, schedScenarios), Workloads: slices.Clone(workloads),
 	}
 }
 

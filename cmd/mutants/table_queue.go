@@ -54,6 +54,13 @@ var queueMutants = []mutant{
 		rows:   []string{"TestScenario/perf-task"},
 	},
 	{
+		name:   "soft-timers-left",
+		breaks: "a CPU that gets the timers of one that goes does not look when the first is due that expires in a softirq (-profile lowres-modules)",
+		pokes:  all("retrigger_next_event=ret"),
+		flags:  []string{"-profile", "lowres-modules"},
+		rows:   []string{"TestScenario/soft-timers"},
+	},
+	{
 		name:   "disk-not-drained",
 		breaks: "a CPU goes offline while a queue of a disk, which it alone serves, has requests",
 		pokes:  all("blk_mq_hctx_notify_offline=ret0"),

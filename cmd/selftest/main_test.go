@@ -159,7 +159,7 @@ func TestParseError(t *testing.T) {
 		{[]string{"-timeout", "0s"}, `invalid value "0s" for flag -timeout: a virtual machine takes time`},
 		{
 			[]string{"-profile", "isolcpu"},
-			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, nohz_full-maxcpus, threadirqs, lowres, amd, smt, nosmt, nosmt-maxcpus, maxcpus, hot-add, numa, modules, msr, cgroup-v1, cgroup-v1-v2mode, sched-ext, sleep, and all`,
+			`invalid value "isolcpu" for flag -profile: there is no such profile, only default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, nohz_full-maxcpus, threadirqs, lowres, amd, smt, nosmt, nosmt-maxcpus, maxcpus, hot-add, numa, modules, lowres-modules, msr, cgroup-v1, cgroup-v1-v2mode, sched-ext, sleep, and all`,
 		},
 		{[]string{"-arch", "arm64", "-profile", "hot-add"}, "-profile hot-add: it is for amd64, not for arm64"},
 		{[]string{"-poke", "f"}, `invalid value "f" for flag -poke: ` + badPoke.Error()},

@@ -13,7 +13,7 @@ import (
 
 var (
 	today    = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
-	profiles = []string{"default", "isolcpus", "isolcpus-one", "isolcpus-suspend", "nohz_full", "numa"}
+	profiles = []string{"default", "isolcpus", "isolcpus-one", "isolcpus-suspend", "nohz_full", "numa", "lowres-modules"}
 )
 
 func load(t *testing.T, text string) (*Loader, string, error) {
@@ -61,7 +61,7 @@ func TestFaults(t *testing.T) {
 		{"a range", `{"known": [{` + strings.Replace(good, `"from": "6.12"`, `"from": "6.12", "until": "6.9"`, 1) + `}]}`, `FILE: entry one: kernels: from 6.12 until 6.9 has no kernel in it`},
 		{"any range", `{"known": [{` + strings.Replace(good, `"from": "6.12"`, ``, 1) + `}]}`, `FILE: entry one: kernels: a range has neither from nor until`},
 		{"uname's name", `{"known": [{` + good + `, "arch": "x86_64"}]}`, `FILE: entry one: arch: "x86_64" is none of amd64, arm64, loong64, ppc64le, riscv64, s390x`},
-		{"a profile", `{"known": [{` + good + `, "profiles": ["isolcpu"]}]}`, `FILE: entry one: profiles: "isolcpu" is none of default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, numa`},
+		{"a profile", `{"known": [{` + good + `, "profiles": ["isolcpu"]}]}`, `FILE: entry one: profiles: "isolcpu" is none of default, isolcpus, isolcpus-one, isolcpus-suspend, nohz_full, numa, lowres-modules`},
 		{"less than one", `{"known": [{` + good + `, "most": -1}]}`, `FILE: entry one: most: -1 is less than one test`},
 		{"a date", `{"known": [{` + strings.Replace(good, `2026-12-01`, `1.12.2026`, 1) + `}]}`, `FILE: entry one: review: "1.12.2026" is no date such as 2027-06-01`},
 	} {

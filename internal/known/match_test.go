@@ -46,6 +46,7 @@ var recorded = []record{
 	{"offline-divides", "7.2.13+deb14-amd64", "default", "TestScenario/deadline-ended", "offline-divides"},
 	{"taken-back-twice", "6.1.0-50-amd64", "default", "TestScenario/deadline-taken-back", "taken-back-twice-bookworm"},
 	{"taken-back-twice", "7.2.13+deb14-amd64", "default", "TestScenario/deadline-taken-back", "taken-back-twice"},
+	{"soft-timers-lost", "5.10.0-32-amd64", "lowres-modules", "TestScenario/soft-timers", "soft-timers-lost"},
 	{"relative-divides", "6.1.0-50-amd64", "numa", "TestMemory/relative-policy/at-uevent", "relative-divides"},
 }
 
@@ -189,6 +190,8 @@ func TestNarrow(t *testing.T) {
 		{"shrunk-list", "topology/die_cpus_list", "topology/die_id"},
 		{"taken-back-twice", "while cpu3 is offline, and after", "after"},
 		{"taken-back-twice", "EBUSY", "EIO"},
+		{"soft-timers-lost", "that cpu0 had when it went offline", "of cpu0, which was offline,"},
+		{"soft-timers-lost", "is late by", "is early by"},
 		{"relative-divides", "divide error: ", "invalid opcode: "},
 		{"relative-divides", "mpol_rebind_nodemask", "mpol_rebind_default"},
 	} {

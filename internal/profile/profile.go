@@ -84,15 +84,17 @@ var all = []Profile{
 		"-object", "memory-backend-ram,id=far,size=512M", "-numa", "node,nodeid=1,cpus=2-3,memdev=far",
 	}},
 	// What is in modules of the kernel: a disk with a queue and an interrupt for
-	// each CPU, whose reads take longer than an operation, swap space, and errors
-	// of suspends.
+	// each CPU, whose reads take longer than an operation, swap space, timers that
+	// expire in a softirq, and errors of suspends.
 	{
 		Name: "modules", SMP: "4", Append: "guest.disk=nvme0n1 guest.swap=zram0 zswap.enabled=1",
 		QEMU:    []string{"-drive", "if=none,id=disk,driver=null-co,size=64M,latency-ns=500000000", "-device", "nvme,serial=1,drive=disk,max_ioqpairs=4"},
-		Modules: []string{"nvme", "zram", "pm-notifier-error-inject"},
-		Run:     "^TestScenario$/^(block-reads|swap)$|^TestSuspend$/^mem-notified$",
+		Modules: []string{"nvme", "zram", "can-bcm", "pm-notifier-error-inject"},
+		Run:     "^TestScenario$/^(block-reads|swap|soft-timers)$|^TestSuspend$/^mem-notified$",
 		Apart:   true, // an image alone has no modules
 	},
+	// The tick has to look for the timers that expire in a softirq.
+	{Name: "lowres-modules", Append: "highres=off nohz=off", Modules: []string{"can-bcm"}, Run: "^TestScenario$/^soft-timers$", Apart: true},
 	// The registers of each CPU can be read by a module.
 	{Name: "msr", Arch: "amd64", SMP: "4", Modules: []string{"msr"}, Run: "^TestScenario$/^memory-types$", Apart: true},
 	// systemd's word, which the VM's init knows too.

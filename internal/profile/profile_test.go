@@ -21,7 +21,7 @@ func TestNamed(t *testing.T) {
 		}
 	}
 	assert.ElementsMatch(t, Names(), append(names, apart...))
-	assert.Equal(t, []string{"isolcpus-suspend", "modules", "msr", "sched-ext"}, apart)
+	assert.Equal(t, []string{"isolcpus-suspend", "modules", "lowres-modules", "msr", "sched-ext"}, apart)
 	assert.Equal(t, Default, names[0])
 	for _, name := range append(names, apart...) {
 		one, err := Named(name)
