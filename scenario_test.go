@@ -35,6 +35,12 @@ func firstCPU(t *testing.T) int {
 	return cpu
 }
 
+// The row quota may run for days.
+func TestQuotaLimit(t *testing.T) {
+	assert.Equal(t, 540*time.Millisecond, quotaLimit(time.Second))
+	assert.Equal(t, 50*time.Hour+40*time.Millisecond, quotaLimit(100*time.Hour))
+}
+
 // What the tasks of the row deadline leave is less than what goes with a CPU of
 // a third of the fastest's speed, and its deadline server comes free (5 %).
 func TestDeadlineShares(t *testing.T) {
