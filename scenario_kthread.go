@@ -258,8 +258,11 @@ func withPartition(x *Scene, suffix, kind string, cpus affinity.CPUSet, f func(c
 			err = errors.Join(err, end)
 		}
 	}()
-	if err := errors.Join(c.SetCPUs(cpus), c.SetPartition(kind)); err != nil {
+	if err := c.SetCPUs(cpus); err != nil {
 		return err
+	}
+	if err := c.SetPartition(kind); err != nil {
+		return suite.Unsupportedf("no partition can be made: %v", err)
 	}
 	is, reason, err := c.Partition()
 	if err == nil && is != kind {

@@ -27,11 +27,13 @@ var suspendScenarios = []Scenario{
 func suspendIsolated(x *Scene, _ int) error {
 	m := x.Machine
 	prepared, err := allButOne(pmTest("mem", "processors"))(m)
-	if err != nil {
-		return err
+	if err == nil {
+		err = withPartition(x, "-isolated", "isolated", affinity.Of(m.Primary), func(*cpuset.Group) error {
+			return x.Do("suspending", func() error { return m.Power.Enter("mem") })
+		})
 	}
-	err = withPartition(x, "-isolated", "isolated", affinity.Of(m.Primary), func(*cpuset.Group) error {
-		return x.Do("suspending", func() error { return m.Power.Enter("mem") })
-	})
-	return errors.Join(err, prepared.Undo())
+	if prepared.Undo != nil {
+		err = errors.Join(err, prepared.Undo())
+	}
+	return err
 }

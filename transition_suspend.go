@@ -213,7 +213,11 @@ func enterAndWake(state string) func(*Operation) error {
 		if err := o.Machine.Power.SetAlarm(alarmAfter(o.Machine.Online.Count())); err != nil {
 			return err
 		}
-		return o.Machine.Power.Enter(state)
+		err := o.Machine.Power.Enter(state)
+		if err != nil { // nothing has taken the alarm
+			err = errors.Join(err, o.Machine.Power.SetAlarm(0))
+		}
+		return err
 	}
 }
 
