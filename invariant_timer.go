@@ -14,8 +14,11 @@ import (
 
 // A timer that expires while the CPU is still online shows nothing. So several
 // timers of each kind are armed, each for longer than the one before. The first
-// that is due after the moment of the probe counts. An operation that takes
-// longer than the last of them shows nothing.
+// that is due after the moment of the probe counts.
+
+// muchLater are the last of them, for an operation that takes longer than most:
+// one that takes more than all does not pass.
+var muchLater = []time.Duration{4 * time.Second, 15 * time.Second, suite.OpTimeout}
 
 // armTimerfds arms high-resolution timers on the CPU, by a thread that is
 // there.
@@ -27,8 +30,12 @@ func armTimerfds(p *Probe) (Check, error) {
 	if err := suite.Pin(p.CPU); err != nil {
 		return nil, err
 	}
-	var timers []armed
+	var dues []time.Duration
 	for due := 25 * time.Millisecond; due <= 2*time.Second; due += 25 * time.Millisecond {
+		dues = append(dues, due)
+	}
+	var timers []armed
+	for _, due := range append(dues, muchLater...) {
 		fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 		if err != nil {
 			return nil, os.NewSyscallError("timerfd_create", err)
@@ -57,8 +64,12 @@ func timerfdExpires(fd int, limit time.Duration) (bool, error) {
 // armTimeouts arms timers of the timer wheel on the CPU, by tasks there that
 // wait for a message for a limited time.
 func armTimeouts(p *Probe) (Check, error) {
-	var timers []armed
+	var dues []time.Duration
 	for due := 50 * time.Millisecond; due < 2*time.Second; due *= 2 {
+		dues = append(dues, due)
+	}
+	var timers []armed
+	for _, due := range append(dues, muchLater...) {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return nil, os.NewSyscallError("socketpair", err)
@@ -74,6 +85,7 @@ func armTimeouts(p *Probe) (Check, error) {
 			return err
 		}, func() { unix.Close(pair[1]) })
 		if err != nil {
+			unix.Close(pair[0])
 			return nil, err
 		}
 		timers = append(timers, armed{at, func(limit time.Duration) (bool, error) {
