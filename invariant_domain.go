@@ -83,7 +83,8 @@ func parseDomains(text string) (affinity.CPUSet, error) {
 	return spans, nil
 }
 
-// armDomains checks that the CPU is in a scheduling domain.
+// armDomains checks that the CPU is in a scheduling domain, or in none if it is
+// isolated or alone.
 func armDomains(p *Probe) (Check, error) {
 	return func() error {
 		data, err := os.ReadFile("/proc/schedstat")
@@ -95,7 +96,11 @@ func armDomains(p *Probe) (Check, error) {
 			return err
 		}
 		if p.State == Online {
-			if balanced, err := balanced(p); err != nil || !balanced {
+			balanced, err := balanced(p)
+			if err == nil && !balanced && spans.Has(p.CPU) {
+				err = fmt.Errorf("load is balanced to a CPU that is isolated, or has no other to share with: the domains of all CPUs have %v", spans)
+			}
+			if err != nil || !balanced {
 				return err
 			}
 		}
