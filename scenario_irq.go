@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,6 +152,9 @@ func moveIRQs(x *Scene, cpu int) (err error) {
 	if err := move(cpu); err != nil {
 		return err
 	}
+	if err := anyArrives(list, cpu); err != nil {
+		return err
+	}
 	if err := x.Set(cpu, Offline); err != nil {
 		return err
 	}
@@ -158,6 +162,23 @@ func moveIRQs(x *Scene, cpu int) (err error) {
 	// A mask that has only offline CPUs is refused.
 	err = errors.Join(err, move(stays, cpu), elsewhere("when it was moved to an online and an offline CPU"))
 	return errors.Join(err, x.Set(cpu, Online), move(cpu), elsewhere(fmt.Sprintf("when cpu%d is back", cpu)))
+}
+
+// anyArrives waits for one of the IRQs to be on the CPU that they were moved to.
+// Without interrupt remapping they move with the next interrupt.
+func anyArrives(list []irq, cpu int) (err error) {
+	const limit = time.Second
+	arrived := suite.WaitAsleep(limit, func() bool {
+		return slices.ContainsFunc(list, func(i irq) bool {
+			on, effective := i.effective()
+			err = errors.Join(err, effective)
+			return on.Equal(affinity.Of(cpu))
+		}) || err != nil
+	})
+	if err == nil && !arrived {
+		err = suite.Unsupportedf("no IRQ came to cpu%d in the %v since all that can be were moved there", cpu, limit)
+	}
+	return err
 }
 
 // idleGoesOn reads the idle time before the CPU goes offline and when it is
