@@ -43,7 +43,17 @@ var storageScenarios = []Scenario{
 		Known:   []Defect{zswapFreed},
 		Source:  `madvise(2): MADV_PAGEOUT; 12dcb0ef5406 ("mm: zswap: properly synchronize freeing resources during CPU hotunplug", v6.13)`,
 		Needs:   needsSwap,
-		Actors:  []Actor{swappers},
+		Setup: func(x *Scene) error {
+			x.Data = new(atomic.Int64)
+			return nil
+		},
+		Actors: []Actor{swappers},
+		Hold: func(x *Scene) error {
+			if x.Data.(*atomic.Int64).Load() == 0 {
+				return suite.Unsupportedf("nothing was swapped out any more: is the swap space full?")
+			}
+			return nil
+		},
 	},
 }
 
@@ -346,9 +356,11 @@ var swappers = Actor{
 			if err := pinnedTo(cpu); err != nil {
 				return err
 			}
-			if _, err := s.out(); err != nil {
+			n, err := s.out()
+			if err != nil {
 				return err
 			}
+			a.Scene.Data.(*atomic.Int64).Add(int64(n)) // pages
 			if err := s.check(); err != nil {
 				return fmt.Errorf("a thread of cpu%d: %w", cpu, err)
 			}
