@@ -175,11 +175,21 @@ var defaults = map[string]map[string]string{
 		"cpu.uclamp.min": "0.00",
 		"cpu.weight":     "100",
 	},
+	"memory": {
+		"memory.high":      "max",
+		"memory.low":       "0",
+		"memory.max":       "max",
+		"memory.min":       "0",
+		"memory.oom.group": "0",
+		"memory.swap.high": "max",
+		"memory.swap.max":  "max",
+		"memory.zswap.max": "max",
+	},
 }
 
 // UserOf returns the directory of a child of the root that uses a controller
 // of cgroup v2, or "" if there is none: one whose children have the controller,
-// or, of the controllers cpuset and cpu, one with a setting that is not the
+// or, of the controllers cpuset, cpu and memory, one with a setting that is not the
 // default. These would lose it if the root took the controller from them.
 // Children whose name is ignored, if that is not nil, don't count.
 func (h *Hierarchy) UserOf(controller string, ignored func(name string) bool) string {

@@ -10,7 +10,7 @@ import (
 
 // enabledByTests are the controllers that tests give to the children of the
 // root cgroup. Others that these have come to have are somebody else's doing.
-var enabledByTests = []string{"cpuset", "cpu"}
+var enabledByTests = []string{"cpuset", "cpu", "memory"}
 
 // subtreeControlFile is that of the root of a v2 hierarchy.
 func subtreeControlFile(s *Snapshot) []string {
