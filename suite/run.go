@@ -33,22 +33,42 @@ func Run(t *testing.T, opts Options) {
 	r.all(t)
 }
 
-// all runs all tables as subtests of t.
+// all runs all tables as subtests of t. After a transition that may crash a
+// broken kernel there may be no more to test.
 func (r *Runner) all(t *testing.T) {
-	var names []string
-	for i := range r.tables.Transitions {
-		tr := &r.tables.Transitions[i]
-		if name := tr.test(); r.machine.Booted(tr.Boot) && !slices.Contains(names, name) {
-			names = append(names, name)
+	safe, destructive := r.names()
+	run := func(names []string) {
+		for _, name := range names {
+			t.Run(name, func(t *testing.T) { r.Run(t, name) })
 		}
 	}
-	for _, name := range names {
-		t.Run(name, func(t *testing.T) { r.Run(t, name) })
-	}
+	run(safe)
 	t.Run("Scenario", r.RunScenarios)
+	run(destructive)
 	if r.machine.Options.Soak > 0 {
 		t.Run("Soak", r.Soak)
 	}
+}
+
+// names returns the tests of the transitions, those apart that have one which is
+// destructive.
+func (r *Runner) names() (safe, destructive []string) {
+	add := func(list []string, name string) []string {
+		if slices.Contains(list, name) {
+			return list
+		}
+		return append(list, name)
+	}
+	for i := range r.tables.Transitions {
+		switch tr := &r.tables.Transitions[i]; {
+		case !r.machine.Booted(tr.Boot):
+		case tr.Destructive:
+			destructive = add(destructive, tr.test())
+		default:
+			safe = add(safe, tr.test())
+		}
+	}
+	return slices.DeleteFunc(safe, func(name string) bool { return slices.Contains(destructive, name) }), destructive
 }
 
 // Run runs the transitions of a name, or whose name begins with it and a slash,

@@ -287,6 +287,25 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// So does what a scenario does itself, and what it undoes.
+func TestHangInScenario(t *testing.T) {
+	stuck := make(chan struct{})
+	t.Cleanup(func() { close(stuck) })
+	hangs := func() error { <-stuck; return nil }
+	quick := func(r *Runner) { r.machine.limits.whole = 200 * time.Millisecond }
+	for says, sc := range map[string]Scenario{
+		"seen:     cycle 1: cycle 1 of sc has not finished within 200ms": {Cycle: func(*Scene, int) error { return hangs() }},
+		"seen:     what the scene undoes has not finished within 200ms": {
+			Setup: func(x *Scene) error { x.Cleanup(hangs); return nil }, Cycle: (*Scene).OffAndOn,
+		},
+	} {
+		sc.Name, sc.Promise, sc.Source = "sc", "it holds", "a document"
+		p := playRows(t, "cpus 0-3", Tables{Scenarios: []Scenario{sc}}, quick)
+		assert.Equal(t, "fail", p.verdicts["Scenario/sc"])
+		assert.Contains(t, p.text, says)
+	}
+}
+
 // So does one of a scene, and an actor that does not end.
 func TestHangInScene(t *testing.T) {
 	r, _ := scriptedRunner(t, "cpus 0-3\noffline cpu3: hang", Tables{})

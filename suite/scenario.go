@@ -128,7 +128,11 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 		for _, cpu := range cpus {
 			if err == nil {
 				cycles++
-				if err = x.unlessStuck(func() error { return cycle(x, cpu) }); err != nil {
+				// Whatever hangs, in Do or beside it.
+				err = m.bounded(fmt.Sprintf("cycle %d of %s", cycles, sc.Name), func() error {
+					return x.unlessStuck(func() error { return cycle(x, cpu) })
+				})
+				if err != nil {
 					err = fmt.Errorf("cycle %d: %w", cycles, err)
 				}
 			}

@@ -147,6 +147,7 @@ func (x *Scene) HaveRun(cpu int) int {
 // Do calls f on a thread of its own, and waits no longer than [OpTimeout]: it
 // can hang in the kernel for good. what names it in the error.
 func (x *Scene) Do(what string, f func() error) error {
+	defer x.Machine.Progress()
 	done := make(chan error, 1)
 	go func() { done <- affinity.Thread(f) }()
 	select {
@@ -322,7 +323,7 @@ func (x *Scene) Stop() error {
 	if x.Machine.hang.any() {
 		return errors.Join(errs...)
 	}
-	errs = append(errs, x.undo.run())
+	errs = append(errs, x.Machine.bounded("what the scene undoes", x.undo.run))
 	return errors.Join(errs...)
 }
 
