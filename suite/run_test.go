@@ -124,6 +124,17 @@ func with(tr Transition, change func(tr *Transition)) Transition {
 	return tr
 }
 
+// What may crash a broken kernel comes last, with all of its test.
+func TestNames(t *testing.T) {
+	named := func(name string, destructive bool) Transition {
+		return with(offline, func(tr *Transition) { tr.Name, tr.Destructive = name, destructive })
+	}
+	r, _ := scriptedRunner(t, "cpus 0-3", rows(named("Refused/a", false), named("Refused/b", true), named("Offline", false), named("Suspend/c", true), named("Suspend/d", false), named("Online", false)))
+	safe, destructive := r.names()
+	assert.Equal(t, []string{"Offline", "Online"}, safe)
+	assert.Equal(t, []string{"Refused", "Suspend"}, destructive)
+}
+
 // playRows plays all of the tables on a scripted machine, and checks that its
 // CPUs are online after that.
 func playRows(t *testing.T, script string, tables Tables, change func(r *Runner)) played {
