@@ -240,13 +240,8 @@ var invariants = []Invariant{
 		Name:    "cache",
 		Promise: "/sys/devices/system/cpu/cpuN/cache exists while the CPU is online, and only then",
 		Source:  "drivers/base/cacheinfo.c: added and removed by a hotplug state",
-		Needs: func(v View) error {
-			if !v.Machine.Caches.Has(v.CPU) {
-				return suite.Unsupportedf("this machine tells nothing of the CPU's caches")
-			}
-			return nil
-		},
-		Arm: existsCheck("cache/index0"),
+		Needs:   needsCaches,
+		Arm:     existsCheck("cache/index0"),
 	},
 	{
 		Name:    "node",

@@ -305,7 +305,7 @@ func TestHangInScenario(t *testing.T) {
 	hangs := func() error { <-stuck; return nil }
 	quick := func(r *Runner) { r.machine.limits.whole = 200 * time.Millisecond }
 	for says, sc := range map[string]Scenario{
-		"seen:     cycle 1: cycle 1 of sc has not finished within 200ms": {Cycle: func(*Scene, int) error { return hangs() }},
+		"seen:     cycle 1: scenario sc has not finished within 200ms": {Cycle: func(*Scene, int) error { return hangs() }},
 		"seen:     what the scene undoes has not finished within 200ms": {
 			Setup: func(x *Scene) error { x.Cleanup(hangs); return nil }, Cycle: (*Scene).OffAndOn,
 		},

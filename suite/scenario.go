@@ -129,7 +129,7 @@ func (x *Scene) play(sc *Scenario, repeat int) (cycles int, err error) {
 			if err == nil {
 				cycles++
 				// Whatever hangs, in Do or beside it.
-				err = m.bounded(fmt.Sprintf("cycle %d of %s", cycles, sc.Name), func() error {
+				err = m.bounded("scenario "+sc.Name, func() error {
 					return x.unlessStuck(func() error { return cycle(x, cpu) })
 				})
 				if err != nil {
