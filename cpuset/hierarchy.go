@@ -97,7 +97,7 @@ func (h *Hierarchy) Root() *Group { return &Group{h, "/"} }
 // those of the nearest ancestor with the controller count.
 //
 // The error is an [*Error]. It wraps [unix.ENOENT] when there is no such
-// thread.
+// thread, and [unix.ESRCH] when that ends meanwhile.
 func (h *Hierarchy) Of(tid int) (*Group, error) {
 	thread := "thread-self"
 	if tid != 0 {

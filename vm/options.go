@@ -17,7 +17,7 @@ type Options struct {
 	Mem     string        // memory, as in QEMU's -m; "": 1G
 	Append  string        // more of the kernel's command line
 	QEMU    []string      // more of QEMU's arguments
-	Timeout time.Duration // for the VM, boot included; 0: what the program's -test.timeout says, and the time to boot
+	Timeout time.Duration // for the VM, boot included; 0: what the program's -test.timeout says, or 10 minutes, and the time to boot
 	Out     string        // directory that console.log goes to; "": it is kept only when the run fails
 	Pokes   []string      // changes of the kernel's text, as in ParsePoke
 	Delays  []string      // functions whose calls wait, as in ParseDelay

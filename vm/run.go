@@ -169,7 +169,9 @@ func (vm *VM) Require(what string, options ...string) error {
 }
 
 // Run runs argv in a VM, copies its output to out and returns its exit status.
-// An error says why there is none; it is a *Failure when the VM had started.
+// An error says why there is none; it is a *Failure when the VM had started,
+// unless the guest refused what it was asked, such as a module, or out could not
+// be written.
 // Messages about the way there go to log. If ctx is done the VM ends.
 //
 // argv[0] is the path of the program here, an ELF file. It has no files in the

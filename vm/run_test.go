@@ -63,6 +63,11 @@ func TestReadTestFlags(t *testing.T) {
 			want: testFlags{timeout: 10 * time.Minute, files: []string{"/src/out/m.out"}, mkdir: []string{"/src/out"}},
 		},
 		{
+			name: "as two words, the last of them lacking",
+			args: []string{"-test.timeout", "30m", "-test.trace", "t.out", "-test.cpuprofile"},
+			want: testFlags{timeout: 30 * time.Minute, files: []string{"/src/pkg/t.out"}, mkdir: []string{"/src/pkg"}},
+		},
+		{
 			name: "absolute",
 			args: []string{"-test.outputdir=/out", "-test.blockprofile=/tmp/b.out", "-test.mutexprofile=/tmp//m.out"},
 			want: testFlags{timeout: 10 * time.Minute, files: []string{"/tmp/b.out", "/tmp/m.out"}, mkdir: []string{"/tmp", "/tmp"}},

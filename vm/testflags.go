@@ -23,8 +23,14 @@ func readTestFlags(args []string, dir string) testFlags {
 	}
 	outputDir := dir
 	var files []string
-	for _, arg := range args {
-		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	for i, arg := range args {
+		name, value, ok := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !ok && i+1 < len(args) { // none of these is a boolean flag
+			value = args[i+1]
+		}
+		if value == "" {
+			continue
+		}
 		switch name {
 		case "test.timeout":
 			// 0 is for ever, which no VM is given.

@@ -25,7 +25,7 @@ func (o *options) checkBaseline() error {
 	if o.baseline == "" {
 		return nil
 	}
-	dir, _, _ := strings.Cut(o.baseline, "@")
+	dir, _ := compare.Split(o.baseline)
 	here, err := os.Stat(filepath.Join(o.vm.Out, testjson.ResultsFile))
 	there, thereErr := os.Stat(filepath.Join(dir, testjson.ResultsFile))
 	if err == nil && thereErr == nil && os.SameFile(here, there) {

@@ -138,6 +138,18 @@ func TestOneKernel(t *testing.T) {
 	assert.EqualError(t, err, dir+`/results.json has no kernel "b", only a, a/smt, ab, ab/smt`)
 }
 
+// Jenkins calls the second workspace of a job job@2.
+func TestSplit(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "job@2")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	for name, want := range map[string][2]string{
+		dir: {dir, ""}, dir + "@sid/smt": {dir, "sid/smt"}, "/nonexistent": {"/nonexistent", ""}, "/nonexistent@sid": {"/nonexistent", "sid"},
+	} {
+		path, kernel := Split(name)
+		assert.Equal(t, want, [2]string{path, kernel}, name)
+	}
+}
+
 func TestKeep(t *testing.T) {
 	before, after := run(t, "a TestA pass", "b TestA pass"), run(t, "a TestA pass")
 	before.Keep([]string{"c"})

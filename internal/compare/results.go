@@ -64,10 +64,21 @@ type measured struct {
 // duration each.
 type durations map[time.Duration]uint64
 
+// Split splits the name of a run's results, as [Read] takes it, into a path and
+// a kernel. What exists is a path, though it has an "@", as the second workspace
+// of a job in Jenkins does.
+func Split(name string) (path, kernel string) {
+	at := strings.LastIndex(name, "@")
+	if _, err := os.Lstat(name); err == nil || at < 0 {
+		return name, ""
+	}
+	return name[:at], name[at+1:]
+}
+
 // Read reads the results of a run: a directory that ci/selftest has written, or
 // its results.json. With "@NAME" after it, of one kernel and its profiles only.
 func Read(name string) (*Run, error) {
-	path, kernel, _ := strings.Cut(name, "@")
+	path, kernel := Split(name)
 	file := path
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		file = filepath.Join(path, testjson.ResultsFile)
