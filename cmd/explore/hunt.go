@@ -205,8 +205,7 @@ func (h *hunt) replay(ctx context.Context) error {
 	s, err := h.boot(ctx, shrinkLimit, "-law", h.options.key, "-replay", h.options.sequences)
 	var failure *vm.Failure
 	if errors.As(err, &failure) {
-		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
-		return h.replayed(ctx, crashFinding(s, failure))
+		return h.replayCrashed(ctx, s, failure)
 	}
 	sequences, parseErr := explore.ReadSequences(h.options.sequences)
 	if parseErr != nil {
@@ -240,6 +239,22 @@ func (h *hunt) replay(ctx context.Context) error {
 		return nil // the finding says why
 	}
 	return err
+}
+
+// replayCrashed tells of a VM that did not survive the sequences.
+func (h *hunt) replayCrashed(ctx context.Context, s *session, failure *vm.Failure) error {
+	if ctx.Err() != nil || s.begin.Lines == nil {
+		return failure // it was ended, or did not come so far
+	}
+	fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
+	f := crashFinding(s, failure)
+	if failure.Doubt != "" {
+		fmt.Printf("%s: %s\n", h.name, failure.Doubt)
+		if shown, err := h.showsAgain(ctx, f); err != nil || !shown {
+			return err
+		}
+	}
+	return h.replayed(ctx, f)
 }
 
 // replayed tells of what a sequence that was given has shown, reduced if that is
