@@ -43,11 +43,16 @@ type session struct {
 	stats   explore.Stats
 	trouble string
 	tried   []explore.Tried
+	heard   time.Time // when it last told something
 
 	spoilers []*explore.Finding // to be reduced in fresh VMs
 	explored explore.Begin      // the last sequence that was not one to reduce a finding
 	broke    *explore.Finding   // what is being reduced, as it was found; nil: nothing is
 }
+
+// alive is how long a guest may be silent that is at work: it tells of each
+// step.
+const alive = time.Minute
 
 // boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel
 // did not survive.
@@ -57,8 +62,12 @@ func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*
 	options.Timeout = limit
 	options.Append += " oops=panic"
 	options.Out = h.dir
+	began := time.Now()
 	code, err := h.runVM(ctx, options, append([]string{h.guest}, args...), s, os.Stderr)
 	switch {
+	case err != nil && time.Since(began) >= limit && time.Since(s.heard) < alive:
+		// The limit has ended it, and to reduce what it found took longer.
+		return s, fmt.Errorf("the guest was still at work after %v", limit)
 	case err != nil:
 		return s, err
 	case code != 0 && s.trouble != "":
@@ -71,6 +80,7 @@ func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*
 
 // Write takes what the guest prints: an event a line.
 func (s *session) Write(p []byte) (int, error) {
+	s.heard = time.Now()
 	s.rest = append(s.rest, p...)
 	for {
 		line, rest, ok := bytes.Cut(s.rest, []byte("\n"))

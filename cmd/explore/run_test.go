@@ -70,6 +70,36 @@ func TestTimeIsOver(t *testing.T) {
 	}
 }
 
+// A VM that is ended by its limit is a finding if its guest hung, but not if the
+// guest was only slow to reduce what it had found.
+func TestLimit(t *testing.T) {
+	const broken = `{"Broken":{"Law":"domains","Touches":"it","Seen":"s"}}` + "\n"
+	for _, tt := range []struct {
+		name   string
+		silent time.Duration // until the limit
+		want   string        // the keys
+	}{
+		{"slow", time.Second, "domains: it"},
+		{"hung", 2 * time.Minute, "domains: it\nsurvives: the VM was ended"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHunt(t.TempDir())
+				h.options.time = time.Minute
+				h.runVM = func(_ context.Context, o vm.Options, _ []string, out, _ io.Writer) (int, error) {
+					time.Sleep(o.Timeout - tt.silent)
+					_, err := io.WriteString(out, explored+broken)
+					require.NoError(t, err)
+					time.Sleep(tt.silent)
+					return 0, &vm.Failure{What: "the VM was ended", Started: true}
+				}
+				require.NoError(t, h.run(t.Context()))
+				assert.Equal(t, tt.want, h.all.keys())
+			})
+		})
+	}
+}
+
 // If findings cannot be written, none is reduced any more.
 func TestFailedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
