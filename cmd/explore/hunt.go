@@ -149,7 +149,8 @@ func (s *session) unfinished() []*explore.Finding {
 	return append(slices.Clone(s.spoilers), s.broke)
 }
 
-// run explores the kernel for the time that is given, or replays.
+// run explores the kernel for the time that is given, or replays. It is an error
+// if ctx ends it before that: no law broken is then no verdict.
 func (h *hunt) run(ctx context.Context) error {
 	h.again = make(map[string]int)
 	fmt.Printf("%s: %s, %s CPUs\n", h.name, h.source, h.vm.SMP)
@@ -197,7 +198,7 @@ func (h *hunt) run(ctx context.Context) error {
 			return fmt.Errorf("five VMs one after the other did not end one sequence: %w", err)
 		}
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // shrinkLimit is the time that a VM may take beyond that to explore.

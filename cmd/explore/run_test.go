@@ -12,7 +12,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -67,6 +69,32 @@ func TestTimeIsOver(t *testing.T) {
 				assert.Equal(t, tt.rate, h.all.list[0].Rate())
 			})
 		})
+	}
+}
+
+// Who interrupts it, or ends it by SIGTERM, is not told that no law is broken:
+// neither of the kernel that is explored nor of those that would be next.
+func TestInterrupted(t *testing.T) {
+	for _, begun := range []bool{true, false} {
+		h := newHunt(t.TempDir())
+		h.options.time = time.Hour
+		h.runVM = func(ctx context.Context, _ vm.Options, _ []string, out, _ io.Writer) (int, error) {
+			require.True(t, begun, "a VM is booted after the interrupt")
+			_, err := io.WriteString(out, explored)
+			require.NoError(t, err)
+			require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
+			<-ctx.Done()
+			return 0, &vm.Failure{What: "the VM was ended: interrupted", Started: true}
+		}
+		status := program.Run(nil, func(ctx context.Context) error {
+			if !begun {
+				require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
+				<-ctx.Done()
+			}
+			return h.run(ctx)
+		})
+		assert.Equal(t, cli.Interrupted, status)
+		assert.Empty(t, h.all.list)
 	}
 }
 
