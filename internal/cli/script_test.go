@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// module is the directory of the scripts of ci/, relative to this package's.
+const module = "../.."
+
+// A fakeGo does for the go command in a script.
+type fakeGo struct{ dir string }
+
+// newFakeGo returns one that does what text says, with the file in which to put
+// what go build or go test makes as $out.
+func newFakeGo(t *testing.T, text string) *fakeGo {
+	const head = "#!/bin/sh\nfor arg; do [ \"$last\" != -o ] || out=$arg; last=$arg; done\n"
+	g := &fakeGo{dir: t.TempDir()}
+	require.NoError(t, os.WriteFile(filepath.Join(g.dir, "go"), []byte(head+text), 0o755))
+	return g
+}
+
+// run runs a script of the module that is at root, in dir.
+func (g *fakeGo) run(t *testing.T, root, dir, script string, args ...string) (code int, output string) {
+	path, err := filepath.Abs(filepath.Join(root, "ci", script))
+	require.NoError(t, err)
+	cmd := exec.Command(path, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+g.dir+":"+os.Getenv("PATH"), "XDG_CACHE_HOME="+t.TempDir(), "HOT_ADD=")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		require.ErrorAs(t, err, new(*exec.ExitError))
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// A source that does not build is no verdict of the scripts that have one.
+func TestNoBuild(t *testing.T) {
+	for _, script := range []string{"compare", "explore", "report", "selftest", "widen"} {
+		for _, status := range []int{1, 127} {
+			code, output := newFakeGo(t, fmt.Sprintf("exit %d\n", status)).run(t, module, t.TempDir(), script)
+			assert.Equal(t, Untold, code, "ci/%s, go exits %d: %s", script, status, output)
+		}
+	}
+}
