@@ -2,9 +2,12 @@ package cli
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -48,4 +51,43 @@ func TestNoBuild(t *testing.T) {
 			assert.Equal(t, Untold, code, "ci/%s, go exits %d: %s", script, status, output)
 		}
 	}
+}
+
+// scriptIn puts a script into a module of its own, and returns its directory.
+func scriptIn(t *testing.T, script string) (root string) {
+	root = t.TempDir()
+	text, err := os.ReadFile(filepath.Join(module, "ci", script))
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(filepath.Join(root, "ci"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "ci", script), text, 0o755))
+	return root
+}
+
+// ci/selftest is built anew if any file has changed that it embeds.
+func TestEmbedded(t *testing.T) {
+	root := scriptIn(t, "selftest")
+	program := newFakeGo(t, `[ "$1" = version ] || { printf '#!/bin/sh\necho "$HOTPLUGTEST_SOURCES"\n' >"$out/selftest"; chmod +x "$out/selftest"; }`)
+	pattern := regexp.MustCompile(`(?m)^//go:embed (.*)$`)
+	code, before := program.run(t, root, root, "selftest")
+	require.Zero(t, code, before)
+	embedded := 0
+	require.NoError(t, fs.WalkDir(os.DirFS(module), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(module, path))
+		require.NoError(t, err)
+		for _, m := range pattern.FindAllSubmatch(text, -1) {
+			file := filepath.Join(root, filepath.Dir(path), string(m[1]))
+			require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+			require.NoError(t, os.WriteFile(file, []byte("changed"), 0o644))
+			code, after := program.run(t, root, root, "selftest")
+			require.Zero(t, code, after)
+			assert.NotEqual(t, before, after, "%s embeds %s", path, m[1])
+			before = after
+			embedded++
+		}
+		return nil
+	}))
+	assert.NotZero(t, embedded)
 }
