@@ -112,6 +112,50 @@ func TestReplayedCrash(t *testing.T) {
 	}
 }
 
+// A sequence that is given has a verdict only if a VM came to it: git bisect run
+// would take a kernel that does not boot for a broken one.
+func TestReplayedWithoutVerdict(t *testing.T) {
+	doubted := crashIn("f")
+	doubted.Doubt = "this may be QEMU's doing"
+	doubt, not, same := boot{said: replayed, err: doubted}, boot{said: survived}, boot{said: replayed, err: crashIn("f")}
+	early := boot{err: &vm.Failure{What: "the VM did not start a program within 2m0s"}}
+	ended := boot{said: replayed, err: &vm.Failure{What: "the VM was ended: interrupted", Started: true}}
+	for _, tt := range []struct {
+		name      string
+		boots     []boot
+		interrupt bool
+		want      string // how often the finding showed; "": there is none
+		err       string
+	}{
+		{name: "it does not boot", boots: []boot{early}, err: "the VM did not start a program within 2m0s"},
+		{name: "it is interrupted", boots: []boot{ended}, interrupt: true, err: "the VM was ended: interrupted"},
+		{name: "QEMU's doing", boots: []boot{doubt, not, not, not}},
+		{name: "the kernel's doing", boots: []boot{doubt, not, same}, want: "2 of 3"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHunt(t.TempDir())
+			h.options.sequences = "mkdir $A\nrmdir $A\n"
+			h.play(t, tt.boots...)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if tt.interrupt {
+				cancel()
+			}
+			err := h.replay(ctx)
+			if tt.err == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.EqualError(t, err, tt.err)
+			}
+			var rates []string
+			for _, f := range h.all.list {
+				rates = append(rates, f.Rate())
+			}
+			assert.Equal(t, tt.want, strings.Join(rates, ", "))
+		})
+	}
+}
+
 // A VM that does not boot is no word on whether a candidate shows a finding.
 func TestShowsWithoutBoot(t *testing.T) {
 	early, shows := boot{err: &vm.Failure{What: "the VM did not start a program within 2m0s"}}, boot{said: replayed, err: crashIn("f")}

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/explore"
 )
@@ -46,6 +50,47 @@ func (f *findings) add(h *hunt, finding *explore.Finding) error {
 		f.failed = err
 	}
 	return f.failed
+}
+
+// findings returns those of this run: none so far. Those of an earlier one stay
+// only if this one replays, as it may replay one of them.
+func (o *options) findings() (*findings, error) {
+	f := &findings{dir: filepath.Join(o.vm.Out, "findings")}
+	if err := os.MkdirAll(f.dir, 0o755); err != nil || o.replay != "" {
+		return f, err
+	}
+	return f, f.forget()
+}
+
+// forget removes the findings that an earlier run wrote: nobody must take them
+// for those of this one. A directory that was given another name stays, and so
+// does what is not a finding's own file.
+func (f *findings) forget() error {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		dir := filepath.Join(f.dir, e.Name())
+		text, err := os.ReadFile(filepath.Join(dir, "sequence.txt"))
+		if err != nil {
+			continue // no finding
+		}
+		var own explore.Finding
+		own.Violation.Law, own.Violation.Touches, _ = strings.Cut(keyOf(string(text)), ": ")
+		if own.Slug() != e.Name() {
+			continue
+		}
+		for _, name := range []string{"repro.sh", "report.md", "sequence.txt"} {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		if err := os.Remove(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+	}
+	return nil
 }
 
 // write writes the files of a finding.

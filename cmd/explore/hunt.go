@@ -43,11 +43,16 @@ type session struct {
 	stats   explore.Stats
 	trouble string
 	tried   []explore.Tried
+	heard   time.Time // when it last told something
 
 	spoilers []*explore.Finding // to be reduced in fresh VMs
 	explored explore.Begin      // the last sequence that was not one to reduce a finding
 	broke    *explore.Finding   // what is being reduced, as it was found; nil: nothing is
 }
+
+// alive is how long a guest may be silent that is at work: it tells of each
+// step.
+const alive = time.Minute
 
 // boot runs the guest in a fresh VM. The error is a *vm.Failure if the kernel
 // did not survive.
@@ -57,8 +62,12 @@ func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*
 	options.Timeout = limit
 	options.Append += " oops=panic"
 	options.Out = h.dir
+	began := time.Now()
 	code, err := h.runVM(ctx, options, append([]string{h.guest}, args...), s, os.Stderr)
 	switch {
+	case err != nil && time.Since(began) >= limit && time.Since(s.heard) < alive:
+		// The limit has ended it, and to reduce what it found took longer.
+		return s, fmt.Errorf("the guest was still at work after %v", limit)
 	case err != nil:
 		return s, err
 	case code != 0 && s.trouble != "":
@@ -71,6 +80,7 @@ func (h *hunt) boot(ctx context.Context, limit time.Duration, args ...string) (*
 
 // Write takes what the guest prints: an event a line.
 func (s *session) Write(p []byte) (int, error) {
+	s.heard = time.Now()
 	s.rest = append(s.rest, p...)
 	for {
 		line, rest, ok := bytes.Cut(s.rest, []byte("\n"))
@@ -139,7 +149,8 @@ func (s *session) unfinished() []*explore.Finding {
 	return append(slices.Clone(s.spoilers), s.broke)
 }
 
-// run explores the kernel for the time that is given, or replays.
+// run explores the kernel for the time that is given, or replays. It is an error
+// if ctx ends it before that: no law broken is then no verdict.
 func (h *hunt) run(ctx context.Context) error {
 	h.again = make(map[string]int)
 	fmt.Printf("%s: %s, %s CPUs\n", h.name, h.source, h.vm.SMP)
@@ -187,7 +198,7 @@ func (h *hunt) run(ctx context.Context) error {
 			return fmt.Errorf("five VMs one after the other did not end one sequence: %w", err)
 		}
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // shrinkLimit is the time that a VM may take beyond that to explore.
@@ -205,8 +216,7 @@ func (h *hunt) replay(ctx context.Context) error {
 	s, err := h.boot(ctx, shrinkLimit, "-law", h.options.key, "-replay", h.options.sequences)
 	var failure *vm.Failure
 	if errors.As(err, &failure) {
-		fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
-		return h.replayed(ctx, crashFinding(s, failure))
+		return h.replayCrashed(ctx, s, failure)
 	}
 	sequences, parseErr := explore.ReadSequences(h.options.sequences)
 	if parseErr != nil {
@@ -240,6 +250,22 @@ func (h *hunt) replay(ctx context.Context) error {
 		return nil // the finding says why
 	}
 	return err
+}
+
+// replayCrashed tells of a VM that did not survive the sequences.
+func (h *hunt) replayCrashed(ctx context.Context, s *session, failure *vm.Failure) error {
+	if ctx.Err() != nil || s.begin.Lines == nil {
+		return failure // it was ended, or did not come so far
+	}
+	fmt.Printf("%s: the kernel did not survive step %d: %s\n", h.name, s.step+1, failure.What)
+	f := crashFinding(s, failure)
+	if failure.Doubt != "" {
+		fmt.Printf("%s: %s\n", h.name, failure.Doubt)
+		if shown, err := h.showsAgain(ctx, f); err != nil || !shown {
+			return err
+		}
+	}
+	return h.replayed(ctx, f)
 }
 
 // replayed tells of what a sequence that was given has shown, reduced if that is

@@ -121,3 +121,42 @@ func TestKeys(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "domains: it\ndomains: more", h.all.keys())
 }
+
+// What an earlier run has found is not taken for a finding of this one. What
+// somebody else has put there stays.
+func TestForget(t *testing.T) {
+	out := t.TempDir()
+	h := newHunt(filepath.Join(out, "findings"))
+	long := strings.Replace(finding, `"it"`, `"`+strings.Repeat("it", 100)+`"`, 1)
+	_, err := (&session{hunt: h}).Write([]byte(finding + long + strings.Replace(finding, "domains", "topology", 1)))
+	require.NoError(t, err)
+	found, err := os.ReadDir(h.all.dir)
+	require.NoError(t, err)
+	require.Len(t, found, 3)
+	write := func(path, text string) string {
+		path = filepath.Join(h.all.dir, path)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		return path
+	}
+	stay := []string{
+		write("topology-it/notes.txt", "mine"),
+		write("renamed/sequence.txt", "# domains: it\nmkdir $A\n"),
+		write("given/sequence.txt", "mkdir $A\n"),
+		write("sequence.txt", "# domains: it\nmkdir $A\n"),
+	}
+	_, err = (&options{vm: vm.Options{Out: out}, replay: filepath.Join(h.all.dir, "domains-it/sequence.txt")}).findings()
+	require.NoError(t, err)
+	assert.FileExists(t, filepath.Join(h.all.dir, "domains-it", "repro.sh"), "it may be what is replayed")
+	_, err = (&options{vm: vm.Options{Out: out}}).findings()
+	require.NoError(t, err)
+	for _, path := range stay {
+		assert.FileExists(t, path)
+	}
+	all, err := filepath.Glob(filepath.Join(h.all.dir, "*"))
+	require.NoError(t, err)
+	assert.Len(t, all, len(stay))
+	assert.NoFileExists(t, filepath.Join(h.all.dir, "topology-it", "repro.sh"))
+	_, err = (&options{vm: vm.Options{Out: t.TempDir()}}).findings()
+	require.NoError(t, err)
+}

@@ -198,8 +198,8 @@ func (o *options) explore(ctx context.Context) error {
 	if err := os.WriteFile(binary, guest, 0o755); err != nil {
 		return err
 	}
-	all := &findings{dir: filepath.Join(o.vm.Out, "findings")}
-	if err := os.MkdirAll(all.dir, 0o755); err != nil {
+	all, err := o.findings()
+	if err != nil {
 		return err
 	}
 	hunts, err := o.prepare(ctx, tmp, binary, all)

@@ -12,7 +12,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
 )
 
@@ -65,6 +67,62 @@ func TestTimeIsOver(t *testing.T) {
 				assert.Equal(t, tt.booted, *booted)
 				require.Len(t, h.all.list, 1)
 				assert.Equal(t, tt.rate, h.all.list[0].Rate())
+			})
+		})
+	}
+}
+
+// Who interrupts it, or ends it by SIGTERM, is not told that no law is broken:
+// neither of the kernel that is explored nor of those that would be next.
+func TestInterrupted(t *testing.T) {
+	for _, begun := range []bool{true, false} {
+		h := newHunt(t.TempDir())
+		h.options.time = time.Hour
+		h.runVM = func(ctx context.Context, _ vm.Options, _ []string, out, _ io.Writer) (int, error) {
+			require.True(t, begun, "a VM is booted after the interrupt")
+			_, err := io.WriteString(out, explored)
+			require.NoError(t, err)
+			require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
+			<-ctx.Done()
+			return 0, &vm.Failure{What: "the VM was ended: interrupted", Started: true}
+		}
+		status := program.Run(nil, func(ctx context.Context) error {
+			if !begun {
+				require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
+				<-ctx.Done()
+			}
+			return h.run(ctx)
+		})
+		assert.Equal(t, cli.Interrupted, status)
+		assert.Empty(t, h.all.list)
+	}
+}
+
+// A VM that is ended by its limit is a finding if its guest hung, but not if the
+// guest was only slow to reduce what it had found.
+func TestLimit(t *testing.T) {
+	const broken = `{"Broken":{"Law":"domains","Touches":"it","Seen":"s"}}` + "\n"
+	for _, tt := range []struct {
+		name   string
+		silent time.Duration // until the limit
+		want   string        // the keys
+	}{
+		{"slow", time.Second, "domains: it"},
+		{"hung", 2 * time.Minute, "domains: it\nsurvives: the VM was ended"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHunt(t.TempDir())
+				h.options.time = time.Minute
+				h.runVM = func(_ context.Context, o vm.Options, _ []string, out, _ io.Writer) (int, error) {
+					time.Sleep(o.Timeout - tt.silent)
+					_, err := io.WriteString(out, explored+broken)
+					require.NoError(t, err)
+					time.Sleep(tt.silent)
+					return 0, &vm.Failure{What: "the VM was ended", Started: true}
+				}
+				require.NoError(t, h.run(t.Context()))
+				assert.Equal(t, tt.want, h.all.keys())
 			})
 		})
 	}
