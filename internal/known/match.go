@@ -129,7 +129,7 @@ func (m *Matcher) Gone() (ids []string) {
 func explains(e *entry, texts []string) bool {
 	seen := false
 	for _, text := range texts {
-		symptom := !slices.ContainsFunc(complaints(text), func(part string) bool { return !e.symptom.MatchString(part) })
+		symptom := !partial(text) && !slices.ContainsFunc(complaints(text), func(part string) bool { return !e.symptom.MatchString(part) })
 		if !symptom && !e.expects(text) {
 			return false
 		}
@@ -188,6 +188,15 @@ var (
 
 // logHead begins a text of the kernel's log that is a reason to fail.
 const logHead = "the kernel's log has a complaint"
+
+// partial reports whether a text of the kernel's log is not all of it: a part
+// that was left out or lost can have another complaint.
+func partial(text string) bool {
+	return strings.HasPrefix(text, logHead) && leftOut.MatchString(text)
+}
+
+// leftOut matches a line in a text of the kernel's log that stands for others.
+var leftOut = regexp.MustCompile(`(?m)^(    and \d+ lines more|kmsg: .* overwritten before they were read)$`)
 
 // complaints returns the parts of a text of the kernel's log that begin with a
 // complaint each, so that a known one does not hide another. A text of another

@@ -275,6 +275,9 @@ func TestComplaintsBesideKnown(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, file, at, added string }{
 		{"an oops", "deadline-bandwidth", "--- FAIL", each("            ", oops)},
+		{"lines left", "deadline-bandwidth", "--- FAIL", "            and 7 lines more\n"},
+		{"lines lost", "deadline-bandwidth", "--- FAIL", "        kmsg: 3 records were overwritten before they were read\n"},
+		{"more left and lost", "deadline-bandwidth", "--- FAIL", "            and 7 lines more\n        kmsg: records were overwritten before they were read\n"},
 		{"a crash after a BUG", "relative-divides", consolePrefix, each(consolePrefix, atomic)},
 		{"a crash after an oops", "relative-divides", consolePrefix, each(consolePrefix, oops)},
 	} {
