@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -80,9 +81,10 @@ func breakpoint(text string) string {
 // file.
 const consoleLines = 30
 
-// The kinds of the kernel's complaints by which it ends, and of those that
-// explain why it stands still.
+// The kinds of the kernel's complaints by which it ends, with those that it may
+// outlive, and of those that explain why it stands still.
 var (
+	oops     = []string{"oops"}
 	fatal    = []string{"bug", "oops"}
 	standing = []string{"lockup", "RCU stall", "hung task"}
 )
@@ -91,7 +93,7 @@ var (
 // the text of a crash longer than clear: registers, and frames that may be
 // leftovers on the stack.
 var (
-	stamp = regexp.MustCompile(`^\[ *\d+\.\d+\](\[ *[TC]\d+\])? `)
+	stamp = regexp.MustCompile(`^\[ *(\d+\.\d+)\](\[ *[TC]\d+\])? `)
 	noise = regexp.MustCompile(`^ *\? |^(R([ABCD]X|[SD]I|BP|SP|\d\d)|[CDF]S|CR\d|DR\d|PKRU|Code|Modules linked in|Hardware name): ?`)
 )
 
@@ -99,7 +101,7 @@ var (
 // crash, or else of what stands still, or else the end.
 func crash(text string) string {
 	lines := strings.Split(strings.TrimSpace(plain(text)), "\n")
-	start := complaintAt(lines, fatal)
+	start := crashAt(lines)
 	if start < 0 {
 		start = complaintAt(lines, standing)
 	}
@@ -116,12 +118,59 @@ func crash(text string) string {
 // record is the text of a record on the console.
 func record(line string) string { return line[len(stamp.FindString(line)):] }
 
+// A kernel that has an oops panics within dyingTime: an emulated processor took
+// 12 s. It may be of a BUG up to causeTime before. The kernel outlives an earlier
+// one, which can be of another test.
+const (
+	dyingTime = time.Minute
+	causeTime = 10 * time.Second
+)
+
+// crashAt returns the index of the line that the kernel's crash begins with, or
+// -1.
+func crashAt(lines []string) int {
+	for i, line := range slices.Backward(lines) {
+		if complains(line, oops) {
+			i = firstWithin(lines[:i+1], oops, dyingTime)
+			return firstWithin(lines[:i+1], fatal, causeTime)
+		}
+	}
+	for i, line := range slices.Backward(lines) {
+		if complains(line, fatal) {
+			return firstWithin(lines[:i+1], fatal, causeTime)
+		}
+	}
+	return -1
+}
+
+// firstWithin returns the index of the first line that complains in one of these
+// ways, at most d before the last line, which does.
+func firstWithin(lines, kinds []string, d time.Duration) int {
+	last, known := written(lines[len(lines)-1])
+	return slices.IndexFunc(lines, func(line string) bool {
+		at, ok := written(line)
+		return complains(line, kinds) && (!known || !ok || last-at <= d)
+	})
+}
+
+// written is when a line on the console was, in the kernel's time.
+func written(line string) (at time.Duration, ok bool) {
+	m := stamp.FindStringSubmatch(line)
+	if m == nil {
+		return 0, false
+	}
+	at, err := time.ParseDuration(m[1] + "s")
+	return at, err == nil
+}
+
 // complaintAt returns the index of the first line that complains in one of
 // these ways, or -1.
 func complaintAt(lines, kinds []string) int {
-	return slices.IndexFunc(lines, func(line string) bool {
-		return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Problem())
-	})
+	return slices.IndexFunc(lines, func(line string) bool { return complains(line, kinds) })
+}
+
+func complains(line string, kinds []string) bool {
+	return slices.Contains(kinds, kmsg.Record{Text: record(line)}.Problem())
 }
 
 // plain is a text of the guest's without what cannot be printed.

@@ -29,6 +29,11 @@ func TestCrash(t *testing.T) {
 [    3.1] Kernel panic - not syncing: sysrq triggered crash
 [    3.1] CPU: 2 PID: 1 Comm: init Not tainted 6.1.0-56-amd64
 [    3.1] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---`)
+	const (
+		outlived = "[    1.0] BUG: KASAN: use-after-free in f+0x1/0x2\n[    1.1] Call Trace:\n"
+		oopsed   = "[ 3600.0] BUG: unable to handle page fault for address: 0000000000000008\n[ 3600.1] Oops: 0002 [#1]\n"
+		slow     = "[ 3612.0] Kernel panic - not syncing: Fatal exception"
+	)
 	for _, tt := range []struct{ name, in, want string }{
 		{name: "nothing"},
 		{name: "a short boot", in: "a\nb\n", want: "a\nb"},
@@ -40,6 +45,18 @@ func TestCrash(t *testing.T) {
 			in:   boot + "[    3.0] BUG: unable to handle page fault for address: 0000000000000008\n[    3.0] Oops: 0002 [#1]\n" + panicked,
 			want: "[    3.0] BUG: unable to handle page fault for address: 0000000000000008\n[    3.0] Oops: 0002 [#1]\n" + panicked,
 		},
+		{name: "a BUG that the kernel outlived", in: boot + outlived + oopsed + slow, want: oopsed + slow},
+		{
+			name: "a BUG that the crash may come of",
+			in:   boot + strings.ReplaceAll(outlived, "[    1.", "[ 3598.") + oopsed + slow,
+			want: strings.ReplaceAll(outlived, "[    1.", "[ 3598.") + oopsed + slow,
+		},
+		{
+			name: "a slow processor's crash",
+			in:   boot + outlived + oopsed + "[ 3601.0] BUG: scheduling while atomic\n" + slow,
+			want: oopsed + "[ 3601.0] BUG: scheduling while atomic\n" + slow,
+		},
+		{name: "the later of two BUGs", in: boot + outlived + "[ 3600.0] BUG: x\n", want: "[ 3600.0] BUG: x"},
 		{name: "arm64", in: boot + "[    3.0] Unable to handle kernel NULL pointer dereference\nx\n", want: "[    3.0] Unable to handle kernel NULL pointer dereference\nx"},
 		{name: "s390x", in: boot + "[    3.0] Oops: 0004 ilc:2 [#1] SMP\nx\n", want: "[    3.0] Oops: 0004 ilc:2 [#1] SMP\nx"},
 		{name: "hung", in: boot + "[   18.0] sysrq: Show Blocked State\n[   18.0] task:kworker\n", want: "[   18.0] sysrq: Show Blocked State\n[   18.0] task:kworker"},
@@ -81,6 +98,12 @@ func TestFailure(t *testing.T) {
 			want:    "the kernel panicked while the program ran (Linux 6.1.0-56-amd64)",
 		},
 		{name: "panic at boot", console: "Kernel panic - not syncing: x\n", want: "the kernel panicked before the program started"},
+		{
+			name:    "panic long after a BUG",
+			console: "[    1.0] BUG: KASAN: use-after-free\n" + lines("[    1.0] more ", consoleLines) + "[ 3600.0] Kernel panic - not syncing: x\n",
+			guest:   &guest{started: true},
+			want:    "the kernel panicked while the program ran",
+		},
 		{name: "reset", console: "boot\n", guest: &guest{started: true}, want: "the VM ended while the program ran"},
 		{
 			name:    "QEMU killed",

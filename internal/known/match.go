@@ -129,8 +129,7 @@ func (m *Matcher) Gone() (ids []string) {
 func explains(e *entry, texts []string) bool {
 	seen := false
 	for _, text := range texts {
-		parts := complaints(text)
-		symptom := !slices.ContainsFunc(parts, func(part string) bool { return !e.symptom.MatchString(part) })
+		symptom := !partial(text) && !slices.ContainsFunc(complaints(text), func(part string) bool { return !e.symptom.MatchString(part) })
 		if !symptom && !e.expects(text) {
 			return false
 		}
@@ -190,6 +189,15 @@ var (
 // logHead begins a text of the kernel's log that is a reason to fail.
 const logHead = "the kernel's log has a complaint"
 
+// partial reports whether a text of the kernel's log is not all of it: a part
+// that was left out or lost can have another complaint.
+func partial(text string) bool {
+	return strings.HasPrefix(text, logHead) && leftOut.MatchString(text)
+}
+
+// leftOut matches a line in a text of the kernel's log that stands for others.
+var leftOut = regexp.MustCompile(`(?m)^(    and \d+ lines more|kmsg: .* overwritten before they were read)$`)
+
 // complaints returns the parts of a text of the kernel's log that begin with a
 // complaint each, so that a known one does not hide another. A text of another
 // kind is one part.
@@ -199,11 +207,12 @@ func complaints(text string) []string {
 		return []string{text}
 	}
 	var parts []string
-	cut := 0 // lines since "cut here", which has a "WARNING:" below it
+	cut := 0   // lines since "cut here", which has a "WARNING:" below it
+	last := "" // the last complaint of the part
 	for line := range strings.Lines(log) {
 		problem := problemOf(line)
 		cut++
-		begins := problem != "" && problem != "backtrace" && problem != "oops" && !(problem == "warning" && cut <= 3 && len(parts) > 0)
+		begins := another(last, line) && !(problem == "warning" && cut <= 3 && len(parts) > 0)
 		if strings.Contains(line, "[ cut here ]") {
 			begins, cut = true, 0
 		}
@@ -211,9 +220,34 @@ func complaints(text string) []string {
 			parts = append(parts, "")
 		}
 		parts[len(parts)-1] += line
+		if complains(problem) {
+			last = line
+		}
 	}
 	return parts
 }
+
+// another reports whether a line of the kernel's log is a complaint about
+// something else than the last one, which can be "". What ends in an oops is
+// said before it, and an oops ends in a panic.
+func another(last, line string) bool {
+	problem := problemOf(line)
+	if problem != "oops" {
+		return complains(problem)
+	}
+	if strings.Contains(line, "Kernel panic - ") {
+		return problemOf(last) != "oops"
+	}
+	return !dying.MatchString(last)
+}
+
+// complains reports whether a kind of problem is a complaint of its own. Others
+// have a backtrace, too.
+func complains(problem string) bool { return problem != "" && problem != "backtrace" }
+
+// dying matches the complaints that always have an oops below them, in the words
+// of all architectures.
+var dying = regexp.MustCompile(`(?i)BUG: (unable to handle |kernel NULL )|kernel BUG at |Unable to handle kernel |stack guard page was hit`)
 
 // problemOf is the kind of complaint that a line of the kernel's log is, or "".
 func problemOf(line string) string {
@@ -226,7 +260,7 @@ var stamp = regexp.MustCompile(`^\s*\[ *\d+\.\d+\](\[ *[TC]\d+\])? `)
 // the second complaint: the others may follow from the first.
 func firstComplaint(report string) string {
 	var b strings.Builder
-	complained := false
+	complained, last := false, ""
 	for line := range strings.Lines(report) {
 		record, console := strings.CutPrefix(line, consolePrefix)
 		if !console {
@@ -234,10 +268,13 @@ func firstComplaint(report string) string {
 			continue
 		}
 		problem := problemOf(record)
-		if complained && problem != "" && problem != "oops" && problem != "backtrace" {
+		if complained && another(last, record) {
 			break
 		}
 		complained = complained || problem != ""
+		if complains(problem) {
+			last = record
+		}
 		b.WriteString(record)
 	}
 	return b.String()

@@ -264,6 +264,48 @@ func TestComplaints(t *testing.T) {
 	assert.Equal(t, "new", verdict(ofBuiltin(t, "7.2.1", "isolcpus-suspend"), "TestSuspend/last-housekeeping/after-resume", output))
 }
 
+// An entry need not match the end of the log to be about no more than it says.
+func TestComplaintsBesideKnown(t *testing.T) {
+	const (
+		oops   = "[  390.100000] divide error: 0000 [#1] PREEMPT SMP NOPTI\n[  390.100001] Comm: kworker/1:1\n"
+		atomic = "[   17.100000] BUG: scheduling while atomic: swapper/0/0\n[   17.100001] RIP: 0010:mine\n"
+	)
+	each := func(prefix, text string) string {
+		return prefix + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+prefix) + "\n"
+	}
+	for _, tt := range []struct{ name, file, at, added string }{
+		{"an oops", "deadline-bandwidth", "--- FAIL", each("            ", oops)},
+		{"lines left", "deadline-bandwidth", "--- FAIL", "            and 7 lines more\n"},
+		{"lines lost", "deadline-bandwidth", "--- FAIL", "        kmsg: 3 records were overwritten before they were read\n"},
+		{"more left and lost", "deadline-bandwidth", "--- FAIL", "            and 7 lines more\n        kmsg: records were overwritten before they were read\n"},
+		{"a crash after a BUG", "relative-divides", consolePrefix, each(consolePrefix, atomic)},
+		{"a crash after an oops", "relative-divides", consolePrefix, each(consolePrefix, oops)},
+	} {
+		r := recorded[slices.IndexFunc(recorded, func(r record) bool { return r.file == tt.file })]
+		data, err := os.ReadFile(filepath.Join("testdata", r.file+".txt"))
+		require.NoError(t, err)
+		before, after, ok := strings.Cut(string(data), tt.at)
+		require.True(t, ok, tt.name)
+		assert.Equal(t, "new", verdict(ofBuiltin(t, r.kernel, r.profile), r.test, before+tt.added+tt.at+after), tt.name)
+	}
+}
+
+// What the kernel says of one oops is one complaint, on each architecture.
+func TestOops(t *testing.T) {
+	for _, tt := range []struct{ name, log string }{
+		{"x86, a page fault", "BUG: unable to handle page fault for address: 0008\n#PF: error_code(0x0000)\nPGD 0 P4D 0\nOops: 0000 [#1] SMP\nCall Trace:\nKernel panic - not syncing: Fatal exception"},
+		{"x86, an assertion", "kernel BUG at kernel/sched/core.c:3607!\ninvalid opcode: 0000 [#1] SMP\nRIP: 0010:f+0x1/0x2"},
+		{"x86, a stack", "BUG: TASK stack guard page was hit at 0 (stack is 0..1)\nOops: stack guard page: 0000 [#1] SMP"},
+		{"arm64", "Unable to handle kernel NULL pointer dereference at virtual address 0008\nMem abort info:\nInternal error: Oops: 96000004 [#1] SMP\nKernel panic - not syncing: Oops: Fatal exception"},
+		{"ppc64le", "BUG: Kernel NULL pointer dereference on read at 0x8\nOops: Kernel access of bad area, sig: 11 [#1]"},
+		{"s390x", "Unable to handle kernel pointer dereference in virtual kernel address space\nFailing address: 0 TEID: 0\nOops: 0004 ilc:2 [#1] SMP"},
+	} {
+		const after = "Oops: general protection fault: 0000 [#2] SMP\n"
+		assert.Equal(t, []string{tt.log + "\n", after}, complaints(logHead+"\n"+tt.log+"\n"+after), tt.name)
+		assert.Equal(t, tt.log+"\n", firstComplaint(consolePrefix+strings.ReplaceAll(tt.log+"\n"+after, "\n", "\n"+consolePrefix)), tt.name)
+	}
+}
+
 func TestTexts(t *testing.T) {
 	assert.Equal(t, []string{"one\ntwo\n  three", "panic: four", "five\nsix"}, Texts(
 		"=== RUN   TestA\n    a.go:1: one\n        \n        two\n          three\n            known:    six\npanic: four\n    b_c.go:12: five\n\n        six\n    --- FAIL: TestA (0.00s)\n"))
