@@ -171,6 +171,17 @@ func TestKnownReports(t *testing.T) {
 			assert.Equal(t, strings.Split(tt.gotestsum, ", "), text(t, gotestsum.String()), "for gotestsum")
 			assert.Equal(t, strings.Split(tt.results, ", "), text(t, results.String()), "results")
 			assert.Equal(t, tt.onlyKnown, f.onlyKnown())
+
+			// If gotestsum is killed, its events are made of the results.
+			var told retold
+			var again strings.Builder
+			for e, err := range testjson.Read(strings.NewReader(results.String())) {
+				require.NoError(t, err)
+				if e, ok := told.event(e); ok {
+					require.NoError(t, testjson.Write(&again, e))
+				}
+			}
+			assert.Equal(t, text(t, gotestsum.String()), text(t, again.String()), "made of the results")
 		})
 	}
 }

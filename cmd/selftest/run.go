@@ -39,6 +39,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	done = sync.OnceFunc(done)
 	defer done()
 	file, err := p.write(tmp)
 	if err != nil {
@@ -56,6 +57,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	// An interrupt reaches gotestsum too, which then still writes its reports.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
 	runErr := errors.Join(cmd.Run(), screen.flush())
+	done() // not before stream has ended, which then has written all results
 	last.set("")
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
@@ -67,10 +69,14 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	if cutShort(cmd.ProcessState) {
+		err = p.rewriteJUnit(tmp, xmlFile)
+	}
 	var again []*tries
 	if p.Retry > 0 && ctx.Err() == nil {
-		again, err = p.retry(ctx, tmp, p.Retry, v, os.Stdout)
-		err = errors.Join(err, p.noteTries(again, v, out, os.Stdout))
+		var retryErr error
+		again, retryErr = p.retry(ctx, tmp, p.Retry, v, os.Stdout)
+		err = errors.Join(err, retryErr, p.noteTries(again, v, out, os.Stdout))
 	}
 	module, moduleErr := os.Getwd() // the script runs this there
 	err = errors.Join(err, junit.Mark(xmlFile, junit.Notes{Suites: p.facts(), Cases: attempts(again)}), moduleErr, p.writeRepros(v, module, out, os.Stdout))
