@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,9 +12,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/internal/junit"
+	"github.com/hotplugtest/hotplugtest/internal/testjson"
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // programEnv has this test binary be selftest: as it reports, or as stream.
@@ -87,6 +93,47 @@ func TestGotestsumKilled(t *testing.T) {
 			require.NoError(t, err, "%s", said)
 			assert.Contains(t, string(data), `<testsuites tests="2" failures="1" `)
 			assert.Contains(t, string(data), `<property name="kernel-source" value="a kernel"></property>`)
+		})
+	}
+}
+
+// stream is ended while the first of two VMs runs: what the second one said
+// before is in the results, and so is the rest of the first. gotestsum may have
+// ended before.
+func TestStreamInterrupted(t *testing.T) {
+	for name, gone := range map[string]bool{"SIGTERM": false, "SIGTERM, and gotestsum has ended": true} {
+		t.Run(name, func(t *testing.T) {
+			p := &plan{VMs: []guest{{Package: "a"}, {Package: "b"}}, AtOnce: 2}
+			// A soak's line is shown at once, so all before it has been read.
+			const script = `case $3 in a) printf '%%s' '%s'; exec sleep 1000;; esac; printf '%%s' '%s'; exit 1`
+			dir := install(t, p, map[string]string{"test2json": fmt.Sprintf(script,
+				events(t, "TestA run", ": "+suite.SoakPrefix+"one"), events(t, "TestB run", "TestB fail", "fail", ": "+suite.SoakPrefix+"two"))})
+			p.Results, p.Progress = filepath.Join(dir, testjson.ResultsFile), filepath.Join(dir, "progress")
+			file, err := p.write(dir)
+			require.NoError(t, err)
+			require.NoError(t, unix.Mkfifo(p.Progress, 0o600))
+			progress, err := os.OpenFile(p.Progress, os.O_RDWR, 0)
+			require.NoError(t, err)
+			defer progress.Close()
+
+			cmd := installed(dir, "stream", file)
+			stdout, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			lines := bufio.NewReader(progress)
+			for range p.VMs {
+				_, err := lines.ReadString('\n')
+				require.NoError(t, err)
+			}
+			if gone {
+				stdout.Close()
+			}
+			require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
+			_, _ = io.Copy(io.Discard, stdout)
+			assert.Error(t, cmd.Wait())
+			results, err := os.ReadFile(p.Results)
+			require.NoError(t, err)
+			assert.Regexp(t, `(?s)"run","Package":"p","Test":"TestA".*one.*"fail","Package":"p","Test":"TestB"`, string(results))
 		})
 	}
 }
