@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,10 +33,16 @@ func (vm *VM) failure(g *guest, ended error, stderr string) error {
 		return errors.New(complaint(stderr))
 	case strings.Contains(f.Console, "Kernel panic"):
 		f.What = fmt.Sprintf("the kernel panicked %s", when)
+	case asserted.MatchString(stderr):
+		f.What = fmt.Sprintf("%s: %s", f.What, complaint(stderr))
+		f.Doubt, f.again = mayBeQEMU+"it found an error of its own", !g.started
+	case signaled(ended):
+		f.What = fmt.Sprintf("%s: QEMU: %v", f.What, ended)
+		f.Doubt, f.again = killed, !g.started
 	case stderr != "":
 		f.What = fmt.Sprintf("%s: %s", f.What, complaint(stderr))
-		if asserted.MatchString(stderr) {
-			f.Doubt, f.again = mayBeQEMU+"it found an error of its own", !g.started
+		if terminated.MatchString(stderr) {
+			f.Doubt, f.again = killed, !g.started
 		}
 	case ended != nil:
 		f.What = fmt.Sprintf("%s: QEMU: %v", f.What, ended)
@@ -63,6 +71,22 @@ var (
 // asserted matches what QEMU says when it gives up on itself, by assert(3) or
 // GLib's: no guest may make it do so.
 var asserted = regexp.MustCompile(`(?m)(: Assertion .* failed\.|^ERROR:.*: assertion failed)`)
+
+// terminated matches what QEMU says if it is asked to end, as by SIGTERM.
+var terminated = regexp.MustCompile(`(?m)^qemu.*: terminating on signal \d+`)
+
+// killed is the doubt if a signal ended QEMU that this program did not send.
+const killed = mayBeQEMU + "a signal from outside ended it, as when this machine's memory runs out, or it crashed"
+
+// signaled reports whether a process ended by a signal that it did not catch.
+func signaled(ended error) bool {
+	exit := new(exec.ExitError)
+	if !errors.As(ended, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled()
+}
 
 // breakpoint is the doubt that the console's text gives about a kernel that
 // crashed at a breakpoint, or stands at one: on an emulated CPU they can stay

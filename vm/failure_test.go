@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,6 +82,7 @@ func TestCrash(t *testing.T) {
 }
 
 func TestFailure(t *testing.T) {
+	kill9 := exec.Command("sh", "-c", "kill -KILL $$").Run()
 	for _, tt := range []struct {
 		name            string
 		console, stderr string
@@ -109,8 +111,38 @@ func TestFailure(t *testing.T) {
 			name:    "QEMU killed",
 			console: "boot\n",
 			guest:   &guest{started: true},
-			ended:   errors.New("signal: killed"),
+			ended:   kill9,
 			want:    "the VM ended while the program ran: QEMU: signal: killed",
+			doubt:   killed,
+		},
+		{
+			name:    "QEMU killed at boot, after a warning",
+			console: "boot\n",
+			stderr:  "qemu: a warning\n",
+			ended:   kill9,
+			want:    "the VM ended before the program started: QEMU: signal: killed",
+			doubt:   killed,
+			again:   true,
+		},
+		{
+			name:    "QEMU killed after a panic",
+			console: "Kernel panic - not syncing: x\n",
+			ended:   kill9,
+			want:    "the kernel panicked before the program started",
+		},
+		{
+			name:    "QEMU was asked to end",
+			console: "boot\n",
+			guest:   &guest{started: true},
+			stderr:  "qemu-system-x86_64: terminating on signal 15 from pid 7 (earlyoom)\n",
+			want:    "the VM ended while the program ran: qemu-system-x86_64: terminating on signal 15 from pid 7 (earlyoom)",
+			doubt:   killed,
+		},
+		{
+			name:    "QEMU ended by itself",
+			console: "boot\n",
+			ended:   exec.Command("false").Run(),
+			want:    "the VM ended before the program started: QEMU: exit status 1",
 		},
 		{
 			name:    "QEMU gave up",

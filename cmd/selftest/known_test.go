@@ -62,7 +62,7 @@ func text(t *testing.T, stream string) (lines []string) {
 
 const knownList = `{"known": [
 	{"id": "busy", "test": "TestA/b", "kernels": [{"from": "6.12"}], "symptom": "EBUSY", "why": "it is busy", "review": "2999-01-01"},
-	{"id": "crash", "test": "TestA/c", "kernels": [{"from": "6.12"}], "crash": true, "symptom": "mine\\+0x1", "why": "it crashes", "review": "2999-01-01"},
+	{"id": "crash", "test": "TestA/c(/d)?", "kernels": [{"from": "6.12"}], "crash": true, "symptom": "mine\\+0x1", "why": "it crashes", "review": "2999-01-01"},
 	{"id": "leak", "test": "TestMain", "kernels": [{"from": "6.12"}], "symptom": "leaked descriptor 7", "why": "it leaks", "review": "2999-01-01"}
 ]}`
 
@@ -129,6 +129,25 @@ func TestKnownReports(t *testing.T) {
 			results:   "TestA/d fail, TestA/c known crash, TestA/c original-result fail, known-defect crash: it crashes, TestA/c fail, TestA fail, fail",
 		},
 		{
+			name:      "a known crash, and the test above it had something to say",
+			in:        []string{"TestA run", "TestA:     a.go:3: left", "TestA/c run", died, "TestA/c fail"},
+			gotestsum: "TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA fail, fail",
+			results:   "TestA/c known crash, TestA/c original-result fail, known-defect crash: it crashes, TestA/c fail, TestA fail, fail",
+		},
+		{
+			name:      "a known crash, and one test between had something to say",
+			in:        []string{"TestA run", "TestA/c run", "TestA/c:     a.go:3: left", "TestA/c/d run", strings.Replace(died, "TestA/c", "TestA/c/d", 1), "TestA/c/d fail"},
+			gotestsum: "TestA/c/d known crash, TestA/c/d original-result fail, TestA/c/d skip, TestA/c fail, TestA fail, fail",
+			results:   "TestA/c/d known crash, TestA/c/d original-result fail, known-defect crash: it crashes, TestA/c/d fail, TestA/c fail, TestA fail, fail",
+		},
+		{
+			name:      "a known crash after another known defect in a test that has not ended",
+			in:        []string{"TestA/b run", "TestA/b kernel 6.12.1", busy, "TestA/c run", died, "TestA/c fail"},
+			gotestsum: "TestA/b kernel 6.12.1, TestA/c known crash, TestA/c original-result fail, TestA/c skip, TestA/b known busy, TestA/b original-result fail, TestA/b skip, pass",
+			results:   "TestA/b kernel 6.12.1, TestA/c known crash, TestA/c original-result fail, known-defect crash: it crashes, TestA/c fail, TestA/b known busy, TestA/b original-result fail, known-defect busy: it is busy, TestA/b fail, fail",
+			onlyKnown: true,
+		},
+		{
 			name:      "a new crash",
 			in:        []string{"TestA run", "TestA/c run", strings.Replace(died, "mine", "yours", 1), "TestA/c fail"},
 			gotestsum: "TestA/c fail",
@@ -171,6 +190,17 @@ func TestKnownReports(t *testing.T) {
 			assert.Equal(t, strings.Split(tt.gotestsum, ", "), text(t, gotestsum.String()), "for gotestsum")
 			assert.Equal(t, strings.Split(tt.results, ", "), text(t, results.String()), "results")
 			assert.Equal(t, tt.onlyKnown, f.onlyKnown())
+
+			// If gotestsum is killed, its events are made of the results.
+			var told retold
+			var again strings.Builder
+			for e, err := range testjson.Read(strings.NewReader(results.String())) {
+				require.NoError(t, err)
+				if e, ok := told.event(e); ok {
+					require.NoError(t, testjson.Write(&again, e))
+				}
+			}
+			assert.Equal(t, text(t, gotestsum.String()), text(t, again.String()), "made of the results")
 		})
 	}
 }

@@ -56,7 +56,8 @@ var program = &cli.Program{
 //	QEMU                  runs the kernel, with init and the suite in an initramfs
 //
 // A process that ends takes those below it along. A terminal sends an interrupt
-// to all of them: gotestsum still writes its reports then.
+// to all of them: stream still writes what the VMs have said then, and gotestsum
+// its reports.
 func main() {
 	if len(os.Args) > 2 {
 		switch os.Args[1] {

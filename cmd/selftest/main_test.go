@@ -24,6 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	runAs(os.Getenv(programEnv))
 	code := machine.Main(m.Run)
 	endAs(os.Getenv(endEnv))
 	os.Exit(code)

@@ -208,11 +208,15 @@ func (f *forReports) closeCrashed() error {
 	end := testjson.Event{Time: f.verdicts.last, Action: "fail", Package: f.pkg}
 	for _, test := range f.verdicts.unended() {
 		end.Test = test
+		defect := f.verdicts.crashed
+		if f.verdicts.new[test] || !known.Silent(f.verdicts.output[test]) {
+			defect = f.verdicts.fail(test) // it had failed before the crash
+		}
 		var err error
-		if f.verdicts.new[test] {
+		if defect == nil {
 			err = f.differ(end, "fail")
 		} else {
-			err = f.markKnown(end, f.verdicts.crashed)
+			err = f.markKnown(end, defect)
 		}
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -39,6 +40,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	done = sync.OnceFunc(done)
 	defer done()
 	file, err := p.write(tmp)
 	if err != nil {
@@ -53,9 +55,9 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		// its own standard output is no terminal
 		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false")
 	}
-	// An interrupt reaches gotestsum too, which then still writes its reports.
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	cmd.Cancel = func() error { return interruptLater(cmd.Process) }
 	runErr := errors.Join(cmd.Run(), screen.flush())
+	done() // not before stream has ended, which then has written all results
 	last.set("")
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
 		return runErr
@@ -67,15 +69,27 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	if cutShort(cmd.ProcessState) {
+		err = p.rewriteJUnit(tmp, xmlFile)
+	}
 	var again []*tries
 	if p.Retry > 0 && ctx.Err() == nil {
-		again, err = p.retry(ctx, tmp, p.Retry, v, os.Stdout)
-		err = errors.Join(err, p.noteTries(again, v, out, os.Stdout))
+		var retryErr error
+		again, retryErr = p.retry(ctx, tmp, p.Retry, v, os.Stdout)
+		err = errors.Join(err, retryErr, p.noteTries(again, v, out, os.Stdout))
 	}
 	module, moduleErr := os.Getwd() // the script runs this there
 	err = errors.Join(err, junit.Mark(xmlFile, junit.Notes{Suites: p.facts(), Cases: attempts(again)}), moduleErr, p.writeRepros(v, module, out, os.Stdout))
 	err = errors.Join(err, writePage(out, os.Stdout))
 	return cmp.Or(err, verdict(v, runErr))
+}
+
+// interruptLater interrupts gotestsum, which then still writes its reports. A
+// terminal has interrupted it already, and a second interrupt would kill it: it
+// has time to end.
+func interruptLater(gotestsum *os.Process) error {
+	time.AfterFunc(time.Second, func() { _ = gotestsum.Signal(unix.SIGINT) })
+	return os.ErrProcessDone // its exit status tells
 }
 
 // judge reads the results, and prints what they come to.
@@ -167,7 +181,11 @@ func streamPlan(file string) (code int, err error) {
 	if p.Status {
 		r.status = newProgress(progress, took.of(p.VMs), p.AtOnce)
 	}
-	r.run(context.Background(), took.order(p.VMs, p.AtOnce))
+	// What the VMs have said so far is then written, and is not lost with this
+	// process. A write to a gotestsum that has ended is such an end, too.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	r.run(ctx, took.order(p.VMs, p.AtOnce))
 	if r.failed {
 		code = 1
 	}
