@@ -186,27 +186,38 @@ var (
 	named    = regexp.MustCompile(`^ +` + testjson.KnownPrefix)
 )
 
-// logHead begins a text of the kernel's log that is a reason to fail.
+// logHead begins a text of the kernel's log that is a reason to fail, which can
+// be below another text.
 const logHead = "the kernel's log has a complaint"
+
+var logHeading = regexp.MustCompile(`(?m)^ *` + logHead + `.*\n?`)
 
 // partial reports whether a text of the kernel's log is not all of it: a part
 // that was left out or lost can have another complaint.
 func partial(text string) bool {
-	return strings.HasPrefix(text, logHead) && leftOut.MatchString(text)
+	return logHeading.MatchString(text) && leftOut.MatchString(text)
 }
 
 // leftOut matches a line in a text of the kernel's log that stands for others.
 var leftOut = regexp.MustCompile(`(?m)^(    and \d+ lines more|kmsg: .* overwritten before they were read)$`)
 
-// complaints returns the parts of a text of the kernel's log that begin with a
-// complaint each, so that a known one does not hide another. A text of another
-// kind is one part.
+// complaints returns the parts of a text: what is above the kernel's log, if
+// there is one, and what begins with a complaint each, so that nothing known
+// hides another.
 func complaints(text string) []string {
-	head, log, ok := strings.Cut(text, "\n")
-	if !ok || !strings.HasPrefix(head, logHead) {
+	head := logHeading.FindStringIndex(text)
+	if head == nil {
 		return []string{text}
 	}
-	var parts []string
+	parts := logged(text[head[1]:])
+	if above := text[:head[0]]; above != "" {
+		parts = append(parts, above)
+	}
+	return parts
+}
+
+// logged returns the parts of the kernel's log that begin with a complaint each.
+func logged(log string) (parts []string) {
 	cut := 0   // lines since "cut here", which has a "WARNING:" below it
 	last := "" // the last complaint of the part
 	for line := range strings.Lines(log) {

@@ -278,6 +278,7 @@ func TestComplaintsBesideKnown(t *testing.T) {
 		{"lines left", "deadline-bandwidth", "--- FAIL", "            and 7 lines more\n"},
 		{"lines lost", "deadline-bandwidth", "--- FAIL", "        kmsg: 3 records were overwritten before they were read\n"},
 		{"more left and lost", "deadline-bandwidth", "--- FAIL", "            and 7 lines more\n        kmsg: records were overwritten before they were read\n"},
+		{"a warning of the operation that is refused", "lone-isolated", "            source:   Documentation/ABI", each("            ", logHead+", from 1.0 s on:\n    [    1.100000] WARNING: CPU: 1 PID: 1 at kernel/x.c:1 f+0x1/0x2")},
 		{"a crash after a BUG", "relative-divides", consolePrefix, each(consolePrefix, atomic)},
 		{"a crash after an oops", "relative-divides", consolePrefix, each(consolePrefix, oops)},
 	} {
