@@ -21,6 +21,7 @@ type knownDefects struct {
 	matcher *known.Matcher
 	expired []string
 	found   map[testing.TB]string // the IDs of the defects that tests which run have failed by
+	names   map[string]string     // what tests are called in this module's own suite, with all below them
 }
 
 // loadKnown reads lists of known defects, of which those of the running kernel
@@ -39,9 +40,34 @@ func loadKnown(files []string) (*knownDefects, error) {
 	if err := unix.Uname(&uname); err != nil {
 		return nil, err
 	}
-	k := &knownDefects{matcher: loader.Matcher(known.Where{Arch: runtime.GOARCH}), expired: loader.Expired(), found: make(map[testing.TB]string)}
+	k := &knownDefects{matcher: loader.Matcher(known.Where{Arch: runtime.GOARCH}), expired: loader.Expired(), found: make(map[testing.TB]string), names: make(map[string]string)}
 	k.matcher.Kernel(unix.ByteSliceToString(uname.Release[:]))
 	return k, nil
+}
+
+// call has lists match t, and the tests below it, by a name that is not t's. It
+// is for a suite in somebody's own test.
+func (k *knownDefects) call(t testing.TB, name string) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.names[t.Name()] = name
+}
+
+// listed is the name by which lists match a test.
+func (k *knownDefects) listed(test string) string {
+	for above := test; ; {
+		if name, ok := k.names[above]; ok {
+			return name + test[len(above):]
+		}
+		end := strings.LastIndexByte(above, '/')
+		if end < 0 {
+			return test
+		}
+		above = above[:end]
+	}
 }
 
 // watch notes that t passes, if it does, and marks it in the results if it
@@ -62,7 +88,7 @@ func (k *knownDefects) watch(t testing.TB) {
 			t.Attr(testjson.Known, id)
 			t.Attr(testjson.OriginalResult, "fail")
 		case !t.Skipped():
-			k.matcher.Passed(t.Name())
+			k.matcher.Passed(k.listed(t.Name()))
 		}
 	})
 }
@@ -102,7 +128,7 @@ func (k *knownDefects) explain(t testing.TB, texts []string) *known.Entry {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	defect := k.matcher.Failed(t.Name(), printed(texts))
+	defect := k.matcher.Failed(k.listed(t.Name()), printed(texts))
 	if defect != nil {
 		counted.known(t, defect.ID)
 		k.found[t] = defect.ID
@@ -118,7 +144,7 @@ func (k *knownDefects) of(test, text string) *known.Entry {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.matcher.Explains(test, printed([]string{text}))
+	return k.matcher.Explains(k.listed(test), printed([]string{text}))
 }
 
 // printed is what package testing prints of texts that a test reports.

@@ -60,9 +60,9 @@ func TestKnownDefects(t *testing.T) {
 func TestKnownTogether(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "known.json")
 	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
-		{"id": "busy", "test": "T/Offline/at-uevent", "kernels": [{"from": "2.6"}],
+		{"id": "busy", "test": "TestOffline/at-uevent", "kernels": [{"from": "2.6"}],
 			"symptom": "the operation failed: .*EIO", "why": "it is busy", "review": "2999-01-01"},
-		{"id": "mask", "test": "T/Rollback/one", "kernels": [{"from": "2.6"}],
+		{"id": "mask", "test": "TestRollback/one", "kernels": [{"from": "2.6"}],
 			"symptom": "seen:     no CPU", "why": "it forgets", "review": "2999-01-01"}]}`), 0o644))
 	tables := rows(with(offline, func(tr *Transition) { tr.Together = true }), Transition{
 		Name: "Rollback", Source: "its document", Before: Online, After: Online, Err: unix.EAGAIN, RolledBack: true,
@@ -103,9 +103,9 @@ func TestReasons(t *testing.T) {
 func TestKnownComplaint(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "known.json")
 	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
-		{"id": "warns", "test": "T/(Offline/at-uevent/.*|Scenario/idle|Partition)", "kernels": [{"from": "2.6"}],
+		{"id": "warns", "test": "Test(Offline/at-uevent/.*|Scenario/idle|Partition)", "kernels": [{"from": "2.6"}],
 			"symptom": "WARNING: CPU: 1 PID: 7 at kernel/sched/none\\.c", "why": "it warns", "review": "2999-01-01"},
-		{"id": "mask", "test": "T/Offline/at-(uevent|return)/mask", "kernels": [{"from": "2.6"}],
+		{"id": "mask", "test": "TestOffline/at-(uevent|return)/mask", "kernels": [{"from": "2.6"}],
 			"symptom": "seen:     the mask is 0-3", "why": "it forgets", "review": "2999-01-01"}]}`), 0o644))
 	const warning = "log WARNING: CPU: 1 PID: 7 at kernel/sched/none.c"
 	idle := Scenario{Name: "idle", Promise: "it goes on", Source: "a document", Cycle: (*Scene).OffAndOn}

@@ -79,6 +79,7 @@ func (r *Runner) names() (safe, destructive []string) {
 // flags -run and -skip leave out, nothing is done to the machine. If the tables
 // have no transition of the name, t fails.
 func (r *Runner) Run(t *testing.T, name string) {
+	r.machine.known.call(t, "Test"+name)
 	if !r.tables.have(name) {
 		t.Errorf("no transition has the name %q, or one that begins with it and a slash", name)
 	}

@@ -59,6 +59,7 @@ type Scenario struct {
 
 // RunScenarios runs each of the scenarios as a subtest of t.
 func (r *Runner) RunScenarios(t *testing.T) {
+	r.machine.known.call(t, "TestScenario")
 	for i := range r.tables.Scenarios {
 		sc := &r.tables.Scenarios[i]
 		t.Run(sc.Name, func(t *testing.T) { r.scenario(t, sc) })

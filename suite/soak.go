@@ -83,6 +83,7 @@ const (
 func (r *Runner) Soak(t *testing.T) {
 	m := r.machine
 	counted.group(t)
+	m.known.call(t, "TestSoak")
 	limit := m.Options.Soak
 	if limit <= 0 {
 		t.Fatal("no time to soak for: -soak")

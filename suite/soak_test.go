@@ -61,8 +61,8 @@ func TestSoak(t *testing.T) {
 func TestSoakKnown(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "known.json")
 	require.NoError(t, os.WriteFile(file, []byte(`{"known": [
-		{"id": "one", "test": "T/Soak/idle", "most": 1, "kernels": [{"from": "2.6"}], "symptom": "WARNING: one", "why": "it warns", "review": "2999-01-01"},
-		{"id": "two", "test": "T/Soak/idle", "kernels": [{"from": "2.6"}], "symptom": "WARNING: two", "why": "it warns", "review": "2999-01-01"}]}`), 0o644))
+		{"id": "one", "test": "TestSoak/idle", "most": 1, "kernels": [{"from": "2.6"}], "symptom": "WARNING: one", "why": "it warns", "review": "2999-01-01"},
+		{"id": "two", "test": "TestSoak/idle", "kernels": [{"from": "2.6"}], "symptom": "WARNING: two", "why": "it warns", "review": "2999-01-01"}]}`), 0o644))
 	tables := rows(online, offline)
 	tables.Workloads = []Workload{{Name: "idle"}}
 	const before = "cpus 0-3\noffline cpu3: right\noffline cpu3: right\noffline cpu3: right\noffline cpu3: right"
