@@ -61,11 +61,14 @@ const mayBeQEMU = "this may be QEMU's doing: "
 
 // The kernel changes its own code by breakpoints: it sets one, waits until all
 // CPUs know, and takes it away. foreign matches a crash at one that is gone,
-// changing a CPU that waits for the others, and trapped one that meets it.
+// changing a CPU that waits for the others, and trapped one that meets it. One
+// that traps for ever stands at what a static branch is made of, a jump or a nop:
+// patched matches it with the two bytes before.
 var (
 	foreign  = regexp.MustCompile(`\bint3: 0000 \[#1\]`)
 	changing = regexp.MustCompile(`\b(text_poke_bp_batch|smp_text_poke_batch_finish)\+0x`)
 	trapped  = regexp.MustCompile(`\b((asm_)?exc_int3|(smp_text_)?poke_int3_handler)\+0x`)
+	patched  = regexp.MustCompile(`\bCode: .*(\w\w \w\w) <(?:eb> |e9> |66> 90|0f> 1f 44)`)
 )
 
 // asserted matches what QEMU says when it gives up on itself, by assert(3) or
@@ -97,9 +100,15 @@ func breakpoint(text string) string {
 		return mayBeQEMU + "a processor that it emulates met a breakpoint that another one had removed from the kernel's code"
 	case changing.MatchString(text) && trapped.MatchString(text):
 		return mayBeQEMU + "a processor that it emulates does not get past a breakpoint in the kernel's code, and another one waits for it"
+	case trapped.MatchString(text) && slices.ContainsFunc(patched.FindAllStringSubmatch(text, -1), notPausing):
+		return mayBeQEMU + "a processor that it emulates stands where the kernel's code is changed, and may not get past a breakpoint that is gone"
 	}
 	return ""
 }
+
+// notPausing reports whether what patched matches is no jump in a loop that waits
+// for a lock: that comes after a pause.
+func notPausing(m []string) bool { return m[1] != "f3 90" }
 
 // consoleLines is how much of the console is shown, in lines. It is all in a
 // file.
