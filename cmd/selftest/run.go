@@ -69,7 +69,10 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	if cutShort(cmd.ProcessState) {
+	switch {
+	case errors.Is(verdict(v, runErr), errUntested):
+		err = p.failUntested(tmp, xmlFile)
+	case cutShort(cmd.ProcessState):
 		err = p.rewriteJUnit(tmp, xmlFile)
 	}
 	var again []*tries
@@ -112,7 +115,7 @@ func verdict(v *verdicts, runErr error) error {
 	case runErr != nil:
 		return errUntold
 	case !v.passed() && len(v.known) == 0:
-		return errors.New("no test ran and passed: does -run match any, and are they all skipped?")
+		return errUntested
 	}
 	return nil
 }
