@@ -114,7 +114,7 @@ var (
 			`the warning "Dying CPU not properly vacated!" in sched_cpu_dying(), with two tasks counted and one found`,
 		Signature: &Signature{
 			ID:      "dying-not-vacated",
-			Test:    `Test(Online|Offline|Rollback)/.*`,
+			Test:    `Test(Online|Offline|Rollback|Partition|Scenario|Suspend)/.*`,
 			Symptom: `(?s)Dying CPU not properly vacated!\n.*sched_cpu_dying.*enqueued tasks \(2 total\):\n[^\n]*name: migration/\d+(\n[^\n]*\] [^\t\n][^\n]*)*\n?$`,
 			// Five were seen. A kernel that counts tasks wrong does so in all.
 			Most:   8,
@@ -128,7 +128,7 @@ var (
 			"that goes offline is stopped (dl_server_stop(), sched_cpu_dying())",
 		Signature: &Signature{
 			ID:      "deadline-bandwidth",
-			Test:    `Test(Online|Offline|Rollback)/.*`,
+			Test:    `Test(Online|Offline|Rollback|Partition|Scenario|Suspend)/.*`,
 			Symptom: `(?s)dl_rq->running_bw > old\n.*task_non_contending\+.* dl_server_stop\+.* sched_cpu_dying\+`,
 			Most:    1,
 			Rare:    true,

@@ -22,6 +22,7 @@ type record struct{ id, kernel, profile, test, file string }
 // of each.
 var recorded = []record{
 	{"lone-isolated", "6.12.117+deb13-amd64", "isolcpus-one", "TestOffline/at-return/affinity/root-cpuset", "lone-isolated"},
+	{"dying-not-vacated", "6.12.117+deb13-amd64", "default", "TestScenario/trace-marker", "dying-not-vacated-scenario"},
 	{"dying-not-vacated", "6.12.117+deb13-amd64", "default", "TestRollback/online/188:workqueue:online", "dying-not-vacated"},
 	{"dying-not-vacated", "6.12.117+deb13-amd64", "default", "TestOnline/at-uevent/uevent", "dying-not-vacated-online"},
 	{"deadline-bandwidth", "6.12.117+deb13-amd64", "default", "TestOnline/at-uevent/offline-mask", "deadline-bandwidth"},
