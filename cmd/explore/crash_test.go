@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -17,9 +18,10 @@ import (
 
 // A boot is what becomes of one VM of a test.
 type boot struct {
-	said string // by its guest
-	code int
-	err  error
+	said   string        // by its guest
+	silent time.Duration // it is after that, if [hunt.last] boots it
+	code   int
+	err    error
 }
 
 // play has the hunt take these for its VMs, one after the other.

@@ -36,6 +36,7 @@ func (h *hunt) last(each time.Duration, boots ...boot) (booted *int) {
 		if _, err := io.WriteString(out, b.said); err != nil {
 			return 0, err
 		}
+		time.Sleep(b.silent)
 		return b.code, b.err
 	}
 	return booted
@@ -114,13 +115,8 @@ func TestLimit(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHunt(t.TempDir())
 				h.options.time = time.Minute
-				h.runVM = func(_ context.Context, o vm.Options, _ []string, out, _ io.Writer) (int, error) {
-					time.Sleep(o.Timeout - tt.silent)
-					_, err := io.WriteString(out, explored+broken)
-					require.NoError(t, err)
-					time.Sleep(tt.silent)
-					return 0, &vm.Failure{What: "the VM was ended", Started: true}
-				}
+				limit := h.options.time + shrinkLimit
+				h.last(limit-tt.silent, boot{said: explored + broken, silent: tt.silent, err: &vm.Failure{What: "the VM was ended", Started: true}})
 				require.NoError(t, h.run(t.Context()))
 				assert.Equal(t, tt.want, h.all.keys())
 			})
