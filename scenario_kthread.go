@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/cpuset"
 	"github.com/hotplugtest/hotplugtest/internal/ledger"
@@ -261,8 +263,10 @@ func withPartition(x *Scene, suffix, kind string, cpus affinity.CPUSet, f func(c
 	if err := c.SetCPUs(cpus); err != nil {
 		return err
 	}
-	if err := c.SetPartition(kind); err != nil {
-		return suite.Unsupportedf("no partition can be made: %v", err)
+	if err := c.SetPartition(kind); errors.Is(err, unix.EINVAL) {
+		return suite.Unsupportedf("this kernel has no partition of the kind %s: %v", kind, err)
+	} else if err != nil {
+		return err
 	}
 	is, reason, err := c.Partition()
 	if err == nil && is != kind {
