@@ -100,7 +100,7 @@ func (p *plan) writeRepros(v *verdicts, module, out string, screen io.Writer) er
 				break
 			}
 			file := filepath.Join(dir, report.ReproFile(strings.TrimPrefix(g.Package, packagePrefix), name))
-			text := g.repro(name, firstLine(v.output[test{g.Package, name}]), v.release[g.Package], module)
+			text := g.repro(name, reason(v.output[test{g.Package, name}]), v.release[g.Package], module)
 			errs = append(errs, os.MkdirAll(dir, 0o755), os.WriteFile(file, []byte(text), 0o755))
 		}
 	}
@@ -110,11 +110,13 @@ func (p *plan) writeRepros(v *verdicts, module, out string, screen io.Writer) er
 	return errors.Join(errs...)
 }
 
-// firstLine is what a test reported first, in a line.
-func firstLine(output string) string {
+// reason is why a test failed, in one line.
+func reason(output string) string {
 	own, report := cutReport(output)
-	texts := append(known.Texts(own), strings.TrimPrefix(report, vm.Prefix))
-	line, _, _ := strings.Cut(texts[0], "\n")
+	if why := known.Reason(own); why != "" {
+		return why
+	}
+	line, _, _ := strings.Cut(strings.TrimPrefix(report, vm.Prefix), "\n")
 	return line
 }
 

@@ -223,8 +223,8 @@ func (k *kernelRun) finish() {
 				p.parent, p.failed = true, p.failed || bad
 			}
 		}
-		if texts := known.Texts(t.output.String()); len(texts) > 0 && t.verdict != Pass {
-			t.why, _, _ = strings.Cut(texts[0], "\n")
+		if t.verdict != Pass {
+			t.why = known.Reason(t.output.String())
 		}
 		t.output = strings.Builder{}
 	}

@@ -134,18 +134,17 @@ func (c *testcase) mark() {
 	c.Skipped.Message = testjson.KnownPrefix + c.Properties.List[i].Value
 }
 
-// explain makes the message of a failure the first line that the test reported:
+// explain makes the message of a failure what the test reported first:
 // gotestsum's is the same for all. A test that reported nothing fails because
 // one below it did, and keeps it.
 func (c *testcase) explain() {
-	texts := known.Texts(c.Failure.Text)
-	if len(texts) == 0 {
+	reason := known.Reason(c.Failure.Text)
+	if reason == "" {
 		return
 	}
-	line, _, _ := strings.Cut(texts[0], "\n")
 	for i := range c.Failure.Attrs {
 		if c.Failure.Attrs[i].Name.Local == "message" {
-			c.Failure.Attrs[i].Value = strings.TrimSpace(line)
+			c.Failure.Attrs[i].Value = strings.TrimSpace(reason)
 		}
 	}
 }

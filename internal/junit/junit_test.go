@@ -47,7 +47,7 @@ func TestMark(t *testing.T) {
 	require.NoError(t, Mark(file, Notes{}))
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
-	assert.Equal(t, fmt.Sprintf(report, "cpu0, at the uevent of Online: &lt;lost&gt;", "", "", "vm: the kernel panicked", "known: busy", "\n\t\t\t<system-out>    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;</system-out>", "run.go:106: no SMT"), string(data))
+	assert.Equal(t, fmt.Sprintf(report, "cpu0, at the uevent of Online: &lt;lost&gt;; seen: EINVAL", "", "", "vm: the kernel panicked", "known: busy", "\n\t\t\t<system-out>    a.go:1: EBUSY&#xA;known: busy: it is busy&#xA;</system-out>", "run.go:106: no SMT"), string(data))
 
 	require.NoError(t, os.WriteFile(file, data[:100], 0o644))
 	assert.ErrorContains(t, Mark(file, Notes{}), "parse "+file+": XML syntax error")

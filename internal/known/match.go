@@ -177,6 +177,22 @@ func Texts(output string) (texts []string) {
 	return texts
 }
 
+// Reason is why a test failed or was skipped, in one line: the first line that
+// it reported and, if that text has it, what was seen. "": it reported nothing.
+func Reason(output string) string {
+	texts := Texts(output)
+	if len(texts) == 0 {
+		return ""
+	}
+	head, rest, _ := strings.Cut(texts[0], "\n")
+	for line := range strings.Lines(rest) {
+		if seen := seenLine.FindStringIndex(line); seen != nil {
+			return head + "; seen: " + strings.TrimSpace(line[seen[1]:])
+		}
+	}
+	return head
+}
+
 // indentation is what package testing puts before the second line of a text
 // and those after it.
 const indentation = "        "

@@ -308,6 +308,18 @@ func TestOops(t *testing.T) {
 	}
 }
 
+func TestReason(t *testing.T) {
+	for output, want := range map[string]string{
+		"":                     "",
+		"=== RUN   TestA\n":    "",
+		"    a.go:1: no SMT\n": "no SMT",
+		"    a.go:1: cpu0: affinity\n            promised: it works\n            seen:     EINVAL\n              more\n": "cpu0: affinity; seen: EINVAL",
+		"    a.go:1: no SMT\n    a.go:2: another\n            seen:     EINVAL\n":                                        "no SMT",
+	} {
+		assert.Equal(t, want, Reason(output), output)
+	}
+}
+
 func TestTexts(t *testing.T) {
 	assert.Equal(t, []string{"one\ntwo\n  three", "panic: four", "five\nsix"}, Texts(
 		"=== RUN   TestA\n    a.go:1: one\n        \n        two\n          three\n            known:    six\npanic: four\n    b_c.go:12: five\n\n        six\n    --- FAIL: TestA (0.00s)\n"))

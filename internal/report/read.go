@@ -306,16 +306,13 @@ func (t *test) Text() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// Why is the first line of why the test failed or was skipped.
+// Why is why the test failed or was skipped, in one line.
 func (t *test) Why() string {
-	if texts := known.Texts(t.output.String()); len(texts) > 0 {
-		line, _, _ := strings.Cut(texts[0], "\n")
-		return line
-	}
-	if t.Verdict == cut {
+	why := known.Reason(t.output.String())
+	if why == "" && t.Verdict == cut {
 		return "it began, and did not end"
 	}
-	return ""
+	return why
 }
 
 // Longest is the longest window, or 0.
