@@ -21,6 +21,9 @@ type Invariant struct {
 	// Suspect is what the promise was last broken by, or mended by. "": nothing
 	// is known.
 	Suspect string
+	// SuspectLate is the same for a promise that is broken at first and kept
+	// later.
+	SuspectLate string
 	// Known are defects of some kernels that the row finds.
 	Known []Defect
 

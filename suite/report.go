@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -37,8 +38,12 @@ func (f *Finding) describe(m *Machine) string {
 		fmt.Fprintf(&b, "    lasted:   %s (kept at try %d)\n", ms(f.Window), f.Tries+1)
 	}
 	fmt.Fprintf(&b, "    source:   %s", inv.Source)
-	if inv.Suspect != "" {
-		fmt.Fprintf(&b, "\n    suspect:  is this missing, or undone? %s", inv.Suspect)
+	suspect := inv.Suspect
+	if !f.Never {
+		suspect = cmp.Or(inv.SuspectLate, suspect)
+	}
+	if suspect != "" {
+		fmt.Fprintf(&b, "\n    suspect:  is this missing, or undone? %s", suspect)
 	}
 	b.WriteString(knownText(inv.Known, m.Kernel))
 	return b.String()

@@ -67,10 +67,25 @@ func TestDescribe(t *testing.T) {
 		"    suspect:  is this missing, or undone? a commit",
 		"    known:    v6.12: it is so; since v6.11; a link",
 	}, "\n"), f.describe(m))
+	inv.SuspectLate = "a commit that waits"
+	assert.Contains(t, f.describe(m), "suspect:  is this missing, or undone? a commit that waits\n")
 	f.Never = true
 	assert.Contains(t, f.describe(m), "lasted:   longer than 1s")
+	assert.Contains(t, f.describe(m), "suspect:  is this missing, or undone? a commit\n", "what waits is not to blame")
 	f.subject.from.DropsOffline = true
 	assert.Contains(t, f.describe(m), "there:    a CPU that goes offline is lost for good, by design")
+}
+
+// A promise that was never kept has no window.
+func TestCount(t *testing.T) {
+	r := &result{probes: 4}
+	add := func(window time.Duration, never bool) {
+		r.broken = append(r.broken, Finding{Window: window, Never: never})
+	}
+	add(PollTimeout, true)
+	assert.Equal(t, "broken in 1 of 4 probes; not kept while it was looked at: 1", r.count())
+	add(2*time.Millisecond, false)
+	assert.Equal(t, "broken in 2 of 4 probes; until it was kept: 2.000 ms; not kept while it was looked at: 1", r.count())
 }
 
 // An operation that does not do what it must is reported with its source.

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -139,6 +140,24 @@ func (r *result) reasons(m *Machine) (texts []string) {
 	return texts
 }
 
+// count says how often the promise was broken, and for how long.
+func (r *result) count() string {
+	text := fmt.Sprintf("broken in %d of %d probes", len(r.broken), r.probes)
+	var kept []time.Duration
+	for _, f := range r.broken {
+		if !f.Never {
+			kept = append(kept, f.Window)
+		}
+	}
+	if len(kept) > 0 {
+		text += "; until it was kept: " + spread(kept)
+	}
+	if never := len(r.broken) - len(kept); never > 0 {
+		text += fmt.Sprintf("; not kept while it was looked at: %d", never)
+	}
+	return text
+}
+
 // report fails the test for what was broken.
 func (r *result) report(t *testing.T, m *Machine) {
 	t.Helper()
@@ -149,7 +168,7 @@ func (r *result) report(t *testing.T, m *Machine) {
 		return
 	}
 	if r.probes > 1 {
-		t.Logf("broken in %d of %d probes; until it was kept: %s", len(r.broken), r.probes, spread(r.windows))
+		t.Log(r.count())
 	}
 	if r.state == "" {
 		r.state = m.state(r.broken[0].CPU)
