@@ -29,6 +29,7 @@ type plan struct {
 	Results  string   // the file of the results
 	Progress string   // the path of a pipe to write to what is to be shown at once
 	Status   bool     // which has a status, too
+	Lifeline string   // the path of a pipe that ends when the run must
 }
 
 // guest is a VM that runs the suite.

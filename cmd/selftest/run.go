@@ -42,6 +42,11 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	}
 	done = sync.OnceFunc(done)
 	defer done()
+	cut, err := p.lifeline(filepath.Join(tmp, "lifeline"))
+	if err != nil {
+		return err
+	}
+	defer cut()
 	file, err := p.write(tmp)
 	if err != nil {
 		return err
@@ -55,7 +60,11 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 		// its own standard output is no terminal
 		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false")
 	}
-	cmd.Cancel = func() error { return interruptLater(cmd.Process) }
+	// A signal would kill it if the terminal has sent one already.
+	cmd.Cancel = func() error {
+		_ = cut()
+		return os.ErrProcessDone // its exit status tells
+	}
 	runErr := errors.Join(cmd.Run(), screen.flush())
 	done() // not before stream has ended, which then has written all results
 	last.set("")
@@ -85,14 +94,6 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	err = errors.Join(err, junit.Mark(xmlFile, junit.Notes{Suites: p.facts(), Cases: attempts(again)}), moduleErr, p.writeRepros(v, module, out, os.Stdout))
 	err = errors.Join(err, writePage(out, os.Stdout))
 	return cmp.Or(err, verdict(v, runErr))
-}
-
-// interruptLater interrupts gotestsum, which then still writes its reports. A
-// terminal has interrupted it already, and a second interrupt would kill it: it
-// has time to end.
-func interruptLater(gotestsum *os.Process) error {
-	time.AfterFunc(time.Second, func() { _ = gotestsum.Signal(unix.SIGINT) })
-	return os.ErrProcessDone // its exit status tells
 }
 
 // judge reads the results, and prints what they come to.
@@ -188,6 +189,9 @@ func streamPlan(file string) (code int, err error) {
 	// process. A write to a gotestsum that has ended is such an end, too.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
+	if ctx, err = p.untilCut(ctx); err != nil {
+		return 1, err
+	}
 	r.run(ctx, took.order(p.VMs, p.AtOnce))
 	if r.failed {
 		code = 1

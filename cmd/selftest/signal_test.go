@@ -99,9 +99,13 @@ func TestGotestsumKilled(t *testing.T) {
 
 // stream is ended while the first of two VMs runs: what the second one said
 // before is in the results, and so is the rest of the first. gotestsum may have
-// ended before.
+// ended before, and stream have got no signal.
 func TestStreamInterrupted(t *testing.T) {
-	for name, gone := range map[string]bool{"SIGTERM": false, "SIGTERM, and gotestsum has ended": true} {
+	for name, tt := range map[string]struct{ gone, cut bool }{
+		"SIGTERM":                          {},
+		"SIGTERM, and gotestsum has ended": {gone: true},
+		"the lifeline is cut":              {cut: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := &plan{VMs: []guest{{Package: "a"}, {Package: "b"}}, AtOnce: 2}
 			// A soak's line is shown at once, so all before it has been read.
@@ -109,6 +113,9 @@ func TestStreamInterrupted(t *testing.T) {
 			dir := install(t, p, map[string]string{"test2json": fmt.Sprintf(script,
 				events(t, "TestA run", ": "+suite.SoakPrefix+"one"), events(t, "TestB run", "TestB fail", "fail", ": "+suite.SoakPrefix+"two"))})
 			p.Results, p.Progress = filepath.Join(dir, testjson.ResultsFile), filepath.Join(dir, "progress")
+			cut, err := p.lifeline(filepath.Join(dir, "lifeline"))
+			require.NoError(t, err)
+			defer cut()
 			file, err := p.write(dir)
 			require.NoError(t, err)
 			require.NoError(t, unix.Mkfifo(p.Progress, 0o600))
@@ -125,10 +132,14 @@ func TestStreamInterrupted(t *testing.T) {
 				_, err := lines.ReadString('\n')
 				require.NoError(t, err)
 			}
-			if gone {
+			if tt.gone {
 				stdout.Close()
 			}
-			require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
+			if tt.cut {
+				require.NoError(t, cut())
+			} else {
+				require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
+			}
 			_, _ = io.Copy(io.Discard, stdout)
 			assert.Error(t, cmd.Wait())
 			results, err := os.ReadFile(p.Results)
