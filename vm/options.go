@@ -3,6 +3,10 @@ package vm
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,6 +90,35 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 		o.Delays = append(o.Delays, s)
 		return err
 	})
+}
+
+// The forms of QEMU's -smp and -m.
+var (
+	smpForm = regexp.MustCompile(`^([a-z]+=)?\d+(,[a-z]+=\d+)*$`)
+	memForm = regexp.MustCompile(`^(?:size=)?(\d+)([KMGT]?)(,[a-z]+=\w+)*$`)
+)
+
+// leastMem is what no kernel boots without, in MiB.
+const leastMem = 64
+
+// Check returns an error that names a number of CPUs or an amount of memory with
+// which QEMU would end, or the kernel not begin.
+func (o *Options) Check() error {
+	if o.SMP != "" && !smpForm.MatchString(o.SMP) {
+		return fmt.Errorf("-smp %s: it must be a number of CPUs, and what they are made of may follow: 4,cores=2,threads=2", o.SMP)
+	}
+	if o.Mem == "" {
+		return nil
+	}
+	m := memForm.FindStringSubmatch(o.Mem)
+	if m == nil {
+		return fmt.Errorf("-mem %s: it must be an amount of memory, such as 512M or 2G", o.Mem)
+	}
+	shift := map[string]int{"K": -10, "": 0, "M": 0, "G": 10, "T": 20}[m[2]]
+	if n, err := strconv.ParseFloat(m[1], 64); err != nil || math.Ldexp(n, shift) < leastMem {
+		return fmt.Errorf("-mem %s: a virtual machine takes %dM or more", o.Mem, leastMem)
+	}
+	return nil
 }
 
 // Changes returns the flags that change the text of the running kernel, as a

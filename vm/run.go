@@ -97,6 +97,9 @@ func Prepare(ctx context.Context, opts Options, goarch string, log io.Writer) (*
 	if !ok {
 		return nil, fmt.Errorf("there is no virtual machine for %s, only for %s", goarch, strings.Join(Architectures(), ", "))
 	}
+	if err := opts.Check(); err != nil {
+		return nil, err
+	}
 	vm := &VM{opts: opts, machine: m, log: log, stall: cmp.Or(opts.stall, stallLimit)}
 	if m.native() {
 		vm.clock = tsc.BootArg()

@@ -159,6 +159,9 @@ func (o *options) check() error {
 	if !slices.Contains(vm.Architectures(), o.arch) {
 		return fmt.Errorf("-arch %s: there is no virtual machine for it, only for %s", o.arch, strings.Join(vm.Architectures(), ", "))
 	}
+	if err := o.vm.Check(); err != nil {
+		return err
+	}
 	if oneCPU.MatchString(o.vm.SMP) {
 		return fmt.Errorf("-smp %s: the suite needs two CPUs or more, one to take offline and one that stays", o.vm.SMP)
 	}
