@@ -54,11 +54,6 @@ func ioWorkers(x *Scene, cpu int) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "hotplugtest-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	only := affinity.Of(stays)
 	return affinity.Thread(func() (err error) {
 		ring, err := uring.Open()
@@ -69,7 +64,7 @@ func ioWorkers(x *Scene, cpu int) error {
 		if err := ring.SetAffinity(only); err != nil {
 			return err
 		}
-		let, err := block(ring, filepath.Join(dir, "before"), 1)
+		let, err := block(ring, 1)
 		if err != nil {
 			return err
 		}
@@ -80,7 +75,7 @@ func ioWorkers(x *Scene, cpu int) error {
 		if err := x.OffAndOn(cpu); err != nil {
 			return err
 		}
-		letAgain, err := block(ring, filepath.Join(dir, "after"), 2)
+		letAgain, err := block(ring, 2)
 		if err != nil {
 			return err
 		}
@@ -91,14 +86,17 @@ func ioWorkers(x *Scene, cpu int) error {
 
 // block has a worker open a FIFO, and waits until the ring has so many of them.
 // let makes the worker go on.
-func block(ring *uring.Ring, fifo string, workers int) (let func() error, err error) {
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
-		return nil, &os.PathError{Op: "mkfifo", Path: fifo, Err: err}
-	}
-	if err := ring.OpenFIFO(fifo); err != nil {
+func block(ring *uring.Ring, workers int) (let func() error, err error) {
+	held, err := namelessFIFO()
+	if err != nil {
 		return nil, err
 	}
+	fifo := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), held)
+	if err := ring.OpenFIFO(fifo); err != nil {
+		return nil, errors.Join(err, unix.Close(held))
+	}
 	let = func() (err error) {
+		defer func() { err = errors.Join(err, unix.Close(held)) }()
 		// ENXIO: the worker has not got so far.
 		ok := suite.WaitFor(suite.TaskTimeout, func() bool {
 			var fd int
@@ -133,6 +131,24 @@ func block(ring *uring.Ring, fifo string, workers int) (let func() error, err er
 		return nil, errors.Join(err, let())
 	}
 	return let, nil
+}
+
+// namelessFIFO returns a FIFO that has no path by now, and so goes with the
+// process. It is opened by /proc/PID/fd.
+func namelessFIFO() (fd int, err error) {
+	dir, err := os.MkdirTemp("", "hotplugtest-")
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	path := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return -1, &os.PathError{Op: "mkfifo", Path: path, Err: err}
+	}
+	if fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
 }
 
 // boundWorkers checks where the workers may run.

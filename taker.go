@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,15 +21,11 @@ const takenPages = 20
 // takeMemory starts a process in a cgroup that takes memory on a CPU, and
 // returns when it has. end ends it.
 func takeMemory(c *cpuset.Group, cpu int) (end func() error, err error) {
-	dir, err := os.MkdirTemp("", "hotplugtest-")
+	program, err := takerFile()
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "taker")
-	if err := os.WriteFile(program, takerProgram(), 0o700); err != nil {
-		return nil, err
-	}
+	defer program.Close()
 	group, err := unix.Open(c.Path(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: c.Path(), Err: err}
@@ -49,12 +44,9 @@ func takeMemory(c *cpuset.Group, cpu int) (end func() error, err error) {
 	var process *os.Process
 	// It inherits the mask of the thread that starts it.
 	err = affinity.Run(affinity.Of(cpu), func() (err error) {
-		process, err = os.StartProcess(program, []string{program}, &os.ProcAttr{
+		process, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{program.Name()}, &os.ProcAttr{
 			Files: []*os.File{in, out, nil}, Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: group},
 		})
-		if errors.Is(err, unix.EACCES) {
-			err = suite.Unsupportedf("programs in %s cannot be executed, as it is if that is mounted noexec: TMPDIR can name another directory", filepath.Dir(dir))
-		}
 		return err
 	})
 	if err := errors.Join(err, out.Close()); err != nil {
@@ -72,6 +64,27 @@ func takeMemory(c *cpuset.Group, cpu int) (end func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("the program that takes memory has ended: %w", err), end())
 	}
 	return end, nil
+}
+
+// takerFile has [takerProgram] in memory, which leaves nothing behind and does
+// not ask for a directory in which programs can be executed.
+func takerFile() (*os.File, error) {
+	const name = "hotplugtest-taker"
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // MFD_EXEC: before v6.3
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
+	if errors.Is(err, unix.EACCES) {
+		err = suite.Unsupportedf("no program can be executed from memory: the sysctl vm.memfd_noexec forbids it")
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if _, err := file.Write(takerProgram()); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // takerProgram is an ELF program for amd64 without a runtime that takes memory

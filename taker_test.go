@@ -3,10 +3,9 @@
 package hotplugtest
 
 import (
+	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -19,9 +18,10 @@ func TestTakerProgram(t *testing.T) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		t.Skip("it is for amd64")
 	}
-	path := filepath.Join(t.TempDir(), "taker")
-	require.NoError(t, os.WriteFile(path, takerProgram(), 0o700))
-	cmd := exec.Command(path)
+	program, err := takerFile()
+	require.NoError(t, err)
+	defer program.Close()
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", program.Fd()))
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()

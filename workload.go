@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -187,20 +186,22 @@ var memory = Actor{
 var files = Actor{
 	Name: "file I/O",
 	Begin: func(a *Act) (func() error, error) {
-		dir, err := os.MkdirTemp("", "hotplugtest-")
+		file, err := os.CreateTemp("", "hotplugtest-")
 		if err != nil {
 			return nil, err
 		}
-		a.Cleanup(func() error { return os.RemoveAll(dir) })
+		a.Cleanup(file.Close)
+		// Without a name it goes with the process, however that ends.
+		if err := os.Remove(file.Name()); err != nil {
+			return nil, err
+		}
 		data := make([]byte, 1<<20)
 		return func() error {
-			file, err := os.Create(filepath.Join(dir, "file"))
-			if err != nil {
+			if err := file.Truncate(0); err != nil {
 				return err
 			}
-			_, err = file.Write(data)
-			err = errors.Join(err, file.Sync(), unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED))
-			return errors.Join(err, file.Close())
+			_, err := file.WriteAt(data, 0)
+			return errors.Join(err, file.Sync(), unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED))
 		}, a.Scene.Enter()
 	},
 }
