@@ -84,10 +84,13 @@ type Ring struct {
 }
 
 // Open returns a ring of the calling thread, which must be locked to its
-// goroutine. The error wraps the errno of io_uring_setup(2): [unix.ENOSYS]
+// goroutine and end with it: it takes no more signals. The error wraps the errno of io_uring_setup(2): [unix.ENOSYS]
 // without CONFIG_IO_URING, [unix.EPERM] if the sysctl kernel.io_uring_disabled
 // forbids it.
 func Open() (*Ring, error) {
+	if err := blockSignals(); err != nil {
+		return nil, err
+	}
 	var p params
 	fd, _, errno := unix.Syscall(sysSetup, entries, uintptr(unsafe.Pointer(&p)), 0)
 	if errno != 0 {
@@ -107,6 +110,21 @@ func Open() (*Ring, error) {
 		return nil, closeAfter(r, os.NewSyscallError("mmap", err))
 	}
 	return r, nil
+}
+
+// blockSignals keeps signals from the calling thread. The kernel makes no worker
+// while one is pending, and gives up after three times (create_io_thread(),
+// WORKER_INIT_LIMIT): the request then waits for ever, or is canceled. Go sends
+// its threads SIGURG to have goroutines give way.
+func blockSignals() error {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	for _, fault := range []unix.Signal{unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV} {
+		all.Val[0] &^= 1 << (fault - 1)
+	}
+	return os.NewSyscallError("rt_sigprocmask", unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil))
 }
 
 func closeAfter(r *Ring, err error) error {

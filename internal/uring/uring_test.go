@@ -16,9 +16,10 @@ import (
 )
 
 // Two requests that block have a worker each, and both may run where the ring
-// says.
+// says, though the thread is sent signals all the time.
 func TestWorkers(t *testing.T) {
 	runtime.LockOSThread() // never unlocked: the workers end with the thread
+	defer sendSignals(unix.Gettid())()
 	ring, err := Open()
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		t.Skip(err)
@@ -58,4 +59,21 @@ func TestWorkers(t *testing.T) {
 			return true
 		}, 10*time.Second, time.Millisecond)
 	}
+}
+
+// sendSignals sends SIGURG to a thread, over and over, until it is stopped.
+func sendSignals(thread int) (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			}
+		}
+	}()
+	return func() { close(over); <-ended }
 }
