@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotplugtest/hotplugtest/internal/filelock"
 )
 
 // cacheDir is the directory of what outlives a run; it is made.
@@ -41,14 +43,11 @@ func Build(ctx context.Context, name, goarch, pkg string, command ...string) ([]
 	path := filepath.Join(dir, name+"-"+goarch)
 	// go test runs packages side by side, so the file is locked until it has
 	// been read.
-	lock, err := os.Create(path + ".lock")
+	unlock, err := filelock.Lock(ctx, path+".lock")
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("flock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	// What the program was made from. It is not there while that is not known.
 	from, now := path+".sources", os.Getenv(sources)
 	if was, err := os.ReadFile(from); err == nil && string(was) == now {

@@ -2,19 +2,20 @@ package vm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/internal/debian"
+	"github.com/hotplugtest/hotplugtest/internal/filelock"
 )
 
 // sound is the first QEMU that emulates several CPUs well enough: deba78709ae8
@@ -69,41 +70,73 @@ func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
 	if os.Geteuid() != 0 {
 		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s (%d.%d or newer, if there is), or this as root, which does so", m.qemu, m.pkg, sound.major, sound.minor)
 	}
-	fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
-	if err := install(ctx, m.pkg); err != nil {
-		return "", err
-	}
-	path, err := exec.LookPath(m.qemu)
+	unlock, err := filelock.Lock(ctx, installLock)
 	if err != nil {
 		return "", err
+	}
+	defer unlock()
+	// Another one may have installed it by now.
+	path, err := exec.LookPath(m.qemu)
+	if err != nil {
+		fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
+		if err := install(ctx, m.pkg); err != nil {
+			return "", err
+		}
+		if path, err = exec.LookPath(m.qemu); err != nil {
+			return "", err
+		}
 	}
 	return path, m.check(ctx, path) // the release may have no newer one
 }
 
+// installLock has those who install a QEMU take turns.
+const installLock = "/run/hotplugtest-install.lock"
+
 // install installs a package of QEMU's, from the release's backports if its own
-// is too old and those are newer.
+// is too old and those are newer. APT's lists and packages stay as they are, and
+// whoever uses them meanwhile is not in the way: these are in a directory of
+// their own. For dpkg it waits.
 func install(ctx context.Context, pkg string) error {
-	if _, err := apt(ctx, "apt-get", "update"); err != nil {
-		return err
-	}
-	options := []string{"--yes", "--no-install-recommends"}
-	shown, err := apt(ctx, "apt-cache", "show", "--no-all-versions", pkg)
+	dir, err := os.MkdirTemp("", "vm-apt-")
 	if err != nil {
 		return err
 	}
+	defer os.RemoveAll(dir)
+	own, err := ownFiles(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := apt(ctx, "apt-get", append([]string{"update"}, own...)...); err != nil {
+		return err
+	}
+	shown, err := apt(ctx, "apt-cache", append([]string{"show", "--no-all-versions", pkg}, own...)...)
+	if err != nil {
+		return err
+	}
+	options := append([]string{"install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"}, own...)
 	if release := codename(); release != "" && tooOld(shown) {
-		dir, err := os.MkdirTemp("", "vm-apt-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		if sources, err := backports(ctx, dir, release); err == nil {
+		if sources, err := backports(ctx, dir, release, own); err == nil {
 			options = append(options, sources...)
 			options = append(options, "-t", release+"-backports")
 		}
 	}
-	_, err = apt(ctx, "apt-get", append(append([]string{"install"}, options...), pkg)...)
+	_, err = apt(ctx, "apt-get", append(options, pkg)...)
 	return err
+}
+
+// ownFiles returns the options by which APT has its lists and what it downloads
+// in dir.
+func ownFiles(dir string) ([]string, error) {
+	lists, archives := filepath.Join(dir, "lists"), filepath.Join(dir, "archives")
+	for _, d := range []string{lists, archives} {
+		if err := os.MkdirAll(filepath.Join(d, "partial"), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	// APT reads them as another user.
+	return []string{
+		"-o", "Dir::State::lists=" + lists, "-o", "Dir::Cache::archives=" + archives, "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+	}, os.Chmod(dir, 0o755)
 }
 
 // tooOld tells whether a package, as apt-cache shows it, is of a QEMU that is
@@ -141,15 +174,14 @@ func codename() string {
 }
 
 // backports returns the options by which APT knows of the release's backports
-// beside its own sources. Those, and its lists, stay as they are: these are of
-// their own, in dir.
-func backports(ctx context.Context, dir, release string) ([]string, error) {
+// beside its own sources, which stay as they are: these are of their own, in dir.
+func backports(ctx context.Context, dir, release string, own []string) ([]string, error) {
 	mirror, err := debian.Mirror(ctx, release+"-backports")
 	if err != nil {
 		return nil, err
 	}
-	parts, lists := filepath.Join(dir, "parts"), filepath.Join(dir, "lists")
-	if err := errors.Join(os.Mkdir(parts, 0o755), os.MkdirAll(filepath.Join(lists, "partial"), 0o755)); err != nil {
+	parts := filepath.Join(dir, "parts")
+	if err := os.Mkdir(parts, 0o755); err != nil {
 		return nil, err
 	}
 	for _, pattern := range []string{"/etc/apt/sources.list", "/etc/apt/sources.list.d/*"} {
@@ -165,16 +197,12 @@ func backports(ctx context.Context, dir, release string) ([]string, error) {
 	}
 	list := filepath.Join(dir, "backports.list")
 	line := fmt.Sprintf("deb [target=Packages %s] %s %s-backports main\n", debian.SignedBy(), mirror, release)
-	// APT reads them as another user.
-	if err := errors.Join(os.WriteFile(list, []byte(line), 0o644), os.Chmod(dir, 0o755)); err != nil {
+	if err := os.WriteFile(list, []byte(line), 0o644); err != nil {
 		return nil, err
 	}
-	options := []string{
-		"-o", "Dir::Etc::sourcelist=" + list, "-o", "Dir::Etc::sourceparts=" + parts, "-o", "Dir::State::lists=" + lists,
-		"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
-	}
-	_, err = apt(ctx, "apt-get", append([]string{"update", "-o", "APT::Update::Error-Mode=any"}, options...)...)
-	return options, err
+	sources := []string{"-o", "Dir::Etc::sourcelist=" + list, "-o", "Dir::Etc::sourceparts=" + parts}
+	_, err = apt(ctx, "apt-get", slices.Concat([]string{"update", "-o", "APT::Update::Error-Mode=any"}, own, sources)...)
+	return sources, err
 }
 
 // apt runs a command of APT's and returns what it printed.

@@ -62,3 +62,33 @@ func TestUnsoundInstalled(t *testing.T) {
 	_, err := machine{qemu: "qemu-test", pkg: "qemu-package"}.find(t.Context(), t.Output())
 	require.ErrorContains(t, err, dir+"/qemu-test is QEMU 6.2, which may run code from before the kernel has changed it, and takes no input-path")
 }
+
+// Two that find no QEMU at the same time install it once.
+func TestInstallTwice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root installs anything")
+	}
+	dir := t.TempDir()
+	for name, script := range map[string]string{
+		"apt-get": `case "$*" in
+*install*)
+	mkdir ` + dir + `/installed || exit 1
+	printf '#!/bin/sh\necho QEMU emulator version 10.0.0\n' >` + dir + `/made
+	chmod +x ` + dir + `/made
+	mv ` + dir + `/made ` + dir + `/qemu-test
+esac`,
+		"apt-cache": "",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	found := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := machine{qemu: "qemu-test", pkg: "qemu-package"}.find(t.Context(), t.Output())
+			found <- err
+		}()
+	}
+	assert.NoError(t, <-found)
+	assert.NoError(t, <-found)
+}

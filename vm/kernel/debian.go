@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hotplugtest/hotplugtest/internal/debian"
+	"github.com/hotplugtest/hotplugtest/internal/filelock"
 )
 
 // fresh is how long a suite's kernel serves before the mirror is asked again.
@@ -71,7 +70,7 @@ func (s suite) resolve(ctx context.Context, cache string, log io.Writer) (*Image
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("kernel cache: %w", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, "lock"))
+	unlock, err := filelock.Lock(ctx, filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("kernel cache: %w", err)
 	}
@@ -111,7 +110,7 @@ type modulesPackage struct {
 }
 
 func (p modulesPackage) open(ctx context.Context) (files func(visitor) error, done func(), err error) {
-	unlock, err := lock(ctx, filepath.Join(p.dir, "lock"))
+	unlock, err := filelock.Lock(ctx, filepath.Join(p.dir, "lock"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -257,35 +256,6 @@ func visitDebian(ctx context.Context, deb string, visit visitor) error {
 		w.CloseWithError(debian.Run(ctx, w, "dpkg-deb", "--fsys-tarfile", deb))
 	}()
 	return visitTar(r, visit)
-}
-
-// lock takes the lock file at path for this process alone.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	locked := make(chan error, 1)
-	go func() {
-		for {
-			err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-			if err != unix.EINTR {
-				locked <- os.NewSyscallError("flock", err)
-				return
-			}
-		}
-	}()
-	select {
-	case err := <-locked:
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		return func() { f.Close() }, nil
-	case <-ctx.Done():
-		go func() { <-locked; f.Close() }() // flock cannot be interrupted
-		return nil, fmt.Errorf("%s: locked by another process: %w", path, context.Cause(ctx))
-	}
 }
 
 // parseStanza reads the first paragraph of a Debian control file: its fields by
