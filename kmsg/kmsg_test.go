@@ -156,6 +156,7 @@ func TestProblem(t *testing.T) {
 
 		{"", "smpboot: CPU 3 is now offline"},
 		{"", "IRQ 24: no longer affine to CPU3"},
+		{"", "IRQ25: set affinity failed(-22)."},
 		{"", "process 812 (hog) no longer affine to cpu3"},
 		{"", "clocksource: timekeeping watchdog on CPU2: Marking clocksource 'tsc' as unstable because the skew is too large:"},
 		{"", "hrtimer: interrupt took 5201344 ns"},
@@ -166,6 +167,32 @@ func TestProblem(t *testing.T) {
 		assert.Equal(t, tt.kind, kmsg.Record{Level: 4, Text: tt.text}.Problem(), tt.text)
 		assert.Empty(t, kmsg.Record{Facility: 1, Level: 4, Text: tt.text}.Problem(), "written by a program: %s", tt.text)
 	}
+}
+
+// The backtrace of a container that is out of memory is no complaint. One that
+// comes later is.
+func TestJudge(t *testing.T) {
+	for _, begin := range []string{
+		"nginx invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0",
+		"kworker/0:1: page allocation failure: order:4, mode:0x40cc0(GFP_KERNEL|__GFP_COMP)",
+	} {
+		var j kmsg.Judge
+		var found []string
+		for _, text := range []string{
+			begin, "CPU: 1 PID: 99 Comm: nginx Not tainted 6.1.0", "Hardware name: a machine", "Call Trace:", " <TASK>", " dump_stack_lvl+0x1/0x2",
+			"Mem-Info:", "Call Trace:",
+		} {
+			found = append(found, j.Problem(kmsg.Record{Level: 4, Text: text}))
+		}
+		assert.Equal(t, []string{"", "", "", "", "", "", "", "backtrace"}, found, begin)
+	}
+	var j kmsg.Judge
+	assert.Empty(t, j.Problem(kmsg.Record{Text: "nginx invoked oom-killer: gfp_mask=0xcc0"}))
+	assert.Equal(t, "warning", j.Problem(kmsg.Record{Text: "------------[ cut here ]------------"}), "beside it")
+	for range 10 {
+		assert.Empty(t, j.Problem(kmsg.Record{Text: "a line"}))
+	}
+	assert.Equal(t, "backtrace", j.Problem(kmsg.Record{Text: "Call Trace:"}), "long after it")
 }
 
 // What is read can be written as the kernel does, and read again.

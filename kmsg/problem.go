@@ -21,10 +21,47 @@ var problems = []struct {
 	{"lock", regexp.MustCompile(`^INFO: (possible recursive locking|trying to register non-static key)|^DEBUG_LOCKS_WARN_ON`)},
 	// arch/*/kernel/smp*.c, kernel/cpu.c, arch/x86/kernel/apic/vector.c,
 	// kernel/irq/cpuhotplug.c
+	//
+	// An interrupt whose controller cannot move it is none, such as a line that
+	// several MSIs share: migrate_one_irq() warns of that by EINVAL or ENOSYS,
+	// before MSI_FLAG_NO_AFFINITY. ENOSPC is a CPU without a vector for it.
 	{"CPU hotplug", regexp.MustCompile(`CPU ?#?\d+:? (failed to |didn't die|did not die|is stuck in|may not have shut down|disable failed|not responding)|` +
-		`do_boot_cpu failed|Error taking CPU\d+ |IRQ set affinity failed|IRQ\d+: set affinity failed`)},
+		`do_boot_cpu failed|Error taking CPU\d+ |IRQ\d+: set affinity failed\(-28\)`)},
 	// Whatever else is bad enough to show one.
 	{"backtrace", regexp.MustCompile(`^Call [Tt]race:`)},
+}
+
+// shortage matches what begins a report of memory that is short. It has a
+// backtrace, and the kernel complains of those who use the memory: dump_header()
+// of mm/oom_kill.c, warn_alloc() of mm/page_alloc.c.
+var shortage = regexp.MustCompile(`invoked oom-killer: |: page allocation (failure|stall)`)
+
+// shortageHead is how many records may be between its first and its backtrace.
+// There are three.
+const shortageHead = 10
+
+// A Judge tells the kernel's complaints about itself as [Record.Problem] does,
+// of records that are given in the order of the log. It knows the backtraces
+// that are of no complaint: those of a report that memory is short. The zero
+// value is ready for use.
+type Judge struct {
+	head int // records that may still come before such a backtrace
+}
+
+// Problem returns what kind of complaint the record is, or "".
+func (j *Judge) Problem(r Record) string {
+	problem := r.Problem()
+	switch {
+	case r.Facility != 0:
+	case shortage.MatchString(r.Text):
+		j.head = shortageHead
+	case problem == "backtrace" && j.head > 0:
+		j.head = 0
+		return ""
+	case j.head > 0:
+		j.head--
+	}
+	return problem
 }
 
 // Problem returns what kind of complaint of the kernel about itself the record

@@ -19,6 +19,8 @@ type testLog struct {
 	log  *kmsg.Log // nil: it cannot be read here
 	open []*said   // by tests that run, the outermost first
 
+	judge kmsg.Judge
+
 	askForBlockedTasks func() error // has the kernel log its blocked tasks
 }
 
@@ -38,9 +40,10 @@ const (
 	tailLines    = 20
 )
 
-func (s *said) add(r kmsg.Record) {
+// add takes a record, which is a complaint of a kind, or of none.
+func (s *said) add(r kmsg.Record, problem string) {
 	if s.problem == "" {
-		s.problem = r.Problem()
+		s.problem = problem
 	}
 	switch {
 	case s.problem != "" && len(s.lines) < problemLines:
@@ -85,7 +88,7 @@ func (k *testLog) read() {
 	}
 	s := k.open[len(k.open)-1]
 	for _, r := range records {
-		s.add(r)
+		s.add(r, k.judge.Problem(r))
 	}
 	s.err = errors.Join(s.err, err)
 }

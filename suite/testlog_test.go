@@ -53,7 +53,7 @@ func TestTestLog(t *testing.T) {
 func TestSaidIsBounded(t *testing.T) {
 	var s said
 	for i := range 10000 {
-		s.add(kmsg.Record{Seq: uint64(i), Text: "WARNING: again"})
+		s.add(kmsg.Record{Seq: uint64(i), Text: "WARNING: again"}, "warning")
 	}
 	assert.Len(t, s.lines, problemLines)
 	assert.Len(t, s.tail, tailLines)
