@@ -59,9 +59,9 @@ func guard(root, lockPath string, log io.Writer, hotAdd bool) (release func() er
 	return sync.OnceValue(func() error {
 		// Whether the kernel or somebody else has made a mask what it is cannot
 		// always be told, so nothing is put back in silence.
-		if diffs, err := supervisor.Snapshot().Compare(); err == nil && len(diffs) > 0 {
+		if diffs, err := supervisor.Snapshot().Compare(); err == nil && len(mendable(diffs)) > 0 {
 			fmt.Fprintln(log, "hotplugtest: at the end of the run this is put back:")
-			list(log, diffs)
+			list(log, mendable(diffs))
 		}
 		diffs, err := mendAll(supervisor.Snapshot)
 		last := end
@@ -70,6 +70,10 @@ func guard(root, lockPath string, log io.Writer, hotAdd bool) (release func() er
 		}
 		errs := []error{err}
 		for _, d := range diffs {
+			if d.gone() {
+				fmt.Fprintf(log, "hotplugtest: this cannot be put back: %v\n", d)
+				continue
+			}
 			errs = append(errs, fmt.Errorf("machine: %v", d))
 		}
 		return errors.Join(append(errs, supervisor.leave(last), unlock())...)

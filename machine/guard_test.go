@@ -34,6 +34,20 @@ func TestGuard(t *testing.T) {
 	assert.Nil(t, r)
 }
 
+// An interrupt that somebody has removed fails no run.
+func TestGuardGone(t *testing.T) {
+	root := machineTree(t, map[string]string{"proc/irq/24/smp_affinity_list": "3\n"})
+	var log strings.Builder
+	release, err := guard(root, filepath.Join(root, "lock"), &log, false)
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "proc/irq/24")))
+	assert.NoError(t, release())
+	assert.Equal(t, "hotplugtest: this cannot be put back: /proc/irq/24/smp_affinity_list is gone, was 3\n", log.String())
+	r, err := stored(root)
+	require.NoError(t, err)
+	assert.Nil(t, r)
+}
+
 // Who releases also in a defer undoes nothing of what the next one does.
 func TestGuardReleasedTwice(t *testing.T) {
 	root := machineTree(t, map[string]string{governorFile: "schedutil\n"})

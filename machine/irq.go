@@ -145,6 +145,10 @@ const (
 	irqAmbiguous = "one of several that cannot be told apart"
 )
 
+// gone reports whether the difference is that of something which is not there any
+// more. No run can do that: somebody has, such as who took a device away.
+func (d Difference) gone() bool { return d.lost && d.Is == irqGone }
+
 // identities are what interrupts of two snapshots are compared by: first all
 // that is known of them; then their handlers, as a driver may give a handler
 // another vector; then the place alone. An empty one is none.

@@ -33,6 +33,9 @@ const firstPIDNamespace = "pid:[4026531836]"
 //     else on it, also where the container is privileged. Known by /.dockerenv,
 //     /run/.containerenv, /run/systemd/container, container= in the environment
 //     of process 1, or a PID namespace that is not the first
+//   - a BPF scheduler runs: the kernel ends one that is not made for CPUs which
+//     come and go, and nobody starts it again. Known by
+//     /sys/kernel/sched_ext/state
 //   - this is a guest of Hyper-V: a CPU that a VMBus channel is bound to is
 //     refused with EBUSY, and any can be. Known by its name in DMI and by
 //     devices on /sys/bus/vmbus
@@ -77,6 +80,10 @@ func Unsuitable(root string) string {
 				return fmt.Sprintf("this process has no %s: %s", c.name, c.why)
 			}
 		}
+	}
+	if state, _ := read(at("/sys/kernel/sched_ext/state")); strings.TrimSpace(state) == "enabled" {
+		name, _ := read(at("/sys/kernel/sched_ext/root/ops"))
+		return strings.Join(strings.Fields("the BPF scheduler "+name+" runs, and a CPU that goes offline may end it: stop it first"), " ")
 	}
 	vendor, _ := read(at("/sys/class/dmi/id/sys_vendor"))
 	if channels, _ := os.ReadDir(at("/sys/bus/vmbus/devices")); len(channels) > 0 && strings.TrimSpace(vendor) == "Microsoft Corporation" {

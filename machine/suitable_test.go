@@ -32,6 +32,8 @@ func TestUnsuitable(t *testing.T) {
 		{"podman", map[string]string{"run/.containerenv": ""}, "this is a container (/run/.containerenv): its CPUs are the host's"},
 		{"nspawn", map[string]string{"proc/1/environ": "HOME=/\x00container=systemd-nspawn\x00"}, "this is a container (container=systemd-nspawn in the environment of process 1): its CPUs are the host's"},
 		{"capabilities", map[string]string{"proc/self/status": noCaps}, "this process has no CAP_SYS_ADMIN: not root, or in a container"},
+		{"a BPF scheduler", map[string]string{"sys/kernel/sched_ext/state": "enabled\n", "sys/kernel/sched_ext/root/ops": "scx_lavd\n"}, "the BPF scheduler scx_lavd runs, and a CPU that goes offline may end it: stop it first"},
+		{"a BPF scheduler that has ended", map[string]string{"sys/kernel/sched_ext/state": "disabled\n"}, ""},
 		{"Hyper-V", map[string]string{"sys/class/dmi/id/sys_vendor": "Microsoft Corporation\n", "sys/bus/vmbus/devices/00000000-0000/": ""}, "this is a guest of Hyper-V: a CPU with a VMBus channel cannot go offline (EBUSY)"},
 		{"a laptop of Microsoft's", map[string]string{"sys/class/dmi/id/sys_vendor": "Microsoft Corporation\n"}, ""},
 	} {
