@@ -45,6 +45,18 @@ func loadKnown(files []string) (*knownDefects, error) {
 	return k, nil
 }
 
+// booted tells how the machine is booted, which entries may be about.
+func (k *knownDefects) booted(boots []Boot) {
+	if k == nil {
+		return
+	}
+	var profiles []string
+	for _, b := range boots {
+		profiles = append(profiles, string(b)) // which has its name
+	}
+	k.matcher.Booted(profiles)
+}
+
 // call has lists match t, and the tests below it, by a name that is not t's. It
 // is for a suite in somebody's own test.
 func (k *knownDefects) call(t testing.TB, name string) {

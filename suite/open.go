@@ -205,6 +205,7 @@ func (m *Machine) open(undo *undoList) error {
 	undo.add(remove)
 	undo.add(m.closeInstruments)
 	m.describe(logErr)
+	m.known.booted(m.Boots)
 	return nil
 }
 

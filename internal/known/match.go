@@ -26,6 +26,7 @@ type Matcher struct {
 	passed  map[*entry]bool // a test that it is about has passed
 	doubt   map[*entry]bool // one has failed in another way
 	release release
+	booted  []string
 }
 
 // Matcher returns a Matcher for a virtual machine. Expired entries match
@@ -54,12 +55,17 @@ func (l *Loader) Expired() (lines []string) {
 // about ranges of kernels matches.
 func (m *Matcher) Kernel(release string) { m.release = releaseOf(release) }
 
-// applies reports whether the entry is about this virtual machine.
+// Booted tells how a real machine is booted, by the names of the profiles that
+// boot a virtual machine so.
+func (m *Matcher) Booted(profiles []string) { m.booted = profiles }
+
+// applies reports whether the entry is about this machine.
 func (m *Matcher) applies(e *entry) bool {
 	return (len(e.ranges) == 0 || slices.ContainsFunc(e.ranges, func(s span) bool { return s.has(m.release) })) &&
 		(e.Suite == "" || e.Suite == m.where.Suite) &&
 		(e.Arch == "" || e.Arch == m.where.Arch) &&
-		(len(e.Profiles) == 0 || slices.Contains(e.Profiles, m.where.Profile))
+		(len(e.Profiles) == 0 || slices.Contains(e.Profiles, m.where.Profile) ||
+			slices.ContainsFunc(e.Profiles, func(p string) bool { return slices.Contains(m.booted, p) }))
 }
 
 // Passed notes that a test passed.

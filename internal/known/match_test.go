@@ -66,6 +66,25 @@ func ofBuiltin(t *testing.T, kernel, profile string) *Matcher {
 	return m
 }
 
+// On a real machine, an entry is about the ways to boot that it sees.
+func TestBooted(t *testing.T) {
+	l, err := loadBuiltin()
+	require.NoError(t, err)
+	output, err := os.ReadFile(filepath.Join("testdata", "partition-frees-kthreads-trixie.txt"))
+	require.NoError(t, err)
+	for _, tt := range []struct {
+		booted []string
+		want   string
+	}{
+		{nil, "new"}, {[]string{"smt"}, "new"}, {[]string{"smt", "numa"}, "partition-frees-node-threads"},
+	} {
+		m := l.Matcher(Where{Arch: "amd64"})
+		m.Kernel("6.12.117+deb13-amd64")
+		m.Booted(tt.booted)
+		assert.Equal(t, tt.want, verdict(m, "TestScenario/kernel-threads-partition", string(output)), tt.booted)
+	}
+}
+
 // verdict gives the output to the method that is for it.
 func verdict(m *Matcher, test, output string) string {
 	e := m.Failed(test, output)
@@ -93,7 +112,7 @@ func TestBuiltin(t *testing.T) {
 			assert.Equal(t, r.id, verdict(ofBuiltin(t, r.kernel, r.profile), r.test, output))
 
 			for _, other := range []struct{ what, kernel, profile, test, output string }{
-				{"another kernel", "6.6.1", r.profile, r.test, output},
+				{"another kernel", "5.4.300", r.profile, r.test, output},
 				{"no kernel told", "", r.profile, r.test, output},
 				{"another test", r.kernel, r.profile, "TestSMT/off", output},
 				{"a test whose name has it", r.kernel, r.profile, "TestMine/" + r.test, output},
