@@ -175,10 +175,7 @@ var (
 		},
 	}
 	workersGetCPU = Defect{
-		Kernels: []Span{
-			{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{6, 1}, Until: Version{6, 2}},
-			{From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
-		},
+		Kernels: []Span{{From: Version{5, 10}, Until: Version{5, 11}}, {From: Version{5, 14}, Until: Version{7, 4}}},
 		Symptom: "a CPU that comes online is given to the workers of every io_uring that has one, whatever CPUs were registered for them: " +
 			"workers that are made later may run there",
 		Since: "v5.14 and v5.10.162, in which the workers got a mask of their own (io_wq_cpu_online())",
@@ -193,9 +190,7 @@ var (
 		},
 	}
 	tornList = Defect{
-		Kernels: []Span{
-			{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 4}},
-		},
+		Kernels: []Span{{From: Version{5, 16}, Until: Version{7, 4}}},
 		Symptom: "now and then a list of CPUs in topology/ that is read while a CPU goes or comes is none, such as \"-3\": " +
 			"each read(2) prints it anew, and one after that of an empty list begins in the midst of 0-3",
 		Since: "v5.16 (bb9ec13d156e)",
@@ -208,9 +203,7 @@ var (
 		},
 	}
 	shrunkList = Defect{
-		Kernels: []Span{
-			{From: Version{6, 1}, Until: Version{6, 2}}, {From: Version{6, 12}, Until: Version{6, 13}}, {From: Version{7, 2}, Until: Version{7, 3}},
-		},
+		Kernels: []Span{{From: Version{5, 16}, Until: Version{7, 4}}},
 		Symptom: "a list of CPUs in topology/ that gets shorter by two bytes or more while it is read ends with EPERM: " +
 			"beyond the end of the new one, cpumap_print_list_to_buf() takes one from zero bytes",
 		Since: "v5.16 (bb9ec13d156e)",
