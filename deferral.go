@@ -137,6 +137,17 @@ var knownDeferrals = []deferral{
 		Why:    "it starts the timer that ends the time slice of a thread. The thread that was woken is in the ledger itself",
 	},
 	{
+		Kind: ledger.DelayedWork, Function: "*", Via: regexp.MustCompile(`^(mbm_setup_overflow_handler|mbm_handle_overflow|cqm_setup_limbo_handler|cqm_handle_limbo)$`),
+		When:   "whether the CPU reads the counters of its cache for resctrl",
+		Source: "fs/resctrl/rdtgroup.c, before v6.16 arch/x86/kernel/cpu/resctrl/core.c: resctrl_offline_cpu(), resctrl_online_cpu()",
+		Why:    "another CPU of the cache reads them each second from then on, before they overflow",
+	},
+	{
+		Kind: ledger.Work, Function: "blk_mq_run_work_fn", After: Offline, When: "whether requests of the CPU have not been given to the disk yet",
+		Source: "block/blk-mq.c: blk_mq_hctx_notify_dead(), by blk_mq_run_hw_queue()",
+		Why:    "it gives them to the disk, which promises no time",
+	},
+	{
 		Kind: ledger.Work, Function: "hwlat_hotplug_workfn", Kernels: Span{From: Version{5, 14}}, After: Online, Tracer: "hwlat",
 		Source: "kernel/trace/trace_hwlat.c: hwlat_cpu_init(); CONFIG_HWLAT_TRACER",
 		Why:    "it starts the tracer's thread on the CPU, if this tracer runs with a thread on each CPU, and else does nothing. Who runs the tracer can tell: for some milliseconds, it does not see the CPU. This is an instance of the kind, and nobody waits for it",

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -110,6 +111,10 @@ func armDomains(p *Probe) (Check, error) {
 
 const nodeDir = "/sys/devices/system/node"
 
+// keepsNodes is for an architecture on which a CPU that is offline still belongs
+// to its node, which then has a CPU: cpumask_of_node() and vmstat_cpu_dead().
+const keepsNodes = runtime.GOARCH == "ppc64le"
+
 // armNode checks which NUMA nodes list the CPU, and which are listed as having
 // one.
 func armNode(p *Probe) (Check, error) {
@@ -146,6 +151,9 @@ func armNode(p *Probe) (Check, error) {
 		}
 		// A list of nodes is written as one of CPUs is.
 		listed, err := sysfs.Read(nodeDir+"/has_cpu", affinity.ParseList)
+		if keepsNodes {
+			listed = listed.Intersect(nodes)
+		}
 		if err == nil && !listed.Equal(nodes) {
 			err = fmt.Errorf("%s/has_cpu lists nodes %v, and those with CPUs in their cpulists are %v", nodeDir, listed, nodes)
 		}

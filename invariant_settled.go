@@ -133,6 +133,9 @@ func armSettled(p *Probe) (Check, error) {
 			return &suite.UncheckedError{Err: err}
 		}
 		l, err := t.recorder.End(settleTimeout)
+		if errors.Is(err, tracefs.ErrLost) {
+			err = t.tooBusy(err)
+		}
 		if err != nil {
 			return &suite.UncheckedError{Err: err}
 		}
@@ -142,6 +145,20 @@ func armSettled(p *Probe) (Check, error) {
 		}
 		return unfinished(left)
 	}, nil
+}
+
+// tooBusy makes the error that events were lost an [*Unsupported]: what else runs
+// on the machine is recorded, too. The next operation has larger buffers.
+func (t *tracer) tooBusy(lost error) error {
+	kb, err := t.recorder.Grow()
+	if err != nil && !errors.Is(err, unix.ENOMEM) {
+		return errors.Join(lost, err)
+	}
+	larger := "the buffers are as large as they may be"
+	if kb > 0 {
+		larger = fmt.Sprintf("each buffer has %d KiB from now on", kb)
+	}
+	return suite.Unsupportedf("this machine is too busy to be traced: %v; %s", lost, larger)
 }
 
 // unfinished returns the error of deferrals that nobody knows of.

@@ -80,6 +80,9 @@ func disks() ([]string, error) {
 	const enough = 4
 	var list []string
 	for _, queue := range queues {
+		if len(list) == enough { // to read one may spin it up
+			break
+		}
 		name := filepath.Base(filepath.Dir(filepath.Dir(queue)))
 		name = nvmePath.ReplaceAllString(strings.ReplaceAll(name, "!", "/"), "$1$2")
 		path := filepath.Join("/dev", name)
@@ -90,7 +93,7 @@ func disks() ([]string, error) {
 		if err != nil {
 			continue
 		}
-		if d.read() == nil && len(list) < enough {
+		if d.read() == nil {
 			list = append(list, path)
 		}
 		if err := d.close(); err != nil {

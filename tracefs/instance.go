@@ -119,7 +119,7 @@ func (i *Instance) setUp(clock string, kb int) error {
 	if err := i.set("trace_clock", clock); err != nil {
 		return err
 	}
-	if err := i.set("buffer_size_kb", strconv.Itoa(kb)); err != nil {
+	if err := i.Resize(kb); err != nil {
 		return err
 	}
 	for name, value := range flags {
@@ -137,6 +137,10 @@ func (i *Instance) setUp(clock string, kb int) error {
 	}
 	return nil
 }
+
+// Resize sets the size of each CPU's buffer, in KiB: buffer_size_kb. The error
+// wraps [unix.ENOMEM] if the buffers are too large.
+func (i *Instance) Resize(kb int) error { return i.set("buffer_size_kb", strconv.Itoa(kb)) }
 
 func (i *Instance) path(name string) string { return filepath.Join(i.dir, name) }
 

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hotplugtest/hotplugtest/affinity"
 	"github.com/hotplugtest/hotplugtest/internal/syserr"
@@ -34,14 +37,29 @@ const (
 	allKB   = 32 << 10
 )
 
-// bufferKB returns the size of each buffer on the machine whose file system is
-// at root.
-func bufferKB(root string) (int, error) {
+// bufferKB returns the size of each buffer on a machine with so many CPUs that
+// are possible.
+func bufferKB(cpus int) int { return min(max(allKB/cpus, leastKB), mostKB) }
+
+// largerKB returns the size that comes after kb on a machine with so many CPUs
+// and so much memory, of which all buffers take a small part, or 0 if there is
+// none.
+func largerKB(kb, cpus int, memory uint64) int {
+	const part = 32
+	if kb *= 2; kb > mostKB || uint64(kb)<<10*uint64(cpus) > memory/part {
+		return 0
+	}
+	return kb
+}
+
+// possibleCPUs is how many CPUs the machine can have whose file system is at
+// root.
+func possibleCPUs(root string) (int, error) {
 	possible, err := sysfs.Read(filepath.Join(root, "sys/devices/system/cpu/possible"), affinity.ParseList)
 	if err != nil {
 		return 0, syserr.In("ledger", err)
 	}
-	return min(max(allKB/max(possible.Count(), 1), leastKB), mostKB), nil
+	return max(possible.Count(), 1), nil
 }
 
 // A Recorder records operations in an instance of tracefs. Make one with
@@ -53,6 +71,8 @@ type Recorder struct {
 	root     string
 	threads  ThreadTable
 	instance *tracefs.Instance
+	cpus     int // that are possible
+	kb       int // the size of each buffer
 	op       Operation
 	dirty    bool                  // the buffers may have events of an operation that was not read to its end
 	returned atomic.Pointer[error] // of the mark; nil: none was made
@@ -66,15 +86,16 @@ type Recorder struct {
 // The error wraps [tracefs.ErrNotSupported] if the kernel lacks one of
 // [Required].
 func NewRecorder(fs *tracefs.FS, root, name string, text io.Writer) (*Recorder, error) {
-	size, err := bufferKB(root)
+	cpus, err := possibleCPUs(root)
 	if err != nil {
 		return nil, err
 	}
+	size := bufferKB(cpus)
 	i, err := fs.Create(name, &tracefs.Options{BufferKB: size, Copy: text})
 	if err != nil {
 		return nil, err
 	}
-	r := &Recorder{root: root, threads: ThreadTable{Root: root}, instance: i}
+	r := &Recorder{root: root, threads: ThreadTable{Root: root}, instance: i, cpus: cpus, kb: size}
 	if err := r.enable(); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
@@ -197,6 +218,25 @@ func (r *Recorder) End(wait time.Duration) (*Ledger, error) {
 	return l, errors.Join(err, r.instance.Stop())
 }
 
+// Grow makes the buffers larger, between two operations, and returns their size
+// in KiB, or 0 if they are as large as this machine may have them. The error
+// wraps [unix.ENOMEM] if there is no such memory.
+func (r *Recorder) Grow() (kb int, err error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, os.NewSyscallError("sysinfo", err)
+	}
+	kb = largerKB(r.kb, r.cpus, uint64(info.Totalram)*uint64(info.Unit))
+	if kb == 0 {
+		return 0, nil
+	}
+	if err := r.instance.Resize(kb); err != nil {
+		return 0, err
+	}
+	r.kb = kb
+	return kb, nil
+}
+
 // Cancel ends a recording that nobody wants to know of.
 func (r *Recorder) Cancel() error { return r.instance.Stop() }
 
@@ -225,9 +265,12 @@ const lookEvery = 20 * time.Millisecond
 
 // settle reads the trace until all that was put off is finished.
 func (r *Recorder) settle(wait time.Duration) (*Ledger, error) {
-	if err := r.returned.Load(); err == nil {
+	switch err := r.returned.Load(); {
+	case err == nil:
 		return nil, ErrNotReturned
-	} else if *err != nil {
+	case errors.Is(*err, unix.EBADF): // as tracing_mark_write() says of a full buffer
+		return nil, fmt.Errorf("ledger: %w: there was no room for the mark of the return", tracefs.ErrLost)
+	case *err != nil:
 		return nil, *err
 	}
 	for deadline := time.Now().Add(wait); ; time.Sleep(lookEvery) {

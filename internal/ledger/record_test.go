@@ -14,18 +14,36 @@ import (
 
 // A machine with many CPUs does not get more memory for buffers than it bears.
 func TestBufferKB(t *testing.T) {
+	for cpus, want := range map[int]int{1: 8192, 4: 8192, 16: 2048, 512: 512} {
+		assert.Equal(t, want, bufferKB(cpus), cpus)
+	}
+	for _, tt := range []struct {
+		kb, cpus int
+		memory   uint64
+		want     int
+	}{
+		{8192, 4, 1 << 40, 0},
+		{4096, 4, 1 << 30, 8192},
+		{4096, 5, 1 << 30, 0},
+		{512, 128, 4 << 30, 1024},
+		{1024, 128, 4 << 30, 0},
+		{1024, 128, 256 << 30, 2048},
+	} {
+		assert.Equal(t, tt.want, largerKB(tt.kb, tt.cpus, tt.memory), "%+v", tt)
+	}
+}
+
+func TestPossibleCPUs(t *testing.T) {
 	root := t.TempDir()
-	_, err := bufferKB(root)
+	_, err := possibleCPUs(root)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 	assert.ErrorContains(t, err, "ledger: ")
 	file := filepath.Join(root, "sys/devices/system/cpu/possible")
 	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	for possible, want := range map[string]int{"0": 8192, "0-3": 8192, "0-15": 2048, "0-511": 512} {
-		require.NoError(t, os.WriteFile(file, []byte(possible+"\n"), 0o644))
-		size, err := bufferKB(root)
-		assert.NoError(t, err)
-		assert.Equal(t, want, size, "possible: %s", possible)
-	}
+	require.NoError(t, os.WriteFile(file, []byte("0-15\n"), 0o644))
+	n, err := possibleCPUs(root)
+	assert.NoError(t, err)
+	assert.Equal(t, 16, n)
 }
 
 // The mark of a return may be left to the next read.
