@@ -87,9 +87,9 @@ func parse(args []string) (*bench, error) {
 		return b, err
 	}
 	// The VM's runner is run in another directory.
-	if vmkernel.IsPath(b.kernel, string(dir)) || strings.HasPrefix(b.kernel, ".") {
+	if from := vmkernel.From(string(dir), b.kernel); from != b.kernel {
 		var err error
-		if b.kernel, err = filepath.Abs(dir.Path(b.kernel)); err != nil {
+		if b.kernel, err = filepath.Abs(from); err != nil {
 			return b, err
 		}
 	}

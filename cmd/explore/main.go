@@ -115,9 +115,7 @@ func (o *options) check() error {
 		o.profiles, _ = profile.Named(profile.Default)
 	}
 	for i, kernel := range o.kernels {
-		if vmkernel.IsPath(kernel, string(o.dir)) || strings.HasPrefix(kernel, ".") {
-			o.kernels[i] = o.dir.Path(kernel)
-		}
+		o.kernels[i] = vmkernel.From(string(o.dir), kernel)
 	}
 	var err error
 	if o.vm.Out, err = filepath.Abs(o.dir.Path(o.vm.Out)); err != nil {

@@ -115,8 +115,8 @@ func (l *bench) check(flags *flag.FlagSet) (err error) {
 		}
 	})
 	for n, name := range l.names {
-		if l.callbacks && (vmkernel.IsPath(name, string(l.dir)) || strings.HasPrefix(name, ".")) {
-			l.names[n] = l.dir.Path(name)
+		if l.callbacks {
+			l.names[n] = vmkernel.From(string(l.dir), name)
 		}
 		i := slices.IndexFunc(kernels, func(k series) bool { return k.suite == name })
 		if l.callbacks || err != nil {

@@ -209,9 +209,7 @@ func (o *options) complete() {
 		}
 	}
 	for i, kernel := range o.kernels {
-		if vmkernel.IsPath(kernel, string(o.dir)) || strings.HasPrefix(kernel, ".") {
-			o.kernels[i] = o.dir.Path(kernel)
-		}
+		o.kernels[i] = vmkernel.From(string(o.dir), kernel)
 	}
 	if len(o.kernels) == 0 {
 		o.kernels = []string{vm.DefaultKernel}

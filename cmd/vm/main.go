@@ -25,6 +25,7 @@ import (
 
 	"github.com/hotplugtest/hotplugtest/internal/cli"
 	"github.com/hotplugtest/hotplugtest/vm"
+	"github.com/hotplugtest/hotplugtest/vm/kernel"
 )
 
 var program = &cli.Program{Name: "vm", Call: "vm exec", Synopsis: "[flags] program [arguments]"}
@@ -34,6 +35,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	flags := flag.NewFlagSet("vm exec", flag.ContinueOnError)
 	var opts vm.Options
+	var dir cli.Dir
+	dir.Flag(flags)
 	flags.StringVar(&opts.Kernel, "kernel", vm.DefaultKernel, vm.KernelUsage)
 	flags.StringVar(&opts.Out, "out", "", "`directory` for console.log (default: it is kept only when the VM fails)")
 	opts.Flags(flags)
@@ -48,5 +51,6 @@ func run(args []string) int {
 	if err != nil {
 		return program.Refuse(err)
 	}
+	opts.Kernel = kernel.From(string(dir), opts.Kernel)
 	return vm.Exec(opts, argv)
 }

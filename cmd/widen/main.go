@@ -79,9 +79,7 @@ func parse(args []string) (*widen, error) {
 	if w.limit <= 0 {
 		return w, fmt.Errorf("-for %v: it takes time", w.limit)
 	}
-	if vmkernel.IsPath(w.vm.Kernel, string(w.dir)) || strings.HasPrefix(w.vm.Kernel, ".") {
-		w.vm.Kernel = w.dir.Path(w.vm.Kernel)
-	}
+	w.vm.Kernel = vmkernel.From(string(w.dir), w.vm.Kernel)
 	w.out = w.dir.Path(w.out)
 	return w, nil
 }

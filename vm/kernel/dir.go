@@ -30,6 +30,15 @@ func IsPath(name, dir string) bool {
 	return exists(filepath.Join(path, ".config")) || exists(filepath.Join(path, "Kconfig"))
 }
 
+// From returns a kernel's name as it is in the working directory, if it was given
+// in dir: only a path is another.
+func From(dir, name string) string {
+	if name == "" || dir == "." || filepath.IsAbs(name) || !IsPath(name, dir) && !strings.HasPrefix(name, ".") {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
 // built are where the build leaves the kernel, by architecture. If there are
 // several, the newest counts, and of those of the same age the first.
 var built = map[string][]string{

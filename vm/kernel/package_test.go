@@ -372,6 +372,18 @@ func TestIsPath(t *testing.T) {
 	}
 }
 
+func TestFrom(t *testing.T) {
+	dir := t.TempDir()
+	lay(t, dir, file{"trixie/vmlinux", nil}, file{"linux/.config", nil}, file{"bzImage", nil})
+	for name, want := range map[string]string{
+		"trixie": "trixie", "./trixie": dir + "/trixie", "linux": dir + "/linux", "bzImage": dir + "/bzImage", "./none": dir + "/none", "/none": "/none", "sid/rt": "sid/rt", "": "",
+	} {
+		assert.Equal(t, want, kernel.From(dir, name), name)
+	}
+	t.Chdir(dir)
+	assert.Equal(t, "./trixie", kernel.From(".", "./trixie"), "without the dot it would be a suite")
+}
+
 // A file that is no configuration does not say that everything is missing.
 func TestConfigError(t *testing.T) {
 	dir := t.TempDir()
