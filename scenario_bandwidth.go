@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -220,6 +221,7 @@ var deadlines = Actor{
 			Deadline: uint64(deadlinePeriod), Period: uint64(deadlinePeriod),
 		}
 		idle := func() error { <-a.Scene.Done(); return nil }
+		promised, had := promise{time.Duration(attr.Runtime), deadlinePeriod}, threadTime()
 		switch err := unix.SchedSetAttr(0, &attr, 0); {
 		case errors.Is(err, unix.EBUSY) && a.N > 0:
 			return idle, nil // there is no room for more
@@ -228,6 +230,7 @@ var deadlines = Actor{
 		}
 		a.Cleanup(func() error {
 			err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
+			a.Scene.Data.(*latest).note(time.Now().Add(promised.owes(threadTime() - had)))
 			return os.NewSyscallError("sched_setattr", err)
 		})
 		return idle, nil
@@ -237,8 +240,10 @@ var deadlines = Actor{
 // deadlinesOver checks that the CPU can go offline when the deadline tasks have
 // ended.
 func deadlinesOver(x *Scene) error {
+	end := &latest{}
+	x.Data = end
 	x.Cleanup(func() error {
-		if err := takenBack(x.Machine, time.Now().Add(deadlinePeriod)); err != nil {
+		if err := takenBack(x.Machine, end.time); err != nil {
 			return err
 		}
 		cpu := x.Targets()[len(x.Targets())-1]
@@ -251,9 +256,23 @@ func deadlinesOver(x *Scene) error {
 	return nil
 }
 
+// latest is the latest of some times.
+type latest struct {
+	mu   sync.Mutex
+	time time.Time
+}
+
+func (l *latest) note(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.After(l.time) {
+		l.time = t
+	}
+}
+
 // takenBack waits until the kernel has taken back what tasks were promised that
-// are no deadline tasks any more: before the end of their period, which is known,
-// by a timer on one of the CPUs. A timer that is set there for that time expires
+// are no deadline tasks any more: before a time that [promise.owes] tells, by a
+// timer on one of the CPUs. A timer that is set there for that time expires
 // after that one, however late. A CPU that goes before may find the total wrong
 // for good: see takenBackTwice.
 func takenBack(m *Machine, end time.Time) error {

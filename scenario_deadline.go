@@ -53,6 +53,15 @@ type promise struct{ runtime, period time.Duration }
 // began.
 func (p promise) uses() time.Duration { return p.runtime * 4 / 5 }
 
+// owes returns how far ahead the zero-lag time of a task can be that has had so
+// much since it was promised that. The kernel stops a task that has used up what
+// it was promised for a period, but later than it should if the machine has not
+// come to it, as a virtual one that waits for a processor. Then it takes as many
+// periods from the task as that was worth.
+func (p promise) owes(used time.Duration) time.Duration {
+	return time.Duration(float64(used)*(float64(p.period)/float64(p.runtime))) + p.period
+}
+
 var (
 	smallPromise = promise{100 * time.Millisecond, 2 * time.Second}
 	largePromise = promise{250 * time.Millisecond, 500 * time.Millisecond}
@@ -160,8 +169,10 @@ func endSleeper(x *Scene, cpu int, task sleeper, then func() error) (sleeperTry,
 	try := sleeperTry{offline: time.Since(task.began), zeroLag: task.zeroLag()}
 	var err error
 	if try.inTime() {
-		// The period began after task.began.
-		if err = takenBack(x.Machine, task.began.Add(2*task.promised.period)); err == nil {
+		// The first period began after task.began, and the task has done little
+		// since it had used that much.
+		until := max(2*task.promised.period, task.promised.owes(task.used))
+		if err = takenBack(x.Machine, task.began.Add(until)); err == nil {
 			err = then()
 		}
 	}

@@ -58,3 +58,13 @@ func TestUntilInTime(t *testing.T) {
 func TestZeroLag(t *testing.T) {
 	assert.Equal(t, 1600*time.Millisecond, sleeper{promised: smallPromise, used: smallPromise.uses()}.zeroLag())
 }
+
+// A task that was not stopped in time owes more than a period.
+func TestOwes(t *testing.T) {
+	p := promise{5 * time.Millisecond, 100 * time.Millisecond}
+	for used, want := range map[time.Duration]time.Duration{
+		0: 100 * time.Millisecond, 5 * time.Millisecond: 200 * time.Millisecond, 60 * time.Millisecond: 1300 * time.Millisecond,
+	} {
+		assert.Equal(t, want, p.owes(used), used)
+	}
+}
