@@ -342,7 +342,7 @@ func deferralsDoc() string {
 		}
 		when := k.When
 		if k.After != 0 {
-			when = fmt.Sprintf("the CPU is %v after it", k.After)
+			when = strings.TrimSuffix(fmt.Sprintf("the CPU is %v after it; %s", k.After, when), "; ")
 		}
 		rows = append(rows, []string{what, kernels, when, k.Source, k.Why})
 	}

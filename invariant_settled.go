@@ -150,12 +150,13 @@ func armSettled(p *Probe) (Check, error) {
 // tooBusy makes the error that events were lost an [*Unsupported]: what else runs
 // on the machine is recorded, too. The next operation has larger buffers.
 func (t *tracer) tooBusy(lost error) error {
-	kb, err := t.recorder.Grow()
-	if err != nil && !errors.Is(err, unix.ENOMEM) {
-		return errors.Join(lost, err)
-	}
 	larger := "the buffers are as large as they may be"
-	if kb > 0 {
+	switch kb, err := t.recorder.Grow(); {
+	case errors.Is(err, unix.ENOMEM):
+		larger = "there is no memory for larger buffers"
+	case err != nil:
+		return errors.Join(lost, err)
+	case kb > 0:
 		larger = fmt.Sprintf("each buffer has %d KiB from now on", kb)
 	}
 	return suite.Unsupportedf("this machine is too busy to be traced: %v; %s", lost, larger)

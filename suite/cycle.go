@@ -290,7 +290,11 @@ func (b *member) run(g *group) {
 		return
 	}
 	err = fmt.Errorf("%s: %w", b.probe.Invariant.Name, err)
-	if said == 2 {
+	switch {
+	case said == 2 && IsUnsupported(err):
+		b.found.missing = err // the others have looked
+		return
+	case said == 2:
 		b.late = err
 		return
 	}

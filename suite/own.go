@@ -24,8 +24,9 @@ func (e *LastingError) Error() string { return e.Err.Error() }
 // Unwrap returns e.Err.
 func (e *LastingError) Unwrap() error { return e.Err }
 
-// An UncheckedError is the error of a [Check] that could not be made. It is an
-// error of the test, and says nothing of the promise.
+// An UncheckedError is the error of a [Check] that could not be made. It says
+// nothing of the promise. The test fails by it, or is skipped if Err is an
+// [*Unsupported].
 type UncheckedError struct{ Err error }
 
 func (e *UncheckedError) Error() string { return e.Err.Error() }
@@ -178,7 +179,7 @@ func (x *trial) ownOfVariant(t *testing.T, cpu int, variant string, whole *resul
 		}
 		res := &result{}
 		if err := x.ownCycles(res, []int{cpu}, AtReturn, at, variant); IsUnsupported(err) {
-			t.Logf("%s: %v", at.inv.Name, err)
+			t.Run(at.inv.Name, func(t *testing.T) { x.skip(t, err) })
 			continue
 		} else if err != nil {
 			t.Fatalf("%s: %v", x.tr.Name, err)

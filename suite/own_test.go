@@ -109,6 +109,22 @@ func TestUnchecked(t *testing.T) {
 	}
 }
 
+// One that cannot be made on this machine is a skip, and hides nothing of what
+// the others have seen.
+func TestUncheckedUnsupported(t *testing.T) {
+	var calls []string
+	for name, change := range map[string]func(*Transition){
+		"alone": func(*Transition) {}, "shared": func(tr *Transition) { tr.Once = true },
+	} {
+		tables := rows(with(offline, change))
+		tables.Invariants[0].Arm = func(*Probe) (Check, error) { return func() error { return unix.EINVAL }, nil }
+		tables.Invariants = append(tables.Invariants, ownRow(&calls, func() error { return &UncheckedError{Err: Unsupportedf("it is too busy")} }))
+		p := playRows(t, "cpus 0-3", tables, nil)
+		assert.Equal(t, "fail", p.verdicts["Offline/at-return/mask"], name)
+		assert.Equal(t, "skip: "+map[string]string{"alone": "cpu1", "shared": "own"}[name]+": it is too busy", p.verdicts["Offline/at-return/own"], name)
+	}
+}
+
 type closer struct{ closed int }
 
 func (c *closer) Close() error    { c.closed++; return nil }

@@ -149,6 +149,8 @@ type Finding struct {
 	Window  time.Duration // from the moment until the promise was kept
 	Tries   int           // checks after the first
 	Never   bool          // it was not kept while it was looked at
+
+	missing error // an [*Unsupported]: why it could not be looked at
 }
 
 // finding is that of a probe whose moment never came.

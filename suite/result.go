@@ -19,6 +19,7 @@ type result struct {
 	shown              *Finding   // whose cycle is an attribute of the test: that of the longest window, or the first
 	missed             []*Outcome // whose uevent never came
 	failed             []*Outcome // of operations that did not do what they must
+	missing            error      // an [*Unsupported]: why it could not be looked at once or more
 	state              string     // the machine after them; "": it is asked when they are reported
 }
 
@@ -48,6 +49,14 @@ func (r *result) add(f Finding) {
 		r.broken = append(r.broken, f)
 		r.windows = append(r.windows, f.Window)
 	}
+}
+
+// whyNot is why it could not be looked at, or nil. There may be no result.
+func (r *result) whyNot() error {
+	if r == nil {
+		return nil
+	}
+	return r.missing
 }
 
 // bad reports whether something is wrong.

@@ -105,7 +105,7 @@ func (x *trial) sharing(t *testing.T, cpus []int, moment Moment) {
 	}
 	all, err := x.together(cpus, moment, "")
 	if err != nil {
-		x.skipOrFail(t, x.tr.Name, err)
+		t.Fatalf("%s: %v", x.tr.Name, err)
 	}
 	if failed := operationFailed(all); failed != "" {
 		x.machine.known.watch(t)
@@ -113,7 +113,7 @@ func (x *trial) sharing(t *testing.T, cpus []int, moment Moment) {
 		t.Fatal(failed)
 	}
 	eachSubject(t, x.sharers(moment), func(t *testing.T, at subject) {
-		x.subject(t, at, cpus, func([]int) (*result, error) { return all[at], nil })
+		x.subject(t, at, cpus, func([]int) (*result, error) { return all[at], all[at].whyNot() })
 	})
 }
 
@@ -327,6 +327,10 @@ func (x *trial) together(cpus []int, moment Moment, variant string) (map[subject
 		for _, f := range c.Findings {
 			if all[f.subject] == nil {
 				all[f.subject] = &result{}
+			}
+			if f.missing != nil {
+				all[f.subject].missing = f.missing
+				continue
 			}
 			all[f.subject].add(f)
 		}

@@ -46,10 +46,11 @@ func bufferKB(cpus int) int { return min(max(allKB/cpus, leastKB), mostKB) }
 // none.
 func largerKB(kb, cpus int, memory uint64) int {
 	const part = 32
-	if kb *= 2; kb > mostKB || uint64(kb)<<10*uint64(cpus) > memory/part {
+	larger := min(2*kb, mostKB)
+	if larger <= kb || uint64(larger)<<10*uint64(cpus) > memory/part {
 		return 0
 	}
-	return kb
+	return larger
 }
 
 // possibleCPUs is how many CPUs the machine can have whose file system is at
@@ -215,7 +216,10 @@ var ErrNotReturned = errors.New("ledger: the return of the operation was not mar
 func (r *Recorder) End(wait time.Duration) (*Ledger, error) {
 	l, err := r.settle(wait)
 	r.dirty = err != nil
-	return l, errors.Join(err, r.instance.Stop())
+	if stopErr := r.instance.Stop(); stopErr != nil {
+		return l, fmt.Errorf("%w (and before that: %v)", stopErr, err)
+	}
+	return l, err
 }
 
 // Grow makes the buffers larger, between two operations, and returns their size
