@@ -61,36 +61,39 @@ func Emulator(ctx context.Context, goarch string, log io.Writer) (string, error)
 // if this is root on a machine with APT. One that is not sound is an error: it
 // is not ours to replace.
 func (m machine) find(ctx context.Context, log io.Writer) (string, error) {
-	if path, err := exec.LookPath(m.qemu); err == nil {
+	_, noAPT := exec.LookPath("apt-get")
+	root := os.Geteuid() == 0
+	if root && noAPT == nil {
+		// Another one may be installing it: then not all of it need be there.
+		unlock, err := filelock.Lock(ctx, installLock)
+		if ctx.Err() != nil {
+			return "", err
+		}
+		if err == nil { // where nobody can write, nobody installs
+			defer unlock()
+		}
+	}
+	path, err := exec.LookPath(m.qemu)
+	switch {
+	case err == nil:
 		return path, m.check(ctx, path)
-	}
-	if _, err := exec.LookPath("apt-get"); err != nil {
+	case noAPT != nil:
 		return "", fmt.Errorf("%s is not installed, and there is no apt-get to install it with: install QEMU by other means", m.qemu)
-	}
-	if os.Geteuid() != 0 {
+	case !root:
 		return "", fmt.Errorf("%s is not installed: run sudo apt-get install %s (%d.%d or newer, if there is), or this as root, which does so", m.qemu, m.pkg, sound.major, sound.minor)
 	}
-	unlock, err := filelock.Lock(ctx, installLock)
-	if err != nil {
+	fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
+	if err := install(ctx, m.pkg); err != nil {
 		return "", err
 	}
-	defer unlock()
-	// Another one may have installed it by now.
-	path, err := exec.LookPath(m.qemu)
-	if err != nil {
-		fmt.Fprintf(log, "vm: installing %s\n", m.pkg)
-		if err := install(ctx, m.pkg); err != nil {
-			return "", err
-		}
-		if path, err = exec.LookPath(m.qemu); err != nil {
-			return "", err
-		}
+	if path, err = exec.LookPath(m.qemu); err != nil {
+		return "", err
 	}
 	return path, m.check(ctx, path) // the release may have no newer one
 }
 
-// installLock has those who install a QEMU take turns.
-const installLock = "/run/hotplugtest-install.lock"
+// installLock has those who may install a QEMU take turns.
+var installLock = "/run/hotplugtest-install.lock"
 
 // install installs a package of QEMU's, from the release's backports if its own
 // is too old and those are newer. APT's lists and packages stay as they are, and

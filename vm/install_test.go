@@ -22,8 +22,16 @@ func TestTooOld(t *testing.T) {
 	}
 }
 
+// lockElsewhere has a test take turns with none but itself.
+func lockElsewhere(t *testing.T) {
+	was := installLock
+	installLock = filepath.Join(t.TempDir(), "lock")
+	t.Cleanup(func() { installLock = was })
+}
+
 // A QEMU that would make kernels look bad is refused, in one line.
 func TestUnsound(t *testing.T) {
+	lockElsewhere(t)
 	for _, tt := range []struct{ script, want string }{
 		{"echo 'QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)'", " is QEMU 7.2, which may run code from before the kernel has changed it, and takes no input-path: 8.1 or newer is needed: "},
 		{"echo 'QEMU emulator version 8.1.0'", ""},
@@ -51,6 +59,7 @@ func TestUnsoundInstalled(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root installs anything")
 	}
+	lockElsewhere(t)
 	dir := t.TempDir()
 	for name, script := range map[string]string{
 		"apt-get":   `case "$*" in *install*) printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' >` + dir + `/qemu-test; chmod +x ` + dir + `/qemu-test;; esac`,
@@ -68,6 +77,7 @@ func TestInstallTwice(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root installs anything")
 	}
+	lockElsewhere(t)
 	dir := t.TempDir()
 	for name, script := range map[string]string{
 		"apt-get": `case "$*" in
