@@ -151,12 +151,14 @@ func TestProblem(t *testing.T) {
 		{"CPU hotplug", "CPU 3 disable failed: CPU has 201 vectors assigned and there are only 0 available."},
 		{"CPU hotplug", "Error taking CPU3 up: -5"},
 		{"CPU hotplug", "IRQ24: set affinity failed(-28)."},
+		{"CPU hotplug", "IRQ24: set affinity failed(-16)."},
 		{"backtrace", "Call Trace:"},
 		{"backtrace", "Call trace:"},
 
 		{"", "smpboot: CPU 3 is now offline"},
 		{"", "IRQ 24: no longer affine to CPU3"},
 		{"", "IRQ25: set affinity failed(-22)."},
+		{"", "IRQ25: set affinity failed(-38)."},
 		{"", "process 812 (hog) no longer affine to cpu3"},
 		{"", "clocksource: timekeeping watchdog on CPU2: Marking clocksource 'tsc' as unstable because the skew is too large:"},
 		{"", "hrtimer: interrupt took 5201344 ns"},
@@ -186,6 +188,11 @@ func TestJudge(t *testing.T) {
 		}
 		assert.Equal(t, []string{"", "", "", "", "", "", "", "backtrace"}, found, begin)
 	}
+	var both kmsg.Judge
+	for _, text := range []string{"a: page allocation failure: order:4", "b: page allocation failure: order:4", "Call Trace:", "Call Trace:"} {
+		assert.Empty(t, both.Problem(kmsg.Record{Text: text}), "two CPUs at once: %s", text)
+	}
+	assert.Equal(t, "backtrace", both.Problem(kmsg.Record{Text: "Call Trace:"}), "a third one")
 	var j kmsg.Judge
 	assert.Empty(t, j.Problem(kmsg.Record{Text: "nginx invoked oom-killer: gfp_mask=0xcc0"}))
 	assert.Equal(t, "warning", j.Problem(kmsg.Record{Text: "------------[ cut here ]------------"}), "beside it")

@@ -21,15 +21,16 @@ var problems = []struct {
 	{"lock", regexp.MustCompile(`^INFO: (possible recursive locking|trying to register non-static key)|^DEBUG_LOCKS_WARN_ON`)},
 	// arch/*/kernel/smp*.c, kernel/cpu.c, arch/x86/kernel/apic/vector.c,
 	// kernel/irq/cpuhotplug.c
-	//
-	// An interrupt whose controller cannot move it is none, such as a line that
-	// several MSIs share: migrate_one_irq() warns of that by EINVAL or ENOSYS,
-	// before MSI_FLAG_NO_AFFINITY. ENOSPC is a CPU without a vector for it.
 	{"CPU hotplug", regexp.MustCompile(`CPU ?#?\d+:? (failed to |didn't die|did not die|is stuck in|may not have shut down|disable failed|not responding)|` +
-		`do_boot_cpu failed|Error taking CPU\d+ |IRQ\d+: set affinity failed\(-28\)`)},
+		`do_boot_cpu failed|Error taking CPU\d+ |IRQ\d+: set affinity failed`)},
 	// Whatever else is bad enough to show one.
 	{"backtrace", regexp.MustCompile(`^Call [Tt]race:`)},
 }
+
+// unmovable matches what migrate_one_irq() says of an interrupt that its
+// controller cannot move, such as a line that several MSIs share: EINVAL or
+// ENOSYS. That is no fault, and nothing is said of it since MSI_FLAG_NO_AFFINITY.
+var unmovable = regexp.MustCompile(`^IRQ\d+: set affinity failed\(-(22|38)\)`)
 
 // shortage matches what begins a report of memory that is short. It has a
 // backtrace, and the kernel complains of those who use the memory: dump_header()
@@ -45,7 +46,8 @@ const shortageHead = 10
 // that are of no complaint: those of a report that memory is short. The zero
 // value is ready for use.
 type Judge struct {
-	head int // records that may still come before such a backtrace
+	reports int // whose backtrace is to come: several CPUs can be short at once
+	head    int // records that may still come before it
 }
 
 // Problem returns what kind of complaint the record is, or "".
@@ -54,12 +56,15 @@ func (j *Judge) Problem(r Record) string {
 	switch {
 	case r.Facility != 0:
 	case shortage.MatchString(r.Text):
-		j.head = shortageHead
-	case problem == "backtrace" && j.head > 0:
-		j.head = 0
+		j.reports++
+		j.head = j.reports * shortageHead
+	case problem == "backtrace" && j.reports > 0:
+		j.reports--
 		return ""
-	case j.head > 0:
+	case j.head > 1:
 		j.head--
+	default:
+		*j = Judge{}
 	}
 	return problem
 }
@@ -68,7 +73,7 @@ func (j *Judge) Problem(r Record) string {
 // is, such as "warning" or "RCU stall", or "" if it is none. What others write
 // to /dev/kmsg is none, whatever it says.
 func (r Record) Problem() string {
-	if r.Facility != 0 {
+	if r.Facility != 0 || unmovable.MatchString(r.Text) {
 		return ""
 	}
 	for _, t := range problems {
