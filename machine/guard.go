@@ -10,7 +10,8 @@ import (
 // Guard takes the [Lock] and a [Snapshot] of the machine, and starts a
 // [Supervisor]. What it returns restores the snapshot, with what other
 // processes have changed meanwhile in it, ends the supervisor, and unlocks. Its
-// error names what is different after that. A second call returns the same error
+// error names what is different after that, but for an interrupt that others have
+// removed, which is written to log. A second call returns the same error
 // and does nothing more.
 //
 // Before all that it restores what a run has left that was killed together with

@@ -142,11 +142,14 @@ func (i IRQ) label() string {
 // Why the interrupt of a snapshot is not to be found in a later one.
 const (
 	irqGone      = "gone"
+	irqOther     = "one with other handlers"
 	irqAmbiguous = "one of several that cannot be told apart"
 )
 
 // gone reports whether the difference is that of something which is not there any
-// more. No run can do that: somebody has, such as who took a device away.
+// more. No write of a run does that: somebody has taken a device away, or has
+// given it fewer queues. A driver that has lost its interrupt in a suspend does
+// not look different.
 func (d Difference) gone() bool { return d.lost && d.Is == irqGone }
 
 // identities are what interrupts of two snapshots are compared by: first all
@@ -189,6 +192,12 @@ func matchIRQs(was, now []IRQ) (found map[IRQ]IRQ, lost map[IRQ]string) {
 				found[before], taken[after] = after, true
 				delete(lost, before)
 			}
+		}
+	}
+	places := irqsBy(IRQ.place, now, func(i IRQ) bool { return taken[i] })
+	for irq, why := range lost {
+		if why == irqGone && len(places[irq.place()]) > 0 {
+			lost[irq] = irqOther
 		}
 	}
 	return found, lost

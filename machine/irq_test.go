@@ -64,7 +64,7 @@ var movedIRQs = []struct {
 	{"a handler is gone, and its vector another's",
 		[]irq{{24, nic, 1, "rx", "3"}, {25, nic, 2, "tx", "0-3"}},
 		[]irq{{24, nic, 1, "control", "0-3"}},
-		[]string{"/proc/irq/24/smp_affinity_list (rx of 0000:00:02.0) is gone, was 3"},
+		[]string{"/proc/irq/24/smp_affinity_list (rx of 0000:00:02.0) is one with other handlers, was 3"},
 		map[int]string{24: "0-3"}},
 	{"a vector without a handler, which has one now",
 		[]irq{{24, nic, 1, "", "3"}},
