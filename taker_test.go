@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hotplugtest/hotplugtest/suite"
 )
 
 // The program says that it has its memory, and ends with its standard input.
@@ -19,6 +21,9 @@ func TestTakerProgram(t *testing.T) {
 		t.Skip("it is for amd64")
 	}
 	program, err := takerFile()
+	if suite.IsUnsupported(err) {
+		t.Skip(err)
+	}
 	require.NoError(t, err)
 	defer program.Close()
 	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", program.Fd()))

@@ -94,9 +94,11 @@ func (o *Options) Flags(flags *flag.FlagSet) {
 
 // The forms of QEMU's -smp and -m.
 var (
-	smpForm = regexp.MustCompile(`^([a-z]+=)?\d+(,[a-z]+=\d+)*$`)
-	memForm = regexp.MustCompile(`^(?:size=)?(\d+)([KMGT]?)(,[a-z]+=\w+)*$`)
+	smpForm = regexp.MustCompile(`^(` + smpKeys + `=)?[1-9]\d*(,` + smpKeys + `=[1-9]\d*)*$`)
+	memForm = regexp.MustCompile(`(?i)^(?:size=)?(\d+(?:\.\d+)?)([KMGT]?)(,[a-z]+=\w+)*$`)
 )
+
+const smpKeys = `(?:cpus|maxcpus|drawers|books|sockets|dies|clusters|modules|cores|threads)`
 
 // leastMem is what no kernel boots without, in MiB.
 const leastMem = 64
@@ -114,7 +116,7 @@ func (o *Options) Check() error {
 	if m == nil {
 		return fmt.Errorf("-mem %s: it must be an amount of memory, such as 512M or 2G", o.Mem)
 	}
-	shift := map[string]int{"K": -10, "": 0, "M": 0, "G": 10, "T": 20}[m[2]]
+	shift := map[string]int{"K": -10, "": 0, "M": 0, "G": 10, "T": 20}[strings.ToUpper(m[2])]
 	if n, err := strconv.ParseFloat(m[1], 64); err != nil || math.Ldexp(n, shift) < leastMem {
 		return fmt.Errorf("-mem %s: a virtual machine takes %dM or more", o.Mem, leastMem)
 	}

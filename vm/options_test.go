@@ -10,13 +10,16 @@ import (
 func TestCheck(t *testing.T) {
 	for _, o := range []Options{
 		{}, {SMP: "4"}, {SMP: "3,maxcpus=32"}, {SMP: "cpus=4,cores=2,threads=2"}, {SMP: "sockets=2,cores=2"},
-		{Mem: "1G"}, {Mem: "64"}, {Mem: "65536K"}, {Mem: "size=512M,slots=2,maxmem=2G"}, {Mem: "1T"},
+		{Mem: "1G"}, {Mem: "64"}, {Mem: "65536K"}, {Mem: "size=512M,slots=2,maxmem=2G"}, {Mem: "1T"}, {Mem: "2g"}, {Mem: "512m"}, {Mem: "1.5G"},
 	} {
 		assert.NoError(t, o.Check(), "%+v", o)
 	}
 	for text, o := range map[string]Options{
 		"-smp zero: it must be a number of CPUs":             {SMP: "zero"},
 		"-smp 4 cores=2: it must be a number of CPUs":        {SMP: "4 cores=2"},
+		"-smp 0: it must be a number of CPUs":                {SMP: "0"},
+		"-smp 4,foo=2: it must be a number of CPUs":          {SMP: "4,foo=2"},
+		"-smp cpus=2,cores=0: it must be a number of CPUs":   {SMP: "cpus=2,cores=0"},
 		"-smp -1: it must be a number of CPUs":               {SMP: "-1"},
 		"-mem much: it must be an amount of memory":          {Mem: "much"},
 		"-mem 1 G: it must be an amount of memory":           {Mem: "1 G"},

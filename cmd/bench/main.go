@@ -87,9 +87,9 @@ func parse(args []string) (*bench, error) {
 		return b, err
 	}
 	// The VM's runner is run in another directory.
-	if from := vmkernel.From(string(dir), b.kernel); from != b.kernel {
+	if b.kernel = vmkernel.From(string(dir), b.kernel); vmkernel.IsPath(b.kernel, "") || strings.HasPrefix(b.kernel, ".") {
 		var err error
-		if b.kernel, err = filepath.Abs(from); err != nil {
+		if b.kernel, err = filepath.Abs(b.kernel); err != nil {
 			return b, err
 		}
 	}

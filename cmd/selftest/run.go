@@ -29,10 +29,6 @@ import (
 // report runs the plan below gotestsum, which shows the results as they come
 // and writes the reports.
 func (p *plan) report(ctx context.Context, tmp, out string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	p.Results = filepath.Join(out, testjson.ResultsFile)
 	last := newLastLine(os.Stdout, p.attended())
 	p.Status = last.shows()
@@ -42,30 +38,8 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	}
 	done = sync.OnceFunc(done)
 	defer done()
-	cut, err := p.lifeline(filepath.Join(tmp, "lifeline"))
-	if err != nil {
-		return err
-	}
-	defer cut()
-	file, err := p.write(tmp)
-	if err != nil {
-		return err
-	}
 	xmlFile := filepath.Join(out, junit.File)
-	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
-		"--junitfile="+xmlFile, "--", self, "stream", file)
-	screen := &screen{w: last}
-	cmd.Stdout, cmd.Stderr = screen, os.Stderr
-	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
-		// its own standard output is no terminal
-		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false")
-	}
-	// A signal would kill it if the terminal has sent one already.
-	cmd.Cancel = func() error {
-		_ = cut()
-		return os.ErrProcessDone // its exit status tells
-	}
-	runErr := errors.Join(cmd.Run(), screen.flush())
+	gotestsum, runErr := p.gotestsum(ctx, tmp, xmlFile, last)
 	done() // not before stream has ended, which then has written all results
 	last.set("")
 	if runErr != nil && !errors.As(runErr, new(*exec.ExitError)) {
@@ -81,7 +55,7 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	switch {
 	case errors.Is(verdict(v, runErr), errUntested):
 		err = p.failUntested(tmp, xmlFile)
-	case cutShort(cmd.ProcessState):
+	case cutShort(gotestsum):
 		err = p.rewriteJUnit(tmp, xmlFile)
 	}
 	var again []*tries
@@ -94,6 +68,38 @@ func (p *plan) report(ctx context.Context, tmp, out string) error {
 	err = errors.Join(err, junit.Mark(xmlFile, junit.Notes{Suites: p.facts(), Cases: attempts(again)}), moduleErr, p.writeRepros(v, module, out, os.Stdout))
 	err = errors.Join(err, writePage(out, os.Stdout))
 	return cmp.Or(err, verdict(v, runErr))
+}
+
+// gotestsum runs it, with stream below it, and returns how it ended.
+func (p *plan) gotestsum(ctx context.Context, tmp, xmlFile string, last *lastLine) (*os.ProcessState, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cut, err := p.lifeline(filepath.Join(tmp, "lifeline"))
+	if err != nil {
+		return nil, err
+	}
+	defer cut()
+	file, err := p.write(tmp)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, tool("gotestsum"), "--raw-command", "--format=testname",
+		"--junitfile="+xmlFile, "--", self, "stream", file)
+	screen := &screen{w: last}
+	cmd.Stdout, cmd.Stderr = screen, os.Stderr
+	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil && os.Getenv("NO_COLOR") == "" {
+		// its own standard output is no terminal
+		cmd.Args = slices.Insert(cmd.Args, 1, "--no-color=false")
+	}
+	// A signal would kill it if the terminal has sent one already.
+	cmd.Cancel = func() error {
+		_ = cut()
+		return os.ErrProcessDone // its exit status tells
+	}
+	err = errors.Join(cmd.Run(), screen.flush())
+	return cmd.ProcessState, err
 }
 
 // judge reads the results, and prints what they come to.

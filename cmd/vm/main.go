@@ -52,5 +52,8 @@ func run(args []string) int {
 		return program.Refuse(err)
 	}
 	opts.Kernel = kernel.From(string(dir), opts.Kernel)
+	if opts.Out != "" {
+		opts.Out = dir.Path(opts.Out)
+	}
 	return vm.Exec(opts, argv)
 }

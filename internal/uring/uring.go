@@ -84,7 +84,8 @@ type Ring struct {
 }
 
 // Open returns a ring of the calling thread, which must be locked to its
-// goroutine and end with it: it takes no more signals. The error wraps the errno of io_uring_setup(2): [unix.ENOSYS]
+// goroutine and end with it: it takes no more signals but those of its faults.
+// The error wraps the errno of io_uring_setup(2): [unix.ENOSYS]
 // without CONFIG_IO_URING, [unix.EPERM] if the sysctl kernel.io_uring_disabled
 // forbids it.
 func Open() (*Ring, error) {

@@ -33,7 +33,7 @@ func IsPath(name, dir string) bool {
 // From returns a kernel's name as it is in the working directory, if it was given
 // in dir: only a path is another.
 func From(dir, name string) string {
-	if name == "" || dir == "." || filepath.IsAbs(name) || !IsPath(name, dir) && !strings.HasPrefix(name, ".") {
+	if name == "" || filepath.Clean(dir) == "." || filepath.IsAbs(name) || !IsPath(name, dir) && !strings.HasPrefix(name, ".") {
 		return name
 	}
 	return filepath.Join(dir, name)

@@ -381,7 +381,9 @@ func TestFrom(t *testing.T) {
 		assert.Equal(t, want, kernel.From(dir, name), name)
 	}
 	t.Chdir(dir)
-	assert.Equal(t, "./trixie", kernel.From(".", "./trixie"), "without the dot it would be a suite")
+	for _, here := range []string{"", ".", "./"} {
+		assert.Equal(t, "./trixie", kernel.From(here, "./trixie"), "without the dot it would be a suite")
+	}
 }
 
 // A file that is no configuration does not say that everything is missing.
