@@ -277,9 +277,16 @@ func (o *options) test(ctx context.Context) error {
 func (o *options) removeReports() error {
 	repros := filepath.Join(o.vm.Out, report.ReproDir)
 	dirs := []string{repros}
+	files := []string{junit.File, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile}
 	for _, kernel := range fileNames(o.kernels) {
 		for _, boot := range o.profiles {
-			dirs = append(dirs, againDirs(o.subdir(kernel, &boot))...)
+			of := o.subdir(kernel, &boot)
+			dirs = append(dirs, againDirs(of)...)
+			console, err := filepath.Rel(o.vm.Out, filepath.Join(of, vm.ConsoleFile))
+			if err != nil {
+				return err
+			}
+			files = append(files, console)
 		}
 	}
 	if err := unused(repros); err != nil {
@@ -290,7 +297,7 @@ func (o *options) removeReports() error {
 			return err
 		}
 	}
-	for _, name := range []string{junit.File, testjson.ResultsFile, compareFile, suggestFile, report.PageFile, report.SummaryFile} {
+	for _, name := range files {
 		if err := os.Remove(filepath.Join(o.vm.Out, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

@@ -5,6 +5,8 @@ package record
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -101,8 +103,8 @@ func (e *events) line(line string) error {
 }
 
 // end takes the end of the output. A test that has not ended has failed, as
-// test2json has it.
-func (e *events) end(code int) error {
+// test2json has it, unless a signal was sent: then the run has.
+func (e *events) end(code int, sent os.Signal) error {
 	if len(e.rest) > 0 {
 		if err := e.line(string(e.rest)); err != nil {
 			return err
@@ -112,7 +114,7 @@ func (e *events) end(code int) error {
 	action := "pass"
 	if code != 0 {
 		action = "fail"
-		if err := e.blame(); err != nil {
+		if err := e.blame(sent); err != nil {
 			return err
 		}
 	}
@@ -120,23 +122,28 @@ func (e *events) end(code int) error {
 }
 
 // blame makes the tests fail that have not ended, or if there is none, and none
-// has failed, the run as a whole.
-func (e *events) blame() error {
-	tests := slices.Clone(e.running)
-	slices.Reverse(tests)
-	if len(tests) == 0 && !e.failed {
-		tests = []string{testjson.Main}
-		if err := e.put(testjson.Event{Action: "run", Test: testjson.Main}); err != nil {
+// has failed, the run as a whole. If a signal was sent it is the run in any case:
+// the tests that it has ended are skipped.
+func (e *events) blame(sent os.Signal) error {
+	verdict, whole, said := "fail", len(e.running) == 0 && !e.failed, e.said
+	if sent != nil {
+		verdict, whole = "skip", true
+		said = append([]string{fmt.Sprintf("the run was ended by a signal: %v\n", sent)}, said...)
+	}
+	for _, test := range slices.Backward(e.running) {
+		if err := e.put(testjson.Event{Action: verdict, Test: test}); err != nil {
 			return err
 		}
-		for _, line := range e.said {
-			if err := e.put(testjson.Event{Action: "output", Test: testjson.Main, Output: line}); err != nil {
-				return err
-			}
-		}
 	}
-	for _, test := range tests {
-		if err := e.put(testjson.Event{Action: "fail", Test: test}); err != nil {
+	if !whole {
+		return nil
+	}
+	all := []testjson.Event{{Action: "run", Test: testjson.Main}}
+	for _, line := range said {
+		all = append(all, testjson.Event{Action: "output", Test: testjson.Main, Output: line})
+	}
+	for _, event := range append(all, testjson.Event{Action: "fail", Test: testjson.Main}) {
+		if err := e.put(event); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,8 +66,12 @@ func (o Options) run(w io.Writer) (code int, err error) {
 	e := &events{pkg: o.Name, began: time.Now(), emit: func(event testjson.Event) error {
 		return errors.Join(screen.take(event), testjson.Write(results, event))
 	}}
-	code, runErr := o.execute(e)
-	err = errors.Join(runErr, e.end(code), results.Close())
+	// Whoever kills this process may not be root, and wants to remove them.
+	if err := o.giveAway(); err != nil {
+		return 0, errors.Join(err, results.Close())
+	}
+	code, sent, runErr := o.execute(e)
+	err = errors.Join(runErr, e.end(code, sent), results.Close())
 	if log != nil {
 		err = errors.Join(err, saveLog(log, filepath.Join(o.Dir, consoleFile)))
 	}
@@ -101,9 +106,20 @@ func isBool(name string) bool {
 	return ok && b.IsBoolFlag()
 }
 
-// makeDir makes the directory, without reports of an earlier run.
+// makeDir makes the directory, without reports of an earlier run. Those above it
+// that it makes are the user's, too.
 func (o Options) makeDir() error {
+	var made []string
+	for dir := filepath.Dir(filepath.Clean(o.Dir)); ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := chownAll(made); err != nil {
 		return err
 	}
 	for _, name := range []string{testjson.ResultsFile, junit.File, consoleFile, report.PageFile, report.SummaryFile} {
@@ -114,8 +130,9 @@ func (o Options) makeDir() error {
 	return nil
 }
 
-// execute runs the binary, and returns its exit status.
-func (o Options) execute(out io.Writer) (int, error) {
+// execute runs the binary, and returns its exit status, and the signal that it
+// was sent first, or nil.
+func (o Options) execute(out io.Writer) (code int, sent os.Signal, err error) {
 	// It ends with this thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -126,14 +143,16 @@ func (o Options) execute(out io.Writer) (int, error) {
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		return 1, err
+		return 1, nil, err
 	}
+	var first atomic.Value
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {
 		for {
 			select {
 			case s := <-signals:
+				first.CompareAndSwap(nil, s)
 				// A terminal has sent it to both. A second one does no harm.
 				_ = cmd.Process.Signal(s)
 			case <-ended:
@@ -141,14 +160,15 @@ func (o Options) execute(out io.Writer) (int, error) {
 			}
 		}
 	}()
-	err := cmd.Wait()
+	err = cmd.Wait()
+	sent, _ = first.Load().(os.Signal)
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil
+		return max(exit.ExitCode(), 1), sent, nil
 	}
 	if err != nil {
-		return 1, err
+		return 1, sent, err
 	}
-	return 0, nil
+	return 0, sent, nil
 }
 
 // openLog opens the kernel's log at its end.
@@ -186,23 +206,32 @@ func (o Options) page(w io.Writer) error {
 	return err
 }
 
-// giveAway makes the files those of the user who called sudo.
+// giveAway makes the directory and the files those of the user who called sudo.
 func (o Options) giveAway() error {
+	entries, err := os.ReadDir(o.Dir)
+	if err != nil {
+		return err
+	}
+	paths := []string{o.Dir}
+	for _, e := range entries {
+		switch e.Name() {
+		case testjson.ResultsFile, junit.File, consoleFile, report.PageFile, report.SummaryFile:
+			paths = append(paths, filepath.Join(o.Dir, e.Name()))
+		}
+	}
+	return chownAll(paths)
+}
+
+// chownAll makes files those of the user who called sudo, if somebody did.
+func chownAll(paths []string) error {
 	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
 	gid, gidErr := strconv.Atoi(os.Getenv("SUDO_GID"))
 	if err != nil || gidErr != nil || os.Geteuid() != 0 {
 		return nil
 	}
-	entries, err := os.ReadDir(o.Dir)
-	if err != nil {
-		return err
-	}
-	errs := []error{os.Lchown(o.Dir, uid, gid)}
-	for _, e := range entries {
-		switch e.Name() {
-		case testjson.ResultsFile, junit.File, consoleFile, report.PageFile, report.SummaryFile:
-			errs = append(errs, os.Lchown(filepath.Join(o.Dir, e.Name()), uid, gid))
-		}
+	var errs []error
+	for _, path := range paths {
+		errs = append(errs, os.Lchown(path, uid, gid))
 	}
 	return errors.Join(errs...)
 }

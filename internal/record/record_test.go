@@ -159,8 +159,38 @@ func TestSignal(t *testing.T) {
 	require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
 	assert.Positive(t, <-code)
 	all := texts(t, dir)
-	assert.Equal(t, []string{"TestRecorded/waits fail", "TestRecorded fail", " fail"}, all[len(all)-3:])
+	assert.Equal(t, []string{
+		"TestRecorded/waits skip", "TestRecorded skip", "TestMain: the run was ended by a signal: terminated", "TestMain fail", " fail",
+	}, all[len(all)-5:], "the test that ran is not to blame")
 	assert.FileExists(t, filepath.Join(dir, "report.html"))
+}
+
+// Who has called sudo can remove what a run makes, though it is killed.
+func TestGiveAway(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	t.Setenv(recordedEnv, "wait")
+	t.Setenv("SUDO_UID", "12345")
+	t.Setenv("SUDO_GID", "12345")
+	above := filepath.Join(t.TempDir(), "a")
+	dir := filepath.Join(above, "b")
+	code := make(chan int, 1)
+	go func() {
+		code <- Run(Options{Binary: os.Args[0], Args: []string{"-test.run=^TestRecorded$"}, Dir: dir, Name: "hotplugtest/6.1"}, io.Discard)
+	}()
+	results := filepath.Join(dir, testjson.ResultsFile)
+	require.Eventually(t, func() bool {
+		data, err := os.ReadFile(results)
+		return err == nil && len(data) > 0
+	}, time.Minute, 10*time.Millisecond)
+	for _, path := range []string{above, dir, results} {
+		var stat unix.Stat_t
+		require.NoError(t, unix.Stat(path, &stat))
+		assert.EqualValues(t, 12345, stat.Uid, path)
+	}
+	require.NoError(t, unix.Kill(os.Getpid(), unix.SIGTERM))
+	<-code
 }
 
 // The report is gotestsum's, as ci/selftest's is, whatever its variables say,
