@@ -196,7 +196,7 @@ func TestForged(t *testing.T) {
 // crowd of cpusets. It need not show in each probe: if the work of the offline
 // before is still waiting, that does the work of the online too.
 func TestDelay(t *testing.T) {
-	_, code, stdout, _ := selftest(t, "-poke", "cpuset_wait_for_hotplug=ret", "-delay", "cpuset_hotplug_workfn=1s",
+	_, code, stdout, _ := selftest(t, "-poke", "cpuset_wait_for_hotplug=ret", "-delay", "cpuset_hotplug_workfn=300ms",
 		"-run", "^TestOnline$/^at-.*$/^(affinity|getaffinity)$", "--", "-cpusets", "1", "-cycles", "3")
 	assert.Equal(t, 1, code)
 	for _, moment := range []string{"at-uevent", "at-return"} {
